@@ -1,0 +1,170 @@
+"""Change: one write transaction on the index file, from its first row to its counters."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+
+from edgeret.codec import Int8, UInt64, words
+from edgeret.store import BLOCK_ROWS, Bitmap, Passage, State, Store, checksum
+
+_SPARSE_ROWS: Final = BLOCK_ROWS * 3 // 4
+"""`compact` empties a sealed block with fewer live rows than this."""
+
+
+class Change:
+    """What may be done between the begin and the commit of a write."""
+
+    def __init__(self, store: Store, state: State) -> None:
+        self.store = store
+        self.connection = store.connection
+        self.generation = state.generation + 1
+        self.next_row = state.next_row
+        self.documents = state.documents
+        self.passages = state.passages
+
+    def finish(self) -> None:
+        """Write the counters: the last statement before the commit."""
+        self.connection.execute(
+            "UPDATE state SET generation = ?, next_row = ?, documents = ?, passages = ?",
+            (self.generation, self.next_row, self.documents, self.passages),
+        )
+
+    def insert(
+        self,
+        document: tuple[str, str, str, bytes, bool],
+        passages: Sequence[tuple[int, int, str]],
+        vectors: Int8,
+        codes: UInt64,
+    ) -> None:
+        """Add a document that is not there.
+
+        document: id, text, metadata, digest, whether it brought its vector. passages: (start, stop, text).
+        vectors: int8 [n, dim]. codes: uint64 [n, words].
+        """
+        filtered = "".join(", json_extract(?3, ?)" for _ in self.store.filters)
+        doc = self.connection.execute(
+            f"INSERT INTO documents VALUES (NULL, ?1, ?2, ?3, ?4, ?5{filtered})",
+            (*document, *(f'$."{key}"' for key in self.store.filters)),
+        ).lastrowid
+        self.documents += 1
+        self.passages += len(passages)
+        for (start, stop, text), vector, code in zip(passages, vectors, codes, strict=True):
+            self._append(int(doc or 0), start, stop, text, vector.tobytes(), code.astype("<u8").tobytes())
+
+    def remove(self, identity: str) -> bool:
+        """Take a document out of everything that is searched; False if there is none."""
+        found = self.connection.execute(
+            "SELECT doc, text FROM documents WHERE id = ?", (identity,)
+        ).fetchone()
+        if found is None:
+            return False
+        doc, text = found
+        rows = self.connection.execute(
+            "SELECT row, start, stop FROM passages WHERE doc = ?", (doc,)
+        ).fetchall()
+        for row, start, stop in rows:
+            self._forget_words(row, text[start:stop])
+            self._drop_code(row)
+        self.connection.execute("DELETE FROM passages WHERE doc = ?", (doc,))
+        self.connection.execute("DELETE FROM documents WHERE doc = ?", (doc,))
+        self.documents -= 1
+        self.passages -= len(rows)
+        return True
+
+    def empty_sparse_blocks(self) -> None:
+        """Move the rows of blocks with many dead rows to the end, as new rows, and drop the blocks."""
+        for block, _, live in self.store.blocks():
+            rows = _rows(block, live)
+            if len(rows) < _SPARSE_ROWS:
+                codes = self.store.read_columns(block)
+                for row in rows:
+                    self._move(row, codes[:, row % BLOCK_ROWS])
+                self.connection.execute("DELETE FROM columns WHERE block = ?", (block,))
+                self.connection.execute("DELETE FROM blocks WHERE block = ?", (block,))
+
+    def zero_dead_codes(self) -> None:
+        """Overwrite the codes of deleted rows in sealed blocks."""
+        for block, _, live in self.store.blocks():
+            alive = np.unpackbits(np.frombuffer(live, dtype=np.uint8), bitorder="little").astype(np.bool_)
+            codes = self.store.read_columns(block)
+            if codes[:, ~alive].any():
+                codes[:, ~alive] = 0
+                self.write_columns(block, codes)
+                self.connection.execute(
+                    "UPDATE blocks SET sealed = ?, changed = ? WHERE block = ?",
+                    (self.generation, self.generation, block),
+                )
+
+    def optimize_lexicon(self) -> None:
+        """Merge the lexicon into one segment: only then FTS5 lets go of deleted terms."""
+        self.connection.execute("INSERT INTO lexicon (lexicon) VALUES ('optimize')")
+
+    def write_columns(self, block: int, codes: UInt64) -> None:
+        """Write a block's codes, uint64 [words, BLOCK_ROWS], as one BLOB for each word."""
+        for word, column in enumerate(codes):
+            octets = column.astype("<u8").tobytes()
+            self.connection.execute(
+                "INSERT OR REPLACE INTO columns VALUES (?, ?, ?, ?)",
+                (block, word, zlib.crc32(octets), octets),
+            )
+
+    def _append(self, doc: int, start: int, stop: int, text: str, vector: bytes, code: bytes) -> None:
+        passage = Passage(self.next_row, doc, start, stop, vector)
+        self.connection.execute(
+            "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", (*passage, checksum(passage))
+        )
+        self.connection.execute("INSERT INTO tail VALUES (?, ?, ?)", (passage.row, zlib.crc32(code), code))
+        self.connection.execute("INSERT INTO lexicon (rowid, text) VALUES (?, ?)", (passage.row, text))
+        self.next_row += 1
+        if self.next_row % BLOCK_ROWS == 0:
+            self._seal(self.next_row // BLOCK_ROWS - 1)
+
+    def _seal(self, block: int) -> None:
+        """Turn the full tail into a block of word columns."""
+        rows, tail = self.store.tail()
+        codes = np.zeros((words(self.store.bits), BLOCK_ROWS), dtype=np.uint64)
+        codes[:, rows - block * BLOCK_ROWS] = tail.T
+        live = np.zeros(BLOCK_ROWS, dtype=np.bool_)
+        live[rows - block * BLOCK_ROWS] = True
+        bitmap = np.packbits(live, bitorder="little").tobytes()
+        self.connection.execute(
+            "INSERT INTO blocks VALUES (?, ?, ?, ?)", (block, self.generation, self.generation, bitmap)
+        )
+        self.write_columns(block, codes)
+        self.connection.execute("DELETE FROM tail")
+        self.connection.execute("UPDATE state SET tail_changed = ?", (self.generation,))
+
+    def _drop_code(self, row: int) -> None:
+        """Take a row out of the tail, or clear its bit in its sealed block."""
+        if self.connection.execute("DELETE FROM tail WHERE row = ?", (row,)).rowcount:
+            self.connection.execute("UPDATE state SET tail_changed = ?", (self.generation,))
+            return
+        block, offset = divmod(row, BLOCK_ROWS)
+        live = bytearray(self.store.live(block))
+        live[offset // 8] &= ~(1 << offset % 8) & 0xFF
+        self.connection.execute(
+            "UPDATE blocks SET live = ?, changed = ? WHERE block = ?", (bytes(live), self.generation, block)
+        )
+
+    def _forget_words(self, row: int, text: str) -> None:
+        self.connection.execute(
+            "INSERT INTO lexicon (lexicon, rowid, text) VALUES ('delete', ?, ?)", (row, text)
+        )
+
+    def _move(self, row: int, code: UInt64) -> None:
+        passage = self.store.passage(row)
+        text = self.store.document(passage.doc).text[passage.start : passage.stop]
+        self._forget_words(row, text)
+        self.connection.execute("DELETE FROM passages WHERE row = ?", (row,))
+        self._append(
+            passage.doc, passage.start, passage.stop, text, passage.vector, code.astype("<u8").tobytes()
+        )
+
+
+def _rows(block: int, live: Bitmap | bytes) -> list[int]:
+    alive = np.unpackbits(np.frombuffer(live, dtype=np.uint8), bitorder="little")
+    return [int(offset) + block * BLOCK_ROWS for offset in np.flatnonzero(alive)]

@@ -1,0 +1,123 @@
+"""Check: whether every part of an index file agrees with every other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from edgeret import database
+from edgeret.codec import Codec
+from edgeret.codes import Codes
+from edgeret.reports import CheckSummary
+from edgeret.store import BLOCK_ROWS, Passage, State, Store, StoredDocument
+
+
+def check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
+    """Read the whole file in one transaction; raises CorruptIndexError at the first contradiction.
+
+    Every document's digest, every passage's checksum and span, every code against its vector, every
+    live bit against its row, the lexicon against the texts, the counters against the tables.
+    """
+    with store.reading() as state:
+        _check_sqlite(store, quick)
+        _check_counters(store, state)
+        blocks = len(store.block_numbers())
+        if not quick:
+            _check_documents(store)
+            _check_codes(store, state, codec)
+            _count_lexicon(store)
+    lexicon = "skipped" if quick else "counted"
+    if not quick and not store.readonly:
+        with database.translated(store.path):
+            store.connection.execute("INSERT INTO lexicon (lexicon, rank) VALUES ('integrity-check', 1)")
+        lexicon = "verified"
+    return CheckSummary(state.documents, state.passages, blocks, quick, lexicon)
+
+
+def _check_sqlite(store: Store, quick: bool) -> None:
+    pragma = "quick_check" if quick else "integrity_check"
+    for (found,) in store.connection.execute(f"PRAGMA {pragma}(1)"):
+        if found != "ok":
+            raise store.damaged(found)
+
+
+def _check_counters(store: Store, state: State) -> None:
+    counted = store.connection.execute(
+        "SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM passages),"
+        " (SELECT ifnull(max(row), -1) FROM passages)"
+    ).fetchone()
+    if counted[:2] != (state.documents, state.passages):
+        raise store.damaged(
+            f"expected {state.documents} documents and {state.passages} passages, found {counted[0]} and {counted[1]}"
+        )
+    if counted[2] >= state.next_row:
+        raise store.damaged(f"row {counted[2]} lies past the last one, {state.next_row - 1}")
+
+
+def _check_documents(store: Store) -> None:
+    for doc, *_ in store.connection.execute("SELECT doc FROM documents"):
+        document = store.document(doc)
+        spans = store.connection.execute(
+            "SELECT start, stop FROM passages WHERE doc = ? ORDER BY row", (doc,)
+        ).fetchall()
+        if not spans:
+            raise store.damaged(f"document {document.id!r} has no passage")
+        _check_spans(store, document, spans)
+    (lost,) = store.connection.execute(
+        "SELECT count(*) FROM passages WHERE doc NOT IN (SELECT doc FROM documents)"
+    ).fetchone()
+    if lost:
+        raise store.damaged(f"{lost} passages belong to no document")
+
+
+def _check_spans(store: Store, document: StoredDocument, spans: list[tuple[int, int]]) -> None:
+    for start, stop in spans:
+        if not 0 <= start <= stop <= len(document.text):
+            raise store.damaged(f"a passage of document {document.id!r} lies outside of its text")
+
+
+def _count_lexicon(store: Store) -> None:
+    (different,) = store.connection.execute(
+        "SELECT (SELECT count(*) FROM passages WHERE row NOT IN (SELECT id FROM lexicon_docsize))"
+        " + (SELECT count(*) FROM lexicon_docsize WHERE id NOT IN (SELECT row FROM passages))"
+    ).fetchone()
+    if different:
+        raise store.damaged(f"{different} rows are in the lexicon or the passages but not in both")
+
+
+def _check_codes(store: Store, state: State, codec: Codec) -> None:
+    picture = Codes.none(resident=False).at(store, state)
+    passages = _batches(store)
+    for first_row, codes, live in picture.blocks(store):
+        offsets = np.arange(codes.shape[1])
+        if live is not None:
+            offsets = np.flatnonzero(np.unpackbits(live, count=codes.shape[1], bitorder="little"))
+        rows = first_row + offsets
+        if not len(rows):
+            continue
+        batch = next(passages, [])
+        if [passage.row for passage in batch] != rows.tolist():
+            raise store.damaged(f"the rows from {first_row} on and their codes are not the same")
+        stored = np.frombuffer(b"".join(passage.vector for passage in batch), dtype=np.int8)
+        expected = codec.encode(stored.reshape(len(batch), -1), store.bits)
+        wrong = np.flatnonzero((expected != codes[:, offsets].T).any(axis=1))
+        if len(wrong):
+            raise store.damaged(f"the code of row {rows[wrong[0]]} is not that of its vector")
+    if next(passages, None):
+        raise store.damaged("there are passages without codes")
+
+
+def _batches(store: Store) -> Iterator[list[Passage]]:
+    """All passages, verified, those of one block at a time."""
+    batch: list[Passage] = []
+    for read in store.connection.execute(
+        "SELECT row, doc, start, stop, vector, crc FROM passages ORDER BY row"
+    ):
+        passage = store.verified(read)
+        if batch and passage.row // BLOCK_ROWS != batch[0].row // BLOCK_ROWS:
+            yield batch
+            batch = []
+        batch.append(passage)
+    if batch:
+        yield batch

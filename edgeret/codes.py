@@ -1,0 +1,93 @@
+"""Codes: what the scan reads, as one generation of the file has it, in RAM or streamed block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgeret.codec import UInt64, words
+from edgeret.scan import Block
+from edgeret.store import BLOCK_ROWS, Bitmap, State, Store
+
+
+@dataclass(frozen=True, slots=True)
+class _Sealed:
+    """A sealed block: when it was written, its live rows, and its codes unless they are streamed."""
+
+    written: int
+    live: Bitmap
+    codes: UInt64 | None
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """An immutable picture of the codes at one generation; the next one shares what did not change.
+
+    resident: whether the codes of sealed blocks stay in RAM.
+    """
+
+    resident: bool
+    generation: int
+    sealed: dict[int, _Sealed]
+    tail: Block
+    tail_changed: int
+
+    @classmethod
+    def none(cls, resident: bool) -> Codes:
+        """The picture before anything was read."""
+        empty = Block(0, np.zeros((0, 0), dtype=np.uint64), None)
+        return cls(resident, -1, {}, empty, -1)
+
+    def at(self, store: Store, state: State) -> Codes:
+        """The picture that the current read transaction of `store` sees, reading only what changed."""
+        if state.generation == self.generation:
+            return self
+        kept = {block: self.sealed[block] for block in store.block_numbers() if block in self.sealed}
+        # A picture of a later generation than this transaction's can't tell what changed in between.
+        since = self.generation if self.generation < state.generation else -1
+        for block, written, live in store.blocks(since):
+            known = kept.get(block)
+            codes = known.codes if known is not None and known.written == written else None
+            if codes is None and self.resident:
+                codes = store.read_columns(block)
+            kept[block] = _Sealed(written, np.frombuffer(live, dtype=np.uint8), codes)
+        ordered = dict(sorted(kept.items()))
+        return Codes(
+            self.resident, state.generation, ordered, self._next_tail(store, state), state.tail_changed
+        )
+
+    def blocks(self, store: Store, mask: Bitmap | None = None) -> Iterator[Block]:
+        """The blocks in row order. mask: a bitmap over all rows from 0; rows outside of it are not scanned."""
+        for number, sealed in self.sealed.items():
+            live = sealed.live
+            first_row = number * BLOCK_ROWS
+            if mask is not None:
+                live = live & mask[first_row // 8 : (first_row + BLOCK_ROWS) // 8]
+                if not live.any():
+                    continue
+            codes = sealed.codes if sealed.codes is not None else store.read_columns(number)
+            yield Block(first_row, codes, live)
+        tail = self.tail
+        if tail.codes.shape[1]:
+            if mask is not None and tail.live is not None:
+                tail = tail._replace(live=tail.live & mask[tail.first_row // 8 :][: len(tail.live)])
+            yield tail
+
+    def _next_tail(self, store: Store, state: State) -> Block:
+        first_row = state.next_row - state.next_row % BLOCK_ROWS
+        known = self.tail
+        if state.tail_changed != self.tail_changed or self.generation > state.generation:
+            known = Block(first_row, np.zeros((words(store.bits), 0), dtype=np.uint64), None)
+        count = known.codes.shape[1]
+        rows, added = store.tail(after=first_row + count - 1)
+        size = int(rows[-1]) - first_row + 1 if len(rows) else count
+        codes = np.zeros((words(store.bits), size), dtype=np.uint64)
+        codes[:, :count] = known.codes
+        codes[:, rows - first_row] = added.T
+        live = np.zeros(size, dtype=np.bool_)
+        if known.live is not None:
+            live[:count] = np.unpackbits(known.live, count=count, bitorder="little")
+        live[rows - first_row] = True
+        return Block(first_row, codes, np.packbits(live, bitorder="little"))

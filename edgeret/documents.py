@@ -1,0 +1,133 @@
+"""What goes in and what comes out: Document and Hit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeret.errors import InvalidDocumentError
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text to index.
+
+    id: yours, unique in an index; None takes the BLAKE2 hash of the text.
+    metadata: a JSON object; `where` asks it.
+    vector: [dim] numbers if the text was encoded elsewhere, in the index's own space; such a
+    document is one passage and its text may be empty.
+    """
+
+    id: str | None
+    text: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    vector: NDArray[np.floating[Any]] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One document of a result, by its best passage.
+
+    score: higher is better; a cosine ("dense"), a negated BM25 ("lexical") or a fused value
+    ("hybrid", comparable within one result only).
+    text: the passage, which is document.text[start:end] in Python's string indices.
+    """
+
+    id: str
+    score: float
+    text: str
+    start: int
+    end: int
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A document as it is stored: checked, its id settled, its metadata canonical JSON."""
+
+    id: str
+    text: str
+    metadata: str
+    vector: NDArray[np.floating[Any]] | None
+
+    @classmethod
+    def of(cls, document: Document | str) -> Record:
+        """Check `document`.
+
+        Raises InvalidDocumentError for a text that is empty, holds a NUL or cannot be written as UTF-8,
+        for an id that is not a non-empty string, and for metadata that JSON cannot hold.
+        """
+        if isinstance(document, str):
+            document = Document(id=None, text=document)
+        elif not isinstance(document, Document):
+            raise InvalidDocumentError(
+                f"expected a Document or a string, got {type(document).__name__}: wrap it in edgeret.Document"
+            )
+        text = _checked_string("text", document.text)
+        if not text.strip() and document.vector is None:
+            raise InvalidDocumentError(
+                f"expected a text, document {document.id!r} is empty: leave it out, or give it a vector"
+            )
+        identity = document.id
+        if identity is None:
+            identity = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        elif not _checked_string("id", identity):
+            raise InvalidDocumentError(
+                "expected an id, got an empty string: pass None to have one made from the text"
+            )
+        return cls(identity, text, _canonical(identity, document.metadata), document.vector)
+
+    @property
+    def digest(self) -> bytes:
+        """16 bytes that change with id, text or metadata."""
+        digest = hashlib.blake2b(digest_size=16)
+        for part in (self.id, self.text, self.metadata):
+            encoded = part.encode()
+            digest.update(len(encoded).to_bytes(8, "little"))
+            digest.update(encoded)
+        return digest.digest()
+
+
+def _checked_string(what: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidDocumentError(
+            f"expected the {what} to be a string, got {type(value).__name__}: convert it with str()"
+        )
+    if "\0" in value:
+        raise InvalidDocumentError(
+            f"expected printable text, the {what} {value[:40]!r} holds a NUL: remove it with .replace('\\0', ' ')"
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidDocumentError(
+            f"expected Unicode text, the {what} {value[:40]!r} holds a lone surrogate at {error.start}: "
+            "decode the source with errors='replace'"
+        ) from None
+    return value
+
+
+def _canonical(identity: str, metadata: object) -> str:
+    if not isinstance(metadata, Mapping):
+        raise InvalidDocumentError(
+            f"expected the metadata of document {identity!r} to be a mapping, got {type(metadata).__name__}"
+        )
+    for key in metadata:
+        _checked_string(f"metadata key of document {identity!r}", key)
+    try:
+        canonical = json.dumps(
+            dict(metadata), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+        )
+        canonical.encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidDocumentError(
+            f"expected metadata that JSON can hold, document {identity!r} has: {error}; "
+            "use strings, finite numbers, booleans, None, lists and mappings"
+        ) from None
+    return canonical

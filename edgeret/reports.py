@@ -1,0 +1,59 @@
+"""What an index tells of itself: Info, Explanation, CheckSummary."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgeret.documents import Hit
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What an index is. Sizes in bytes; space and geometry are fingerprints; scan names the kernel."""
+
+    path: str
+    model: str
+    space: str
+    geometry: str
+    dim: int
+    bits: int
+    filters: list[str]
+    documents: int
+    passages: int
+    generation: int
+    format: int
+    file_bytes: int
+    bytes_per_doc: float
+    planned_bytes: int
+    codes_resident: bool
+    scan: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A search and what it took: counts, and milliseconds of each stage."""
+
+    hits: list[Hit]
+    documents: int
+    passages: int
+    eligible: int
+    candidates: int
+    encode_ms: float
+    filter_ms: float
+    search_ms: float
+    fetch_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class CheckSummary:
+    """What `check` looked at.
+
+    quick: only SQLite's own structures and the counters. lexicon: "verified" against the texts, "counted"
+    (the file is read-only, and FTS5 verifies only where it may write), or "skipped" (quick).
+    """
+
+    documents: int
+    passages: int
+    blocks: int
+    quick: bool
+    lexicon: str

@@ -1,0 +1,167 @@
+"""Search: from a query's vector or words to passages of distinct documents, in one read transaction."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeret.codec import CodedQuery, Float32, dequantize
+from edgeret.codes import Codes
+from edgeret.errors import InvalidQueryError
+from edgeret.ranking import best_per_document, fuse
+from edgeret.scan import top_k
+from edgeret.store import Bitmap, Passage, Store
+
+LEAST_CANDIDATES: Final = 10
+"""Candidates are `oversample` times k, but never fewer than for this k: below it recall falls fast."""
+
+MODES: Final = ("dense", "lexical", "hybrid")
+
+Query = str | NDArray[np.floating[Any]]
+"""A text, or a vector [dim] of the index's space."""
+
+_WORD: Final = re.compile(r"\w+")
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A compiled `where`: SQL on the table alias `d`, its parameters; empty SQL lets everything pass."""
+
+    sql: str = ""
+    parameters: list[object] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Answer:
+    """Passages of distinct documents, best first, with what it took to find them."""
+
+    ranked: list[tuple[Passage, float]]
+    candidates: int = 0
+
+
+class Clock:
+    """Milliseconds since the last lap."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        """The time since the last lap or the beginning."""
+        now = time.perf_counter()
+        elapsed, self._last = (now - self._last) * 1000, now
+        return elapsed
+
+
+def check_arguments(queries: Sequence[Query], k: int, mode: str, oversample: int) -> None:
+    """Raise InvalidQueryError for arguments that no search can have."""
+    if isinstance(queries, str):
+        raise InvalidQueryError("expected a list of queries, got one string: use search, or put it in a list")
+    if mode not in MODES:
+        raise InvalidQueryError(f"expected mode to be one of {', '.join(MODES)}, got {mode!r}")
+    for name, value in (("k", k), ("oversample", oversample)):
+        if not isinstance(value, int) or value < 1:
+            raise InvalidQueryError(f"expected {name} to be an integer of at least 1, got {value!r}")
+    for query in queries:
+        if isinstance(query, str) and not query.strip():
+            raise InvalidQueryError("expected a query, got an empty text: ask for some words")
+        if not isinstance(query, str) and mode != "dense":
+            raise InvalidQueryError(
+                f"mode {mode!r} needs the words of the query, got a vector: use mode='dense'"
+            )
+
+
+def dense(
+    store: Store,
+    codes: Codes,
+    vectors: Float32,
+    coded: Sequence[CodedQuery],
+    k: int,
+    oversample: int,
+    mask: Bitmap | None,
+    threads: int,
+) -> list[Answer]:
+    """For each query the passages nearest to it, one a document, scored by cosine.
+
+    vectors: float32 [queries, dim], unit. coded: the same queries for the scan. Candidates by code are
+    rescored with the stored int8 vectors. Where several passages of one document take the places of
+    others, more candidates are asked for, until k documents are found or no row is left.
+    """
+    answers: list[Answer | None] = [None] * len(coded)
+    wanted = oversample * max(k, LEAST_CANDIDATES)
+    pending = list(range(len(coded)))
+    while pending:
+        planes = np.stack([coded[query].planes for query in pending])
+        rows, _ = top_k(codes.blocks(store, mask), planes, wanted, threads)
+        exhausted = rows.shape[1] < wanted
+        unfinished = []
+        for query, candidates in zip(pending, rows.tolist(), strict=True):
+            answer = _rescore(store, vectors[query], candidates)
+            if len(answer.ranked) < k and not exhausted:
+                unfinished.append(query)
+            else:
+                answer.ranked = answer.ranked[:k]
+                answers[query] = answer
+        pending = unfinished
+        wanted *= 4
+    return [answer for answer in answers if answer is not None]
+
+
+def lexical(store: Store, query: str, k: int, condition: Condition) -> Answer:
+    """The passages whose words match best, one a document, scored by negated SQLite bm25."""
+    match = " OR ".join(f'"{word}"' for word in dict.fromkeys(_WORD.findall(query.lower())))
+    if not match:
+        return Answer([])
+    wanted = 4 * max(k, LEAST_CANDIDATES)
+    while True:
+        scored = store.lexical(match, condition.sql, condition.parameters, wanted)
+        passages = store.passages([row for row, _ in scored])
+        answer = _collapse(passages, [score for _, score in scored])
+        if len(answer.ranked) >= k or len(scored) < wanted:
+            answer.ranked = answer.ranked[:k]
+            return answer
+        wanted *= 4
+
+
+def hybrid(vector: Float32, by_meaning: Answer, by_words: Answer, k: int) -> Answer:
+    """Fuse two answers for one query over documents.
+
+    What only the words found is scored by meaning too: its vector has been read already.
+    The passage shown is the dense one where there is one.
+    """
+    passages = {passage.doc: passage for passage, _ in (*by_words.ranked, *by_meaning.ranked)}
+    found = list(passages.values())
+    fused = fuse(
+        list(zip(passages, _cosines(found, vector), strict=True)),
+        [(passage.doc, score) for passage, score in by_words.ranked],
+        k,
+    )
+    return Answer(
+        [(passages[doc], score) for doc, score in fused], by_meaning.candidates + by_words.candidates
+    )
+
+
+def _rescore(store: Store, vector: Float32, rows: list[int]) -> Answer:
+    passages = store.passages(rows)
+    return _collapse(passages, _cosines(passages, vector))
+
+
+def _cosines(passages: list[Passage], vector: Float32) -> list[float]:
+    stored = np.frombuffer(b"".join(passage.vector for passage in passages), dtype=np.int8)
+    # Summed row by row: a matrix product may round equal rows differently, and ties would not be ties.
+    cosines: list[float] = (dequantize(stored.reshape(-1, len(vector))) * vector).sum(axis=1).tolist()
+    return cosines
+
+
+def _collapse(passages: list[Passage], scores: list[float]) -> Answer:
+    by_row = {passage.row: passage for passage in passages}
+    best = best_per_document(
+        [(passage.row, score) for passage, score in zip(passages, scores, strict=True)],
+        {passage.row: passage.doc for passage in passages},
+    )
+    return Answer([(by_row[row], score) for row, score in best], len(passages))

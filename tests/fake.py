@@ -1,0 +1,62 @@
+"""A fake encoder: real vectors from hashed words, so that texts with common words are near. No model needed."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+
+from edgeret.codec import Codec, Decoder, Float32
+
+DIM = 96
+WIDTHS = (64, 96)
+
+
+@cache
+def random_codec(seed: int = 0, dim: int = DIM) -> Codec:
+    """A codec with a random rotation; the decoders are those of an isotropic space."""
+    rng = np.random.default_rng(seed)
+    rotation = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
+    decoders = {
+        bits: Decoder(
+            np.zeros(dim, np.float32),
+            (rotation[:, :bits].T * np.sqrt(2 / np.pi / dim)).astype(np.float32),
+        )
+        for bits in WIDTHS
+    }
+    return Codec(np.rint(rotation * 32767).astype(np.int16), np.zeros(dim), decoders)
+
+
+class FakeEncoder:
+    """Words to random directions, summed."""
+
+    def __init__(self, seed: int = 0, passage_tokens: int = 32) -> None:
+        self.name = f"fake-{seed}"
+        self.dim = DIM
+        self.geometry = f"{seed:032x}"
+        self.space = f"{seed + 1:032x}"
+        self.codec = random_codec(seed)
+        self.passage_tokens = passage_tokens
+        self.planned_bytes = {"fake": 1_000_000}
+        self.encoded: list[str] = []
+
+    def encode(self, texts: Sequence[str]) -> Float32:
+        self.encoded.extend(texts)
+        vectors = np.stack([self._vector(text) for text in texts])
+        return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        return [word.span() for word in re.finditer(r"\w+|[^\w\s]", text)]
+
+    def _vector(self, text: str) -> np.ndarray:
+        words = re.findall(r"\w+", text.lower()) or [text]
+        return np.sum([_direction(self.name + word) for word in words], axis=0)
+
+
+@cache
+def _direction(word: str) -> np.ndarray:
+    seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+    return np.random.default_rng(seed).normal(size=DIM)

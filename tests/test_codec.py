@@ -1,0 +1,136 @@
+import numpy as np
+import pytest
+from fake import DIM, random_codec
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from edgeret.codec import PLANES, dequantize, normalize, pack, quantize, unpack, words
+from edgeret.errors import InvalidVectorError
+
+finite = st.floats(-(2.0**100), 2.0**100, width=32)
+
+
+def unit(count: int, seed: int = 1) -> np.ndarray:
+    return normalize(np.random.default_rng(seed).normal(size=(count, DIM)), DIM)
+
+
+@given(hnp.arrays(np.bool_, st.tuples(st.integers(0, 5), st.integers(1, 200))))
+def test_unpack_returns_what_was_packed_and_pads_are_zero(signs):
+    codes = pack(signs)
+    assert codes.shape == (len(signs), words(signs.shape[1]))
+    assert (unpack(codes, signs.shape[1]) == signs).all()
+    assert not unpack(codes, 64 * codes.shape[1])[:, signs.shape[1] :].any()
+
+
+def test_bit_order_is_literal():
+    signs = np.zeros((1, 70), dtype=np.bool_)
+    signs[0, [0, 9, 65]] = True
+    assert pack(signs).tolist() == [[1 | 1 << 9, 1 << 1]]
+
+
+@given(hnp.arrays(np.float32, (3, DIM), elements=finite).filter(lambda a: a.any(axis=1).all()))
+def test_normalize_gives_unit_rows_whatever_the_scale(vectors):
+    assert np.allclose(np.linalg.norm(normalize(vectors, DIM), axis=1), 1, atol=1e-5)
+
+
+@given(hnp.arrays(np.float32, (3, DIM), elements=finite).filter(lambda a: a.any(axis=1).all()))
+def test_stored_vector_is_unit_and_near(vectors):
+    rows = normalize(vectors, DIM)
+    restored = dequantize(quantize(rows))
+    assert np.allclose(np.linalg.norm(restored, axis=1), 1, atol=1e-5)
+    assert ((restored * rows).sum(axis=1) > 0.999).all()
+
+
+@given(
+    hnp.arrays(np.int8, (2, DIM), elements=st.integers(-127, 127)).filter(
+        lambda a: (a == 127).any(axis=1).all()
+    )
+)
+def test_quantize_returns_the_integers_that_were_dequantized(stored):
+    assert (quantize(dequantize(stored)) == stored).all()
+
+
+def test_extremes_clip_and_never_wrap():
+    vectors = normalize(np.array([[1.0] + [0.0] * (DIM - 1), [-1.0] + [1e-9] * (DIM - 1)]), DIM)
+    assert quantize(vectors)[:, 0].tolist() == [127, -127]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_normalize_refuses_what_is_not_finite(bad):
+    vectors = unit(3)
+    vectors[1, 2] = bad
+    with pytest.raises(InvalidVectorError, match="vector 1 holds a NaN"):
+        normalize(vectors, DIM)
+
+
+def test_normalize_refuses_zero_and_wrong_dims():
+    with pytest.raises(InvalidVectorError, match="vector 0 is all zeros"):
+        normalize(np.zeros((1, DIM)), DIM)
+    with pytest.raises(InvalidVectorError, match=f"expected vectors of dim {DIM}"):
+        normalize(np.ones((1, DIM + 1)), DIM)
+
+
+def test_a_code_does_not_depend_on_company_and_prefixes_nest():
+    codec, stored = random_codec(), quantize(unit(300))
+    together = codec.encode(stored, 96)
+    alone = np.concatenate([codec.encode(row[None], 96) for row in stored])
+    assert (together == alone).all()
+    assert (codec.encode(stored, 64) == together[:, :1]).all()
+
+
+def test_projection_sums_are_exact_in_float64():
+    codec = random_codec()
+    stored = quantize(unit(50))
+    exact = stored.astype(object) @ codec.projection.astype(object)
+    assert (stored.astype(np.float64) @ codec.projection.astype(np.float64) == exact.astype(np.float64)).all()
+
+
+def test_the_center_is_subtracted():
+    centered = random_codec()
+    moved = type(centered)(centered.projection, np.full(DIM, 1e9), centered.decoders)
+    assert not moved.encode(quantize(unit(5)), 96).any()
+
+
+def distances(codes: np.ndarray, planes: np.ndarray) -> np.ndarray:
+    differing = [unpack(codes ^ plane, 96).sum(axis=1) for plane in planes]
+    return np.sum([2**j * count for j, count in enumerate(differing)], axis=0).astype(np.int32)
+
+
+def test_the_weighted_distance_is_the_asymmetric_score():
+    codec, vectors = random_codec(), unit(400)
+    codes = codec.encode(quantize(vectors), 96)
+    for query in unit(5, seed=2):
+        coded = codec.encode_query(query, 96)
+        assert coded.planes.shape == (PLANES, 2)
+        decoder = codec.decoders[96]
+        signs = np.where(unpack(codes, 96), 1.0, -1.0)
+        exact = decoder.mean @ query + signs @ (decoder.matrix @ query)
+        estimated = coded.cosine(distances(codes, coded.planes))
+        assert np.corrcoef(exact, estimated)[0, 1] > 0.99
+        assert np.abs(exact - estimated).max() < 0.1
+
+
+def test_asymmetric_codes_rank_better_than_symmetric_ones():
+    codec, documents, queries = random_codec(), unit(2000), unit(40, seed=3)
+    codes = codec.encode(quantize(documents), 96)
+    shares = []
+    for encode in (codec.encode_query, codec.encode_symmetric):
+        found = 0
+        for query in queries:
+            near = np.argsort(-documents @ query)[:10]
+            candidates = np.argsort(distances(codes, encode(query, 96).planes), kind="stable")[:40]
+            found += len(np.intersect1d(near, candidates))
+        shares.append(found / 400)
+    assert shares[0] > shares[1] + 0.05
+
+
+def test_the_mean_is_not_lost_from_the_score():
+    plain = random_codec()
+    mean = unit(1)[0] * 0.4
+    decoders = {bits: type(d)(mean, d.matrix) for bits, d in plain.decoders.items()}
+    shifted = type(plain)(plain.projection, plain.thresholds, decoders)
+    query = unit(1, seed=4)[0]
+    none = np.zeros(1, np.int32)
+    difference = shifted.encode_query(query, 96).cosine(none) - plain.encode_query(query, 96).cosine(none)
+    assert difference[0] == pytest.approx(mean @ query, abs=1e-5)

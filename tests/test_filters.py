@@ -1,0 +1,292 @@
+from __future__ import annotations
+
+import json
+import operator
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeret import filters
+from edgeret.errors import FilterError
+from edgeret.filters import compile_where
+
+COLUMNS = {"year": "filter_0", "lang": "filter_1"}
+
+
+def database(metadata: list[dict[str, Any]]) -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:")
+    connection.execute(
+        "CREATE TABLE documents (id INTEGER PRIMARY KEY, metadata TEXT, "
+        "filter_0 AS (json_extract(metadata, '$.\"year\"')), "
+        "filter_1 AS (json_extract(metadata, '$.\"lang\"')))"
+    )
+    connection.execute("CREATE INDEX documents_0 ON documents (filter_0)")
+    connection.execute("CREATE INDEX documents_1 ON documents (filter_1)")
+    connection.executemany(
+        "INSERT INTO documents VALUES (?, ?)",
+        [(row, json.dumps(entry, ensure_ascii=False)) for row, entry in enumerate(metadata)],
+    )
+    return connection
+
+
+def select(
+    metadata: list[dict[str, Any]], where: dict[str, Any], columns: Mapping[str, str] = COLUMNS
+) -> list[int]:
+    condition, parameters = compile_where(where, columns)
+    query = f"SELECT id FROM documents AS d WHERE {condition} ORDER BY id"
+    connection = database(metadata)
+    try:
+        return [row for (row,) in connection.execute(query, parameters)]
+    finally:
+        connection.close()
+
+
+def plan(where: dict[str, Any]) -> str:
+    condition, parameters = compile_where(where, COLUMNS)
+    connection = database([{"year": year, "lang": "en"} for year in range(50)])
+    query = f"EXPLAIN QUERY PLAN SELECT id FROM documents AS d WHERE {condition}"
+    try:
+        return "\n".join(row[3] for row in connection.execute(query, parameters))
+    finally:
+        connection.close()
+
+
+# The oracle: what the dialect means, in Python.
+
+
+def kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    return "number" if isinstance(value, int | float) else type(value).__name__
+
+
+def same(left: Any, right: Any) -> bool:
+    return kind(left) == kind(right) and left == right
+
+
+ORDER = {"$gt": operator.gt, "$gte": operator.ge, "$lt": operator.lt, "$lte": operator.le}
+
+
+def holds(name: str, entry: dict[str, Any], key: str, operand: Any) -> bool:
+    present = key in entry
+    value = entry.get(key)
+    match name:
+        case "$eq":
+            return present and same(value, operand)
+        case "$in":
+            return present and any(same(value, one) for one in operand)
+        case "$ne" | "$nin":
+            return not holds({"$ne": "$eq", "$nin": "$in"}[name], entry, key, operand)
+        case "$contains":
+            return isinstance(value, list) and any(same(element, operand) for element in value)
+        case "$exists":
+            return present is operand
+    return present and kind(value) == kind(operand) in ("number", "str") and ORDER[name](value, operand)
+
+
+def matches(entry: dict[str, Any], where: dict[str, Any]) -> bool:
+    for key, operand in where.items():
+        if key == "$and":
+            found = all(matches(entry, part) for part in operand)
+        elif key == "$or":
+            found = any(matches(entry, part) for part in operand)
+        elif isinstance(operand, dict):
+            found = all(holds(name, entry, key, value) for name, value in operand.items())
+        else:
+            found = holds("$eq", entry, key, operand)
+        if not found:
+            return False
+    return True
+
+
+keys = st.sampled_from(["year", "lang", 'a"b', "a.b", "a\\b", "ключ", "$.x", "[0]", "'", "", "\n"])
+texts = st.sampled_from(["", "1", "1.0", "true", "null", "[1]", '["a"]', "a", "b", "é", "\U0001f600", 'q"'])
+integers = st.integers(-3, 3) | st.integers(-(2**70), 2**70).map(lambda n: n if abs(n) < 2**63 else float(n))
+floats = st.sampled_from([0.1, 0.30000000000000004, 1.0, -0.0, 1e300, 5e-324]) | st.floats(
+    allow_nan=False, allow_infinity=False
+)
+numbers = integers | floats
+scalars = st.none() | st.booleans() | texts | numbers
+values = scalars | st.lists(scalars, max_size=3) | st.dictionaries(keys, scalars, max_size=2)
+entries = st.dictionaries(keys, values, max_size=5)
+comparisons = st.one_of(
+    st.tuples(st.sampled_from(["$eq", "$ne", "$contains"]), scalars),
+    st.tuples(st.sampled_from(["$gt", "$gte", "$lt", "$lte"]), texts | numbers),
+    st.tuples(st.sampled_from(["$in", "$nin"]), st.lists(scalars, max_size=4)),
+    st.tuples(st.just("$exists"), st.booleans()),
+)
+conditions = scalars | st.lists(comparisons, min_size=1, max_size=2).map(dict)
+leaves = st.dictionaries(keys.filter(lambda key: not key.startswith("$")), conditions, max_size=3)
+wheres = st.recursive(
+    leaves,
+    lambda inner: st.dictionaries(
+        st.sampled_from(["$and", "$or"]), st.lists(inner, min_size=1, max_size=3), min_size=1, max_size=2
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(entries, max_size=8), wheres)
+def test_agrees_with_the_oracle(metadata: list[dict[str, Any]], where: dict[str, Any]) -> None:
+    expected = [row for row, entry in enumerate(metadata) if matches(entry, where)]
+    assert select(metadata, where) == expected
+    assert select(metadata, where, columns={}) == expected
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(numbers, max_size=12), numbers)
+def test_numbers_compare_as_in_python(stored: list[float], asked: float) -> None:
+    metadata = [{"year": value} for value in [*stored, asked]]
+    for name in ("$eq", *ORDER):
+        expected = [row for row, entry in enumerate(metadata) if holds(name, entry, "year", asked)]
+        assert select(metadata, {"year": {name: asked}}) == expected
+
+
+KINDS = [
+    {},
+    *({"year": value} for value in (1, 1.0, "1", True, None, [1], ["1"], '["1"]', {"a": 1}, 0, False)),
+]
+
+
+@pytest.mark.parametrize("columns", [COLUMNS, {}])
+@pytest.mark.parametrize(
+    ("condition", "expected"),
+    [
+        (1, [1, 2]),
+        ("1", [3]),
+        (True, [4]),
+        (False, [11]),
+        (None, [5]),
+        ('["1"]', [8]),
+        ({"$ne": 1}, [0, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+        ({"$nin": [1, None, "1"]}, [0, 4, 6, 7, 8, 9, 10, 11]),
+        ({"$in": []}, []),
+        ({"$nin": []}, list(range(12))),
+        ({"$in": [None, True]}, [4, 5]),
+        ({"$gte": 0}, [1, 2, 10]),
+        ({"$gt": ""}, [3, 8]),
+        ({"$lt": "a"}, [3, 8]),
+        ({"$exists": False}, [0]),
+        ({"$exists": True}, list(range(1, 12))),
+        ({"$contains": 1}, [6]),
+        ({"$contains": "1"}, [7]),
+        ({"$gte": 0, "$lt": 1}, [10]),
+    ],
+)
+def test_kinds_never_mix(condition: Any, expected: list[int], columns: dict[str, str]) -> None:
+    assert select(KINDS, {"year": condition}, columns) == expected
+
+
+def test_keys_side_by_side_mean_and() -> None:
+    metadata = [{"lang": "en", "year": 2020}, {"lang": "de", "year": 2020}, {"lang": "en", "year": 2021}]
+    assert select(metadata, {"lang": "en", "year": 2020}) == [0]
+    assert select(metadata, {"$or": [{"lang": "de"}, {"year": 2021}]}) == [1, 2]
+    assert select(metadata, {"$and": [{"lang": "en"}, {"year": {"$ne": 2020}}]}) == [2]
+    assert select(metadata, {}) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"year": 7},
+        {"year": True},
+        {"year": None},
+        {"year": {"$in": [1, 2, 3]}},
+        {"year": {"$in": [1, None]}},
+        {"year": {"$gt": 40}},
+        {"year": {"$gte": 40, "$lt": 45}},
+        {"lang": {"$lte": "e"}},
+        {"$or": [{"year": 1}, {"lang": "de"}]},
+        {"topic": "x", "year": 3},
+    ],
+)
+def test_a_column_is_found_through_its_index(where: dict[str, Any]) -> None:
+    lines = plan(where).splitlines()
+    assert any("USING INDEX documents_" in line for line in lines)
+    assert not any(line.startswith("SCAN d") for line in lines)
+
+
+def test_a_key_without_a_column_scans() -> None:
+    assert "SCAN d" in plan({"topic": "x"})
+
+
+def test_nothing_of_the_caller_is_in_the_sql() -> None:
+    condition, parameters = compile_where({"ke'y\"": "va'lue", "n": {"$in": ["qqq", 31337]}}, {})
+    assert not any(word in condition for word in ("ke'y", "va'lue", "qqq", "31337"))
+    assert condition.count("?") == len(parameters)
+
+
+def test_in_takes_many_values_as_one_parameter() -> None:
+    many = list(range(0, 200_000, 2))
+    _, parameters = compile_where({"year": {"$in": many}}, {})
+    assert len(parameters) == 2
+    assert select([{"year": 4}, {"year": 5}], {"year": {"$in": many}}) == [0]
+
+
+def test_the_largest_where_runs() -> None:
+    metadata = [{"year": 1}, {"year": 2}]
+    deep: dict[str, Any] = {"$or": [{"year": 1, "lang": {"$exists": False}}] * 100}
+    for level in range(filters.MAX_DEPTH - 1):
+        joint = "$and" if level % 2 else "$or"
+        deep = {joint: [deep, {"year": {"$in": [1, None]}}]}
+    assert select(metadata, deep) == [0]
+    wide: dict[str, Any] = {"$or": [{"year": value} for value in range(1, filters.MAX_CONDITIONS + 1)]}
+    assert select(metadata, wide) == [0, 1]
+    long = {f"key {number}": {"$exists": False} for number in range(filters.MAX_CONDITIONS)}
+    assert select(metadata, long) == [0, 1]
+
+
+def nested(levels: int) -> dict[str, Any]:
+    where: dict[str, Any] = {"a": 1}
+    for _ in range(levels):
+        where = {"$and": [where]}
+    return where
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ({"year": {"$regex": "x"}}, r"unknown operator '\$regex' for key 'year': use one of \$eq"),
+        ({"year": {"nested": 1}}, "unknown operator 'nested'"),
+        ({"year": {3: 1}}, "unknown operator 3"),
+        ({"$not": {}}, r"unknown operator '\$not'"),
+        ({"$eq": 1}, r"unknown operator '\$eq'"),
+        ({"year": {}}, "expected an operator for key 'year'"),
+        ({"year": {"$in": "abc"}}, r"expected a list after \$in, got the string 'abc'"),
+        ({"year": {"$in": {"a": 1}}}, r"expected a list after \$in, got a mapping"),
+        ({"year": {"$nin": 3}}, r"expected a list after \$nin, got a number"),
+        ({"year": {"$in": [[1]]}}, r"after \$in, got a list"),
+        ({"year": [1]}, r"after \$eq, got a list: .*\$contains asks a list"),
+        ({"year": {"$eq": {"a": 1}}}, r"after \$eq, got a mapping"),
+        ({"year": {"$contains": [1]}}, r"after \$contains, got a list"),
+        ({"year": {"$gt": None}}, r"expected a number or a string after \$gt, got null"),
+        ({"year": {"$lte": True}}, r"after \$lte, got a boolean"),
+        ({"year": {"$lt": [1]}}, r"after \$lt, got a list"),
+        ({"year": {"$exists": 1}}, r"expected true or false after \$exists, got a number"),
+        ({"year": float("nan")}, r"expected a finite number after \$eq"),
+        ({"year": {"$gt": float("inf")}}, r"expected a finite number after \$gt"),
+        ({"year": 10**5000}, r"expected a finite number after \$eq"),
+        ({"year": object()}, "a value of type object"),
+        ({"year": b"x"}, "a value of type bytes"),
+        ({"year": "\ud800"}, "lone surrogate"),
+        ({"\ud800": 1}, "lone surrogate"),
+        ({"year": "a\0"}, "without NUL"),
+        ({1: 1}, "expected metadata keys to be strings, got a number"),
+        ({"$and": []}, r"expected a non-empty list after \$and, got an empty list"),
+        ({"$or": {"a": 1}}, r"expected a non-empty list after \$or, got a mapping"),
+        ({"$or": [1]}, "expected a mapping of keys to conditions, got a number"),
+        ([], "expected a mapping of keys to conditions, got an empty list"),
+        (nested(filters.MAX_DEPTH + 1), "expected at most 16 levels"),
+        (nested(900), "expected at most 16 levels"),
+        ({"$or": [{"a": 1}] * 501}, "expected at most 500 conditions in a where, got 501"),
+    ],
+)
+def test_a_bad_where_is_refused_by_name(where: Any, message: str) -> None:
+    with pytest.raises(FilterError, match=message) as error:
+        compile_where(where, COLUMNS)
+    assert str(error.value)[0].islower()

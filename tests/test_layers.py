@@ -1,0 +1,83 @@
+"""Dependencies point down, the device side stays light, and nothing reaches for the network."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "edgeret"
+
+# Bottom to top: a module may import those in floors below it only.
+FLOORS = [
+    {"errors"},
+    {"codec", "scan", "ranking", "filters", "passages", "documents", "manifest"},
+    {"bundle", "plan", "reports", "inputs"},
+    {"encoder", "database"},
+    {"store"},
+    {"codes", "change", "connections"},
+    {"search", "check", "writer"},
+    {"index"},
+    {"__init__", "demo"},
+    {"cli"},
+    {"__main__"},
+]
+HEAVY = {"onnxruntime", "tokenizers", "tqdm", "torch", "transformers", "ai_edge_litert", "usearch"}
+STANDARD = sys.stdlib_module_names
+
+
+def floor(module: str) -> int:
+    return next(number for number, names in enumerate(FLOORS) if module in names)
+
+
+def imported(path: Path, top_level: bool) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level else list(ast.walk(tree))
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "edgeret":
+                names |= {f"edgeret.{alias.name}" for alias in node.names}
+            else:
+                names.add(node.module)
+    return names
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_imports_point_down(path):
+    for name in imported(path, top_level=False):
+        if not name.startswith("edgeret"):
+            continue
+        below = name.removeprefix("edgeret").removeprefix(".") or "__init__"
+        if not (PACKAGE / f"{below}.py").exists():
+            below = "scan" if below == "_scan" else "__init__"
+        same = path.stem == "scan" and below == "scan"
+        assert same or floor(below) < floor(path.stem), f"{path.stem} imports {below}"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_heavy_packages_are_not_imported_at_module_level(path):
+    outside = {name.split(".")[0] for name in imported(path, top_level=True)} - STANDARD
+    assert outside <= {"edgeret", "numpy"}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+def test_no_module_outgrows_its_noun(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_import_pulls_in_nothing_heavy():
+    script = "import edgeret, sys; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert "numpy" in loaded
+    assert not HEAVY & set(loaded)
+
+
+def test_export_and_benchmarks_are_not_reached_from_the_device_side():
+    reached = set().union(*(imported(path, top_level=False) for path in PACKAGE.glob("*.py")))
+    assert not {name.split(".")[0] for name in reached} & {"export", "benchmarks", "tests"}

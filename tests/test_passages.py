@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import re
+import time
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeret.passages import split
+
+Spans = list[tuple[int, int]]
+
+
+def tokenize(text: str) -> Spans:
+    """Words cut into pieces of four characters, and punctuation: the shape of word pieces."""
+    return [match.span() for match in re.finditer(r"\w{1,4}|[^\w\s\u200b]", text)]
+
+
+def cut(text: str, limit: int) -> list[str]:
+    return [text[start:end] for start, end in split(text, tokenize(text), limit)]
+
+
+def tokens_within(spans: Spans, start: int, end: int) -> int:
+    return sum(start <= low and high <= end for low, high in spans)
+
+
+pieces = st.sampled_from(
+    ["a", "word", "longer", "extraordinarily", ".", "!", "?", ",", " ", "  ", "\n", "\n\n", " \n \n", '."',
+     "Z", "é", "\U0001f600", "中文。", "\u200b", "\t", "e.g. ", "3.14", ". A"]
+)  # fmt: skip
+texts = st.lists(pieces, max_size=60).map("".join) | st.text(max_size=80)
+
+
+@settings(max_examples=500, deadline=None)
+@given(texts, st.integers(1, 12))
+def test_passages_cover_the_text_in_order_within_the_limit(text: str, limit: int) -> None:
+    spans = tokenize(text)
+    passages = split(text, spans, limit)
+    position = 0
+    for start, end in passages:
+        assert position <= start < end
+        assert not text[position:start].strip()
+        assert text[start:end] == text[start:end].strip()
+        position = end
+    assert not text[position:].strip()
+    counts = [tokens_within(spans, start, end) for start, end in passages]
+    assert all(count <= limit for count in counts)
+    assert sum(counts) == len(spans)
+
+
+@given(texts)
+def test_a_short_text_is_one_passage(text: str) -> None:
+    start = len(text) - len(text.lstrip())
+    expected = [(start, len(text.rstrip()))] if text.strip() else []
+    assert split(text, tokenize(text), max(1, len(tokenize(text)))) == expected
+
+
+@settings(deadline=None)
+@given(texts, st.integers(1, 12))
+def test_a_passage_splits_into_itself(text: str, limit: int) -> None:
+    for passage in cut(text, limit):
+        if len(tokenize(passage)) <= limit:
+            assert cut(passage, limit) == [passage]
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\n\t "])
+def test_whitespace_has_no_passage(text: str) -> None:
+    assert split(text, [], 8) == []
+
+
+def test_text_without_tokens_is_kept() -> None:
+    assert split(" \u200b ", [], 8) == [(1, 2)]
+
+
+def test_sentences_are_packed_whole() -> None:
+    text = "One two. Six ten? Now then! End it."
+    assert cut(text, 6) == ["One two. Six ten?", "Now then! End it."]
+    assert cut(text, 5) == ["One two.", "Six ten?", "Now then!", "End it."]
+    assert cut(text, 100) == [text]
+
+
+def test_quotes_stay_with_their_sentence() -> None:
+    assert cut('He said "go." Then left.', 7) == ['He said "go."', "Then left."]
+    assert cut("\u4f60\u597d\u3002\u518d\u89c1\u3002", 2) == ["\u4f60\u597d\u3002", "\u518d\u89c1\u3002"]
+
+
+def test_abbreviations_and_decimals_end_no_sentence() -> None:
+    assert cut("Use e.g. tea now. Pi is 3.14 or so. Yes.", 12) == [
+        "Use e.g. tea now.",
+        "Pi is 3.14 or so. Yes.",
+    ]
+
+
+def test_a_paragraph_is_preferred_when_the_passage_is_half_full() -> None:
+    text = "Aa bb cc dd. Ee ff.\n\nGg hh. Ii jj kk ll."
+    assert cut(text, 11) == ["Aa bb cc dd. Ee ff.", "Gg hh. Ii jj kk ll."]
+    assert cut("Aa.\n\nBb cc. Dd ee. Ff gg.", 10) == ["Aa.\n\nBb cc. Dd ee.", "Ff gg."]
+
+
+def test_a_heading_ends_without_a_full_stop() -> None:
+    assert cut("Heading here\n\nSome text that runs on and on", 6)[0] == "Heading here"
+
+
+def test_a_long_sentence_is_cut_at_a_word() -> None:
+    assert cut("alpha beta gamma delta", 3) == ["alpha beta", "gamma", "delta"]
+    assert cut("a b c d e", 2) == ["a b", "c d", "e"]
+
+
+def test_a_long_word_is_cut_between_tokens() -> None:
+    assert cut("abcdefghijkl", 2) == ["abcdefgh", "ijkl"]
+
+
+def test_tokens_of_one_character_stay_together() -> None:
+    spans = [(0, 1), (0, 1), (0, 1), (1, 2), (2, 3)]
+    assert split("\u00bdab", spans, 2) == [(0, 1), (1, 3)]
+    assert split("\u00bd", spans[:3], 2) == [(0, 1)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * 1_000_000,
+        "." * 1_000_000,
+        "\u4e2d" * 1_000_000,
+        "." + " " * 1_000_000 + "x",
+        "\n " * 500_000,
+        ".\n" * 10,
+    ],
+    ids=["word", "dots", "chinese", "spaces", "lines", "short"],
+)
+def test_takes_linear_time(text: str) -> None:
+    spans = [
+        (position, position + 4) for position in range(0, len(text) - 3, 4) if not text[position].isspace()
+    ]
+    begun = time.process_time()
+    passages = split(text, spans, 254)
+    assert time.process_time() - begun < 5
+    assert bool(passages) == bool(text.strip())
+    if len(spans) > 254:
+        assert len(passages) == -(-len(spans) // 254)
