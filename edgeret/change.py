@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 
 from edgeret.codec import Int8, UInt64, words
-from edgeret.store import BLOCK_ROWS, Bitmap, Passage, State, Store, checksum
+from edgeret.database import checksum
+from edgeret.store import BLOCK_ROWS, Bitmap, Passage, State, Store, passage_checksum
 
 _SPARSE_ROWS: Final = BLOCK_ROWS * 3 // 4
 """`compact` empties a sealed block with fewer live rows than this."""
@@ -25,12 +26,14 @@ class Change:
         self.next_row = state.next_row
         self.documents = state.documents
         self.passages = state.passages
+        self.tail_changed = state.tail_changed
 
     def finish(self) -> None:
         """Write the counters: the last statement before the commit."""
+        state = State(self.generation, self.next_row, self.tail_changed, self.documents, self.passages)
         self.connection.execute(
-            "UPDATE state SET generation = ?, next_row = ?, documents = ?, passages = ?",
-            (self.generation, self.next_row, self.documents, self.passages),
+            "UPDATE state SET generation = ?, next_row = ?, tail_changed = ?, documents = ?, passages = ?, crc = ?",
+            (*state, checksum(*state)),
         )
 
     def insert(
@@ -46,33 +49,32 @@ class Change:
         vectors: int8 [n, dim]. codes: uint64 [n, words].
         """
         filtered = "".join(", json_extract(?3, ?)" for _ in self.store.filters)
-        doc = self.connection.execute(
-            f"INSERT INTO documents VALUES (NULL, ?1, ?2, ?3, ?4, ?5{filtered})",
-            (*document, *(f'$."{key}"' for key in self.store.filters)),
-        ).lastrowid
+        # The number of its first row, so that it is never another document's.
+        doc = self.next_row
+        crc = checksum(doc, int(document[4]), content=document[3])
+        self.connection.execute(
+            f"INSERT INTO documents VALUES (?6, ?1, ?2, ?3, ?4, ?5, ?7{filtered})",
+            (*document, doc, crc, *(f'$."{key}"' for key in self.store.filters)),
+        )
         self.documents += 1
         self.passages += len(passages)
         for (start, stop, text), vector, code in zip(passages, vectors, codes, strict=True):
-            self._append(int(doc or 0), start, stop, text, vector.tobytes(), code.astype("<u8").tobytes())
+            self._append(doc, start, stop, text, vector.tobytes(), code.astype("<u8").tobytes())
 
     def remove(self, identity: str) -> bool:
         """Take a document out of everything that is searched; False if there is none."""
-        found = self.connection.execute(
-            "SELECT doc, text FROM documents WHERE id = ?", (identity,)
-        ).fetchone()
+        found = self.store.document_of(identity)
         if found is None:
             return False
-        doc, text = found
-        rows = self.connection.execute(
-            "SELECT row, start, stop FROM passages WHERE doc = ?", (doc,)
-        ).fetchall()
-        for row, start, stop in rows:
-            self._forget_words(row, text[start:stop])
-            self._drop_code(row)
-        self.connection.execute("DELETE FROM passages WHERE doc = ?", (doc,))
-        self.connection.execute("DELETE FROM documents WHERE doc = ?", (doc,))
+        # Verified: forgetting words that the lexicon does not have would damage it.
+        passages = self.store.passages_of(found.doc)
+        for passage in passages:
+            self._forget_words(passage.row, found.text[passage.start : passage.stop])
+            self._drop_code(passage.row)
+        self.connection.execute("DELETE FROM passages WHERE doc = ?", (found.doc,))
+        self.connection.execute("DELETE FROM documents WHERE doc = ?", (found.doc,))
         self.documents -= 1
-        self.passages -= len(rows)
+        self.passages -= len(passages)
         return True
 
     def empty_sparse_blocks(self) -> None:
@@ -115,7 +117,7 @@ class Change:
     def _append(self, doc: int, start: int, stop: int, text: str, vector: bytes, code: bytes) -> None:
         passage = Passage(self.next_row, doc, start, stop, vector)
         self.connection.execute(
-            "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", (*passage, checksum(passage))
+            "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", (*passage, passage_checksum(passage))
         )
         self.connection.execute("INSERT INTO tail VALUES (?, ?, ?)", (passage.row, zlib.crc32(code), code))
         self.connection.execute("INSERT INTO lexicon (rowid, text) VALUES (?, ?)", (passage.row, text))
@@ -126,6 +128,8 @@ class Change:
     def _seal(self, block: int) -> None:
         """Turn the full tail into a block of word columns."""
         rows, tail = self.store.tail()
+        if (rows // BLOCK_ROWS != block).any():
+            raise self.store.damaged(f"the tail holds rows outside of block {block}")
         codes = np.zeros((words(self.store.bits), BLOCK_ROWS), dtype=np.uint64)
         codes[:, rows - block * BLOCK_ROWS] = tail.T
         live = np.zeros(BLOCK_ROWS, dtype=np.bool_)
@@ -136,12 +140,12 @@ class Change:
         )
         self.write_columns(block, codes)
         self.connection.execute("DELETE FROM tail")
-        self.connection.execute("UPDATE state SET tail_changed = ?", (self.generation,))
+        self.tail_changed = self.generation
 
     def _drop_code(self, row: int) -> None:
         """Take a row out of the tail, or clear its bit in its sealed block."""
         if self.connection.execute("DELETE FROM tail WHERE row = ?", (row,)).rowcount:
-            self.connection.execute("UPDATE state SET tail_changed = ?", (self.generation,))
+            self.tail_changed = self.generation
             return
         block, offset = divmod(row, BLOCK_ROWS)
         live = bytearray(self.store.live(block))

@@ -9,6 +9,7 @@ import numpy as np
 from edgeret import database
 from edgeret.codec import Codec
 from edgeret.codes import Codes
+from edgeret.pages import varint
 from edgeret.reports import CheckSummary
 from edgeret.store import BLOCK_ROWS, Passage, State, Store, StoredDocument
 
@@ -29,8 +30,7 @@ def check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
             _count_lexicon(store)
     lexicon = "skipped" if quick else "counted"
     if not quick and not store.readonly:
-        with database.translated(store.path):
-            store.connection.execute("INSERT INTO lexicon (lexicon, rank) VALUES ('integrity-check', 1)")
+        _check_lexicon(store)
         lexicon = "verified"
     return CheckSummary(state.documents, state.passages, blocks, quick, lexicon)
 
@@ -64,6 +64,7 @@ def _check_documents(store: Store) -> None:
         if not spans:
             raise store.damaged(f"document {document.id!r} has no passage")
         _check_spans(store, document, spans)
+    _check_filters(store)
     (lost,) = store.connection.execute(
         "SELECT count(*) FROM passages WHERE doc NOT IN (SELECT doc FROM documents)"
     ).fetchone()
@@ -71,9 +72,21 @@ def _check_documents(store: Store) -> None:
         raise store.damaged(f"{lost} passages belong to no document")
 
 
+def _check_filters(store: Store) -> None:
+    for key, column in database.filter_columns(store.filters).items():
+        (different,) = store.connection.execute(
+            f"SELECT count(*) FROM documents WHERE {column} IS NOT json_extract(metadata, ?)", (f'$."{key}"',)
+        ).fetchone()
+        if different:
+            raise store.damaged(
+                f"{different} documents have another {key!r} than the column that is searched for it"
+            )
+
+
 def _check_spans(store: Store, document: StoredDocument, spans: list[tuple[int, int]]) -> None:
     for start, stop in spans:
-        if not 0 <= start <= stop <= len(document.text):
+        integers = isinstance(start, int) and isinstance(stop, int)
+        if not integers or not 0 <= start <= stop <= len(document.text):
             raise store.damaged(f"a passage of document {document.id!r} lies outside of its text")
 
 
@@ -84,6 +97,26 @@ def _count_lexicon(store: Store) -> None:
     ).fetchone()
     if different:
         raise store.damaged(f"{different} rows are in the lexicon or the passages but not in both")
+
+
+def _check_lexicon(store: Store) -> None:
+    with database.translated(store.path):
+        store.connection.execute("INSERT INTO lexicon (lexicon, rank) VALUES ('integrity-check', 1)")
+        # FTS5 reads all terms one after the other for that. A search looks a term up, by another table.
+        store.connection.execute("CREATE VIRTUAL TABLE temp.terms USING fts5vocab (main, lexicon, row)")
+        try:
+            lost, found = store.connection.execute(
+                "SELECT count(*) FILTER (WHERE (SELECT b.doc FROM terms b WHERE b.term = a.term) IS NOT a.doc),"
+                " ifnull(sum(cnt), 0) FROM terms a"
+            ).fetchone()
+        finally:
+            store.connection.execute("DROP TABLE temp.terms")
+        # The lengths of the passages in words, which FTS5 has just compared with the texts.
+        expected = sum(
+            varint(size, 0)[0] for (size,) in store.connection.execute("SELECT CAST(sz AS BLOB) FROM lexicon_docsize")
+        )
+    if lost or found != expected:
+        raise store.damaged(f"{lost} terms and {expected - found} words of the lexicon cannot be found")
 
 
 def _check_codes(store: Store, state: State, codec: Codec) -> None:

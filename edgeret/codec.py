@@ -92,60 +92,28 @@ def unpack(codes: UInt64, bits: int) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True, slots=True)
-class CodedQuery:
-    """A query in the form that the scan takes.
-
-    planes: uint64 [planes, words]. Plane j weighs 2**j; the distance of a code is the weighted
-    Hamming distance sum_j 2**j * popcount(planes[j] ^ code), an int32.
-    cosine(distance) = offset + step * (bits * (2**planes - 1) - 2 * distance) estimates the cosine.
-    """
-
-    planes: UInt64
-    bits: int
-    offset: float
-    step: float
-
-    def cosine(self, distances: Int32) -> Float32:
-        """int32 [n] weighted Hamming distances -> float32 [n] estimated cosines."""
-        top = self.bits * (2 ** len(self.planes) - 1)
-        cosines: Float32 = (self.offset + self.step * (top - 2.0 * distances)).astype(np.float32)
-        return cosines
-
-
-@dataclass(frozen=True, slots=True)
-class Decoder:
-    """The least-squares map from codes of one width back to vectors: x ~ mean + signs @ matrix.
-
-    mean: float32 [dim]. matrix: float32 [bits, dim]. Signs are -1 or +1.
-    """
-
-    mean: Float32
-    matrix: Float32
-
-
-@dataclass(frozen=True, slots=True)
 class Codec:
     """The 1-bit codec of a space. Codes nest: the first 64 bits of a 256-bit code are the 64-bit code.
 
-    projection: int16 [dim, max_bits], the centered rotation in integers.
-    thresholds: float64 [max_bits], the projected center, in the projection's units.
-    decoders: one for each width that an index may have; the query's side (it may differ from the
-    documents' side: "asymmetric").
+    Documents and queries have a side each: the first is in integers because codes are for ever, and a
+    learned codec may set the two apart.
+
+    projection: int16 [dim, max_bits], the rotation of documents. thresholds: float64 [max_bits], their
+    projected center, in the projection's units. query_projection: float32 [dim, max_bits] and
+    query_thresholds: float32 [max_bits], the same of queries, in any units. widths: the bits that an index of
+    this space may have, ascending.
     """
 
     projection: Int16
     thresholds: Float64
-    decoders: dict[int, Decoder]
+    query_projection: Float32
+    query_thresholds: Float32
+    widths: tuple[int, ...]
 
     @property
     def dim(self) -> int:
         """Entries of a vector."""
         return int(self.projection.shape[0])
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """The bits that an index of this space may have."""
-        return tuple(sorted(self.decoders))
 
     def encode(self, stored: Int8, bits: int) -> UInt64:
         """int8 vectors [n, dim] as `quantize` makes them -> codes, uint64 [n, words]."""
@@ -153,29 +121,25 @@ class Codec:
         projected = stored.astype(np.float64) @ self.projection[:, :bits].astype(np.float64)
         return pack(projected > _lengths(stored)[:, None] * self.thresholds[:bits])
 
-    def encode_query(self, vector: Float32, bits: int) -> CodedQuery:
-        """A unit vector [dim] -> the asymmetric query: PLANES bits per dimension against 1-bit codes.
+    def encode_query(self, vector: Float32, bits: int) -> UInt64:
+        """A unit vector [dim] -> the asymmetric query's planes, uint64 [PLANES, words].
 
-        The idea of scoring 1-bit codes by a query of few bits through popcounts is RaBitQ's
-        (Gao and Long, SIGMOD 2024); here levels are the odd integers from -15 to 15, whose binary
-        digits are themselves signs, so that each plane is one Hamming distance.
+        Plane j weighs 2**j: the distance to a code is sum_j 2**j * popcount(planes[j] ^ code). Scoring 1-bit
+        codes by a query of few bits through popcounts is RaBitQ's idea (Gao and Long, SIGMOD 2024); here levels are
+        the odd integers from -15 to 15, whose binary digits are themselves signs, so that each plane is
+        one Hamming distance.
         """
-        decoder = self.decoders[bits]
-        weights = decoder.matrix.astype(np.float64) @ vector.astype(np.float64)
+        weights = vector.astype(np.float64) @ self.query_projection[:, :bits] - self.query_thresholds[:bits]
         spacing = _GAUSSIAN_SPACING * float(np.sqrt(np.mean(weights**2)))
         top = 2**PLANES - 1
         levels = np.full(bits, top // 2)
         if spacing > 0:
             levels = np.clip(np.floor(weights / spacing) + (top + 1) // 2, 0, top).astype(np.int64)
-        planes = pack((levels[None, :] >> np.arange(PLANES)[:, None] & 1).astype(np.bool_))
-        offset = float(decoder.mean.astype(np.float64) @ vector.astype(np.float64))
-        return CodedQuery(planes=planes, bits=bits, offset=offset, step=spacing / 2)
+        return pack((levels[None, :] >> np.arange(PLANES)[:, None] & 1).astype(np.bool_))
 
-    def encode_symmetric(self, vector: Float32, bits: int) -> CodedQuery:
-        """A unit vector [dim] -> the classic query: its own code, compared by Hamming distance."""
-        return CodedQuery(
-            planes=self.encode(quantize(vector[None]), bits), bits=bits, offset=0.0, step=1 / bits
-        )
+    def encode_symmetric(self, vector: Float32, bits: int) -> UInt64:
+        """A unit vector [dim] -> the classic query, uint64 [1, words]: its own code, one plane."""
+        return self.encode(quantize(vector[None]), bits)
 
 
 def _lengths(stored: Int8) -> Float64:

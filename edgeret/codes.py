@@ -9,7 +9,7 @@ import numpy as np
 
 from edgeret.codec import UInt64, words
 from edgeret.scan import Block
-from edgeret.store import BLOCK_ROWS, Bitmap, State, Store
+from edgeret.store import BLOCK_ROWS, Bitmap, Mask, State, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,8 @@ class Codes:
         since = self.generation if self.generation < state.generation else -1
         for block, written, live in store.blocks(since):
             known = kept.get(block)
+            if not 0 <= block < state.next_row // BLOCK_ROWS:
+                raise store.damaged(f"block {block} lies past the last row, {state.next_row - 1}")
             codes = known.codes if known is not None and known.written == written else None
             if codes is None and self.resident:
                 codes = store.read_columns(block)
@@ -58,13 +60,15 @@ class Codes:
             self.resident, state.generation, ordered, self._next_tail(store, state), state.tail_changed
         )
 
-    def blocks(self, store: Store, mask: Bitmap | None = None) -> Iterator[Block]:
-        """The blocks in row order. mask: a bitmap over all rows from 0; rows outside of it are not scanned."""
+    def blocks(self, store: Store, mask: Mask | None = None) -> Iterator[Block]:
+        """The blocks in row order. mask: rows outside of it are not scanned."""
         for number, sealed in self.sealed.items():
             live = sealed.live
             first_row = number * BLOCK_ROWS
             if mask is not None:
-                live = live & mask[first_row // 8 : (first_row + BLOCK_ROWS) // 8]
+                if number not in mask:
+                    continue
+                live = live & mask[number]
                 if not live.any():
                     continue
             codes = sealed.codes if sealed.codes is not None else store.read_columns(number)
@@ -72,7 +76,8 @@ class Codes:
         tail = self.tail
         if tail.codes.shape[1]:
             if mask is not None and tail.live is not None:
-                tail = tail._replace(live=tail.live & mask[tail.first_row // 8 :][: len(tail.live)])
+                chosen = mask.get(tail.first_row // BLOCK_ROWS, np.zeros(BLOCK_ROWS // 8, dtype=np.uint8))
+                tail = tail._replace(live=tail.live & chosen[: len(tail.live)])
             yield tail
 
     def _next_tail(self, store: Store, state: State) -> Block:
@@ -82,6 +87,10 @@ class Codes:
             known = Block(first_row, np.zeros((words(store.bits), 0), dtype=np.uint64), None)
         count = known.codes.shape[1]
         rows, added = store.tail(after=first_row + count - 1)
+        if len(rows) and (rows[-1] >= state.next_row or (np.diff(rows) <= 0).any()):
+            raise store.damaged(
+                f"the rows of the tail are not in order, or past the last one, {state.next_row - 1}"
+            )
         size = int(rows[-1]) - first_row + 1 if len(rows) else count
         codes = np.zeros((words(store.bits), size), dtype=np.uint64)
         codes[:, :count] = known.codes

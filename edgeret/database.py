@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import stat
+import struct
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -28,9 +32,9 @@ FORMAT_VERSION: Final = 1
 PAGE_BYTES: Final = 4096
 CACHE_BYTES: Final = 2_000_000
 
-_HEADER_BYTES: Final = 100
-_MAGIC: Final = b"SQLite format 3\0"
+_OPENING_MS: Final = 5000
 
+_TOKENIZER: Final = "porter unicode61 remove_diacritics 2"
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE state (
@@ -39,16 +43,17 @@ CREATE TABLE state (
   next_row INTEGER NOT NULL,
   tail_changed INTEGER NOT NULL,
   documents INTEGER NOT NULL,
-  passages INTEGER NOT NULL
+  passages INTEGER NOT NULL,
+  crc INTEGER NOT NULL
 );
-INSERT INTO state VALUES (1, 0, 0, 0, 0, 0);
 CREATE TABLE documents (
   doc INTEGER PRIMARY KEY,
   id TEXT NOT NULL UNIQUE,
   text TEXT NOT NULL,
   metadata TEXT NOT NULL,
   digest BLOB NOT NULL,
-  own_vector INTEGER NOT NULL{columns}
+  own_vector INTEGER NOT NULL,
+  crc INTEGER NOT NULL{columns}
 );
 CREATE TABLE passages (
   row INTEGER PRIMARY KEY,
@@ -76,9 +81,12 @@ CREATE TABLE tail (row INTEGER PRIMARY KEY, crc INTEGER NOT NULL, code BLOB NOT 
 CREATE VIEW passage_texts AS
   SELECT row, substr(text, start + 1, stop - start) AS text FROM passages JOIN documents USING (doc);
 CREATE VIRTUAL TABLE lexicon USING fts5 (
-  text, content = 'passage_texts', content_rowid = 'row', tokenize = 'porter unicode61 remove_diacritics 2'
+  text, content = 'passage_texts', content_rowid = 'row', tokenize = '{tokenizer}'
 );
 """
+
+# FTS5 writes these, each release in its own words.
+_SHADOW_TABLES: Final = ("lexicon_data", "lexicon_idx", "lexicon_docsize", "lexicon_config")
 
 
 def filter_columns(filters: Sequence[str]) -> dict[str, str]:
@@ -89,35 +97,46 @@ def filter_columns(filters: Sequence[str]) -> dict[str, str]:
     return {key: f"filter_{number}" for number, key in enumerate(filters)}
 
 
+def _statements(filters: int) -> list[str]:
+    columns = filter_columns([str(number) for number in range(filters)]).values()
+    declared = "".join(f",\n  {column}" for column in columns)
+    indexes = [f"CREATE INDEX documents_by_{column} ON documents ({column})" for column in columns]
+    return [
+        *_SCHEMA.format(columns=declared, tokenizer=_TOKENIZER).strip().removesuffix(";").split(";\n"),
+        *indexes,
+    ]
+
+
 def create(path: Path, meta: dict[str, str], filters: Sequence[str]) -> None:
     """Write an empty index to `path`, readable by its owner only.
 
     An empty file, which an interrupted `create` leaves, is written over. Raises IndexExistsError
     if the file has content, StorageError if it cannot be written.
     """
+    roll_back(path)
     try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         size = path.stat().st_size
     except OSError as error:
         raise StorageError(f"cannot create an index at '{path}': {error.strerror}") from None
     if size:
         raise IndexExistsError(f"'{path}' exists: open it with Index.open, or pass exist_ok=True")
-    columns = filter_columns(filters)
-    declared = "".join(f",\n  {column}" for column in columns.values())
     with translated(path):
         connection = _connect(path, "rw")
         try:
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             _configure(connection)
-            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute("BEGIN")
+            # This writes at once: outside of the transaction it would leave a file that is nobody's.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
                 raise IndexExistsError(f"'{path}' was created by somebody else just now: open it")
-            for statement in _SCHEMA.format(columns=declared).split(";\n"):
+            for statement in _statements(len(filters)):
                 connection.execute(statement)
-            for column in columns.values():
-                connection.execute(f"CREATE INDEX documents_by_{column} ON documents ({column})")
+            meta = {**meta, "crc": meta_checksum(meta)}
             connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+            connection.execute("INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, ?)", (checksum(0, 0, 0, 0, 0),))
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
             connection.execute("COMMIT")
@@ -131,19 +150,102 @@ def connect(path: Path, readonly: bool, cache_bytes: int = CACHE_BYTES) -> sqlit
     A reader on a writable medium opens read-write and forbids itself to write: the last connection
     that closes merges the write-ahead log and removes it, which a `mode=ro` connection cannot do.
 
-    Raises IndexMissingError, NotAnIndexError, FormatVersionError, NeedsRecoveryError, StorageError.
+    Raises IndexMissingError, NotAnIndexError, FormatVersionError, NeedsRecoveryError, ReadOnlyError,
+    StorageError.
     """
-    check_header(path)
+    roll_back(path)
+    check_path(path)
+    if not readonly and not _writable(path):
+        # SQLite would open it all the same, and the first write would fail.
+        raise ReadOnlyError(f"'{path}' cannot be written: open it with readonly=True, or check the permissions")
     with translated(path):
         connection = _connect(path, _read_mode(path) if readonly else "rw")
         try:
+            # Another process that opens or closes the file just now is waited for; a writer is not.
+            connection.execute(f"PRAGMA busy_timeout = {_OPENING_MS}")
             _configure(connection, cache_bytes)
-            connection.execute("PRAGMA query_only = ON" if readonly else "PRAGMA journal_mode = WAL")
-            connection.execute("SELECT generation FROM state").fetchone()
+            _check_identity(connection, path)
+            if readonly:
+                connection.execute("PRAGMA query_only = ON")
+            else:
+                connection.execute("PRAGMA journal_mode = WAL")
+                connection.execute("PRAGMA busy_timeout = 0")
         except BaseException:
             connection.close()
             raise
     return connection
+
+
+def roll_back(path: Path) -> None:
+    """Let SQLite undo what an interrupted `create` has half written: the file may be empty then."""
+    if not path.with_name(path.name + "-journal").exists() or not _writable(path):
+        return
+    with translated(path):
+        connection = _connect(path, "rw")
+        try:
+            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        finally:
+            connection.close()
+
+
+def check_path(path: Path) -> None:
+    """Raise IndexMissingError, NotAnIndexError or StorageError unless `path` is a file with content.
+
+    Never by opening it: closing any descriptor of a file drops all POSIX locks that this process holds on
+    it, and SQLite's connections live by those (fcntl(2)).
+    """
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        raise IndexMissingError(f"no index at '{path}': create it first") from None
+    except OSError as error:
+        raise StorageError(f"cannot read '{path}': {error.strerror}") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise NotAnIndexError(f"'{path}' is a folder: an index is one file")
+    if not found.st_size:
+        raise NotAnIndexError(f"expected an edgeret index, '{path}' is empty: create one there")
+
+
+def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        raise NotAnIndexError(
+            f"'{path}' is an SQLite file of another program: choose another path for the index"
+        )
+    if version > FORMAT_VERSION:
+        raise FormatVersionError(
+            f"expected format {FORMAT_VERSION} or older, '{path}' has format {version}: upgrade edgeret"
+        )
+
+
+def check_schema(connection: sqlite3.Connection, path: Path, filters: int) -> None:
+    """Raise CorruptIndexError unless the schema is, word for word, what `create` writes.
+
+    A stranger's file must not bring triggers, nor views in place of tables.
+    """
+    found = [
+        sql
+        for kind, name, sql in connection.execute(
+            "SELECT type, name, sql FROM sqlite_schema WHERE sql NOT NULL"
+        )
+        if kind != "table" or name not in _SHADOW_TABLES
+    ]
+    if sorted(map(str, found)) != sorted(_statements(filters)):
+        raise CorruptIndexError(
+            f"'{path}' is damaged (its schema is not an index's): restore a backup, or run 'edgeret check --repair'"
+        )
+
+
+def checksum(*numbers: int, content: bytes = b"") -> int:
+    """CRC-32 over `numbers`, 8 bytes each, little-endian, then `content`."""
+    return zlib.crc32(content, zlib.crc32(struct.pack(f"<{len(numbers)}q", *numbers)))
+
+
+def meta_checksum(meta: Mapping[str, str]) -> str:
+    """CRC-32, in decimal, over all of `meta` but its own entry."""
+    entries = sorted((key, value) for key, value in meta.items() if key != "crc")
+    return str(checksum(content=json.dumps(entries).encode()))
 
 
 def backup(source: sqlite3.Connection, path: Path, target: Path) -> None:
@@ -160,13 +262,25 @@ def backup(source: sqlite3.Connection, path: Path, target: Path) -> None:
     with translated(path):
         copy = _connect(target, "rw")
         try:
+            _configure(copy)
             source.backup(copy, pages=256)
-            copy.execute("PRAGMA synchronous = FULL")
         except BaseException:
-            target.unlink()
+            with suppress(OSError):
+                target.unlink()
             raise
         finally:
             copy.close()
+
+
+def count_matching(match: str, texts: Sequence[str]) -> int:
+    """How many of `texts` an FTS5 query finds when a lexicon of them alone is made."""
+    with closing(sqlite3.connect(":memory:")) as scratch:
+        scratch.execute(
+            f"CREATE VIRTUAL TABLE words USING fts5 (text, content = '', tokenize = '{_TOKENIZER}')"
+        )
+        scratch.executemany("INSERT INTO words (text) VALUES (?)", [(text,) for text in texts])
+        count: int = scratch.execute("SELECT count(*) FROM words WHERE words MATCH ?", (match,)).fetchone()[0]
+        return count
 
 
 @contextmanager
@@ -176,6 +290,11 @@ def translated(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _translate(path, error) from error
+    except UnicodeDecodeError as error:
+        # SQLite quotes a damaged schema in its message, and sqlite3 fails to decode that.
+        raise CorruptIndexError(
+            f"'{path}' is damaged ({error}): restore a backup, or build it again from its documents"
+        ) from error
 
 
 def _translate(path: Path, error: sqlite3.Error) -> EdgeretError:
@@ -189,7 +308,7 @@ def _translate(path: Path, error: sqlite3.Error) -> EdgeretError:
             return ReadOnlyError(f"'{path}' cannot be written ({error}): open it with readonly=True")
         case sqlite3.SQLITE_FULL:
             return StorageError(
-                f"no space left for '{path}': the index is as it was; free some and run it again"
+                f"no space left for '{path}': free some and run the call again, nothing is half done"
             )
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return StorageError(
@@ -197,7 +316,7 @@ def _translate(path: Path, error: sqlite3.Error) -> EdgeretError:
             )
         case sqlite3.SQLITE_NOTADB:
             return NotAnIndexError(
-                f"'{path}' is not an edgeret index ({error}): create one with Index.create"
+                f"expected an edgeret index, '{path}' is another kind of file: choose another path"
             )
         case _:
             return CorruptIndexError(
@@ -212,7 +331,8 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 
 def _configure(connection: sqlite3.Connection, cache_bytes: int = CACHE_BYTES) -> None:
     for pragma in (
-        "synchronous = FULL",
+        # FULL, and a journal that was removed, which is a commit, does not come back after a power failure.
+        "synchronous = EXTRA",
         "secure_delete = ON",
         "trusted_schema = OFF",
         "cell_size_check = ON",
@@ -223,8 +343,12 @@ def _configure(connection: sqlite3.Connection, cache_bytes: int = CACHE_BYTES) -
         connection.execute(f"PRAGMA {pragma}")
 
 
+def _writable(path: Path) -> bool:
+    return os.access(path.parent, os.W_OK) and os.access(path, os.W_OK)
+
+
 def _read_mode(path: Path) -> str:
-    if os.access(path.parent, os.W_OK) and os.access(path, os.W_OK):
+    if _writable(path):
         return "rw"
     log = path.with_name(path.name + "-wal")
     if log.exists() and log.stat().st_size:
@@ -235,29 +359,3 @@ def _read_mode(path: Path) -> str:
             "open it once where it can be written, or ship a copy made by 'edgeret backup'"
         )
     return "immutable"
-
-
-def check_header(path: Path) -> None:
-    """Look at the first bytes before SQLite does; raises as `connect` does."""
-    try:
-        with path.open("rb") as file:
-            header = file.read(_HEADER_BYTES)
-    except FileNotFoundError:
-        raise IndexMissingError(f"no index at '{path}': create it with Index.create") from None
-    except IsADirectoryError:
-        raise NotAnIndexError(f"'{path}' is a folder: an index is one file") from None
-    except OSError as error:
-        raise StorageError(f"cannot read '{path}': {error.strerror}") from None
-    if len(header) < _HEADER_BYTES or not header.startswith(_MAGIC):
-        raise NotAnIndexError(
-            f"expected an edgeret index, '{path}' is another kind of file: create one with Index.create"
-        )
-    version = int.from_bytes(header[60:64], "big")
-    if int.from_bytes(header[68:72], "big") != APPLICATION_ID:
-        raise NotAnIndexError(
-            f"'{path}' is an SQLite file of another program: choose another path for the index"
-        )
-    if version > FORMAT_VERSION:
-        raise FormatVersionError(
-            f"expected format {FORMAT_VERSION} or older, '{path}' has format {version}: upgrade edgeret"
-        )

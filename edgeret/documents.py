@@ -118,16 +118,32 @@ def _canonical(identity: str, metadata: object) -> str:
         raise InvalidDocumentError(
             f"expected the metadata of document {identity!r} to be a mapping, got {type(metadata).__name__}"
         )
-    for key in metadata:
-        _checked_string(f"metadata key of document {identity!r}", key)
     try:
+        _check_value(f"metadata of document {identity!r}", metadata)
         canonical = json.dumps(
             dict(metadata), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
         )
         canonical.encode()
-    except (TypeError, ValueError, RecursionError) as error:
+    except InvalidDocumentError:
+        raise
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise InvalidDocumentError(
             f"expected metadata that JSON can hold, document {identity!r} has: {error}; "
             "use strings, finite numbers, booleans, None, lists and mappings"
         ) from None
     return canonical
+
+
+def _check_value(what: str, value: object) -> None:
+    """Refuse what JSON holds but SQLite's JSON functions do not read back."""
+    if isinstance(value, str):
+        _checked_string(what, value)
+    elif isinstance(value, Mapping):
+        for key, entry in value.items():
+            _checked_string(f"key in the {what}", key)
+            _check_value(what, entry)
+    elif isinstance(value, list | tuple):
+        for entry in value:
+            _check_value(what, entry)
+    elif isinstance(value, int):
+        float(value)

@@ -2,79 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
-
-import numpy as np
+from typing import Final, Self
 
 from edgeret import database, scan
 from edgeret.check import check
-from edgeret.codec import Codec, CodedQuery, Float32, normalize, quantize
-from edgeret.codes import Codes
 from edgeret.connections import Connections
 from edgeret.documents import Document, Hit, Record
 from edgeret.encoder import Encoder
-from edgeret.errors import (
-    FilterError,
-    InvalidQueryError,
-    ReadOnlyError,
-    SpaceMismatchError,
-)
-from edgeret.filters import compile_where
-from edgeret.passages import split
+from edgeret.encoding import TextEncoder, describe, encode, own_vector
+from edgeret.errors import FilterError, InvalidQueryError, ReadOnlyError, SpaceMismatchError, StorageError
 from edgeret.plan import Plan, parse_bytes
-from edgeret.reports import CheckSummary, Explanation, Info
-from edgeret.search import Answer, Clock, Condition, Query, check_arguments, dense, hybrid, lexical
-from edgeret.store import State, Store
-from edgeret.writer import Encoded, Writer
+from edgeret.repair import repair
+from edgeret.reports import CheckSummary, Explanation, Info, RepairSummary
+from edgeret.search import Query, Where
+from edgeret.searcher import Searcher
+from edgeret.store import Store
+from edgeret.writer import Writer
 
 DEFAULT_MODEL: Final = "base"
-
-Where = Mapping[str, Any]
-
-
-class TextEncoder(Protocol):
-    """What an index needs of an encoder; `edgeret.Encoder` is one."""
-
-    @property
-    def name(self) -> str:
-        """The bundle's name or path, as `open` finds it again."""
-
-    @property
-    def dim(self) -> int:
-        """Entries of a vector."""
-
-    @property
-    def geometry(self) -> str:
-        """Fingerprint of teacher weights, tokenizer and pooling."""
-
-    @property
-    def space(self) -> str:
-        """Fingerprint of geometry and codec."""
-
-    @property
-    def codec(self) -> Codec:
-        """The space's codec."""
-
-    @property
-    def passage_tokens(self) -> int:
-        """Tokens that fit into one encoding, special tokens not counted."""
-
-    @property
-    def planned_bytes(self) -> Mapping[str, int]:
-        """What encoding adds to the process, part by part."""
-
-    def encode(self, texts: Sequence[str]) -> Float32:
-        """Texts -> float32 [n, dim], unit rows."""
-
-    def token_spans(self, text: str) -> list[tuple[int, int]]:
-        """Where the text's tokens stand, in characters."""
 
 
 class Index:
@@ -87,6 +38,7 @@ class Index:
         self._encoder = encoder
         self._readonly = readonly
         self._write_lock = threading.Lock()
+        self._suspect = False
         self._budget = None if memory_budget is None else parse_bytes(memory_budget)
         self._store = Store(path, readonly)
         try:
@@ -98,13 +50,15 @@ class Index:
             raise
         self._connections = Connections(path, self._plan.cache_bytes)
         self._writer = Writer(self._store)
-        self._codes = Codes.none(self._plan.resident)
+        self._searcher = Searcher(
+            self._connections, encoder, self._store.bits, self._store.filters, self._plan.resident
+        )
 
     @classmethod
     def create(
         cls,
         path: str | os.PathLike[str],
-        model: str | os.PathLike[str] | TextEncoder = DEFAULT_MODEL,
+        model: str | os.PathLike[str] | TextEncoder | None = None,
         bits: int = 256,
         filters: Sequence[str] = (),
         memory_budget: str | int | None = None,
@@ -112,8 +66,8 @@ class Index:
     ) -> Index:
         """Create an index file and open it.
 
-        model: a bundle's name or folder, or an encoder. bits: length of a code, one of the codec's
-        widths. filters: metadata keys that `where` will ask often; they get an SQL index.
+        model: a bundle's name or folder, or an encoder; None takes the default. bits: length of a code, one
+        of the codec's widths. filters: metadata keys that `where` will ask often; they get an SQL index.
         memory_budget: "112MB", "96MiB" or bytes, beyond what `import edgeret` takes. exist_ok: open the
         index that is there instead.
 
@@ -121,9 +75,10 @@ class Index:
         indexed, InvalidQueryError for bits that the codec lacks, StorageError.
         """
         target = Path(path)
+        database.roll_back(target)
         if exist_ok and target.exists() and target.stat().st_size:
             return cls.open(target, model, memory_budget)
-        encoder = _load(model)
+        encoder = _load(DEFAULT_MODEL if model is None else model)
         if bits not in encoder.codec.widths:
             raise InvalidQueryError(
                 f"expected bits to be one of {', '.join(map(str, encoder.codec.widths))}, got {bits}"
@@ -133,17 +88,9 @@ class Index:
                 raise FilterError(f"cannot index the metadata key {key!r}: use printable keys without quotes")
         if len(set(filters)) < len(filters):
             raise FilterError(f"expected distinct filter keys, got {', '.join(filters)}: name each once")
-        meta = {
-            "model": encoder.name,
-            "space": encoder.space,
-            "geometry": encoder.geometry,
-            "dim": str(encoder.dim),
-            "bits": str(bits),
-            "filters": json.dumps(list(filters)),
-        }
         if memory_budget is not None:
             Plan.of(0, bits, encoder.planned_bytes, parse_bytes(memory_budget))
-        database.create(target, meta, filters)
+        database.create(target, describe(encoder, bits, filters), filters)
         return cls(target, encoder, memory_budget, readonly=False)
 
     @classmethod
@@ -168,8 +115,26 @@ class Index:
             model = store.meta.get("model", DEFAULT_MODEL)
             store.close()
         else:
-            database.check_header(target)
+            database.check_path(target)
         return cls(target, _load(model), memory_budget, readonly)
+
+    @classmethod
+    def repair(
+        cls,
+        path: str | os.PathLike[str],
+        target: str | os.PathLike[str],
+        model: str | os.PathLike[str] | TextEncoder | None = None,
+    ) -> RepairSummary:
+        """Write what a damaged index still holds to a new one at `target`, and check that.
+
+        Documents and vectors are kept if their checksums hold; a text whose vectors are lost is encoded
+        again. model: as in `open`. Raises NotAnIndexError if nothing can be kept, IndexExistsError,
+        FormatVersionError, SpaceMismatchError, BundleError, StorageError.
+        """
+        summary = repair(Path(path), Path(target), lambda name: _load(model or name or DEFAULT_MODEL))
+        with cls.open(target, model) as index:
+            index.check()
+        return summary
 
     # -- writing
 
@@ -242,30 +207,30 @@ class Index:
         oversample: int = 4,
     ) -> list[list[Hit]]:
         """`search` for each query; the codes are read once for all of them."""
-        return [explained.hits for explained in self._explain(queries, k, where, mode, oversample)]
+        return [explained.hits for explained in self._searcher.explain(queries, k, where, mode, oversample)]
 
     def explain(
         self, query: Query, k: int = 10, where: Where | None = None, mode: str = "dense", oversample: int = 4
     ) -> Explanation:
         """`search`, with the counts and the time of each stage."""
-        return self._explain([query], k, where, mode, oversample)[0]
+        return self._searcher.explain([query], k, where, mode, oversample)[0]
 
     def get(self, id: str) -> Document | None:
         """The document with this id, or None."""
         with self._connections.reading() as (store, _):
             stored = store.document_of(id)
-        return None if stored is None else Document(stored.id, stored.text, json.loads(stored.metadata))
+        return None if stored is None else Document(stored.id, stored.text, stored.metadata)
 
     def check(self, quick: bool = False) -> CheckSummary:
         """Read the whole file and compare every part with every other; raises CorruptIndexError."""
-        with self._write_lock:
-            self._connections.alive()
+        with self._alone():
             return check(self._store, self._encoder.codec, quick)
 
     def info(self) -> Info:
         """What this index is and how large."""
         with self._connections.reading() as (store, state):
-            file_bytes = self._path.stat().st_size
+            log = self._path.with_name(self._path.name + "-wal")
+            file_bytes = self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
             return Info(
                 path=str(self._path),
                 model=self._encoder.name,
@@ -311,99 +276,10 @@ class Index:
 
     # -- inside
 
-    def _explain(
-        self, queries: Sequence[Query], k: int, where: Where | None, mode: str, oversample: int
-    ) -> list[Explanation]:
-        check_arguments(queries, k, mode, oversample)
-        self._connections.alive()
-        if not queries:
-            return []
-        clock = Clock()
-        vectors, coded = self._encode_queries(queries, mode)
-        encode_ms = clock.lap()
-        condition = Condition()
-        if where is not None:
-            condition = Condition(*compile_where(where, database.filter_columns(self._store.filters)))
-        with self._connections.reading() as (store, state):
-            mask = None
-            if condition.sql and mode != "lexical":
-                mask = store.matching(condition.sql, condition.parameters, state.next_row)
-            filter_ms = clock.lap()
-            pool = k if mode == "dense" else oversample * max(k, 10)
-            answers = []
-            if mode != "lexical":
-                answers = dense(store, self._picture(store, state), vectors, coded, pool, oversample, mask, 1)
-            if mode != "dense":
-                by_words = [
-                    lexical(store, query, pool, condition) for query in queries if isinstance(query, str)
-                ]
-                answers = (
-                    [hybrid(*parts, k) for parts in zip(vectors, answers, by_words, strict=True)]
-                    if answers
-                    else by_words
-                )
-            search_ms = clock.lap()
-            hits = [self._hits(store, answer, k) for answer in answers]
-            fetch_ms = clock.lap()
-        eligible = state.passages if mask is None else int(np.unpackbits(mask).sum())
-        return [
-            Explanation(
-                found,
-                state.documents,
-                state.passages,
-                eligible,
-                answer.candidates,
-                encode_ms,
-                filter_ms,
-                search_ms,
-                fetch_ms,
-            )
-            for found, answer in zip(hits, answers, strict=True)
-        ]
-
-    def _encode_queries(self, queries: Sequence[Query], mode: str) -> tuple[Float32, list[CodedQuery]]:
-        if mode == "lexical":
-            return np.empty((0, self._encoder.dim), dtype=np.float32), []
-        rows = [
-            self._encoder.encode([query]) if isinstance(query, str) else np.asarray(query)[None]
-            for query in queries
-        ]
-        vectors = np.concatenate([normalize(row, self._encoder.dim) for row in rows])
-        codec = self._encoder.codec
-        return vectors, [codec.encode_query(vector, self._store.bits) for vector in vectors]
-
-    def _hits(self, store: Store, answer: Answer, k: int) -> list[Hit]:
-        hits = []
-        for passage, score in answer.ranked[:k]:
-            stored = store.document(passage.doc)
-            text = stored.text[passage.start : passage.stop]
-            metadata = json.loads(stored.metadata)
-            hits.append(Hit(stored.id, float(score), text, passage.start, passage.stop, metadata))
-        return hits
-
     def _stage(self, writer: Writer, record: Record) -> None:
-        own = None
-        if record.vector is not None:
-            own = quantize(normalize(np.asarray(record.vector)[None], self._encoder.dim))
-        if writer.holds(record, None if own is None else own[0]):
-            return
-        if own is not None:
-            spans, vectors = [(0, len(record.text))], own
-        else:
-            tokens = self._encoder.token_spans(record.text)
-            # A text of characters that no token stands for is still one passage.
-            spans = split(record.text, tokens, self._encoder.passage_tokens) or [(0, len(record.text))]
-            texts = [record.text[start:stop] for start, stop in spans]
-            vectors = quantize(normalize(self._encoder.encode(texts), self._encoder.dim))
-        codes = self._encoder.codec.encode(vectors, self._store.bits)
-        writer.stage(Encoded(record, spans, vectors, codes))
-
-    def _picture(self, store: Store, state: State) -> Codes:
-        codes = self._codes.at(store, state)
-        # Another thread may have been here with a newer generation: keep the newest.
-        if codes.generation > self._codes.generation:
-            self._codes = codes
-        return codes
+        own = own_vector(record, self._encoder)
+        if not writer.holds(record, None if own is None else own[0]):
+            writer.stage(encode(record, self._encoder, self._store.bits, {}))
 
     @contextmanager
     def _writing(self) -> Iterator[Writer]:
@@ -412,16 +288,32 @@ class Index:
             raise ReadOnlyError(
                 f"'{self._path}' was opened read-only: open it without readonly=True to change it"
             )
-        with self._write_lock:
-            self._connections.alive()
+        with self._alone():
             try:
                 yield self._writer
             finally:
                 self._writer.unstage()
 
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Nobody else uses the writer's connection, and the medium has not failed it."""
+        with self._write_lock:
+            self._connections.alive()
+            if self._suspect:
+                self._writer.renew()
+                self._suspect = False
+            try:
+                yield
+            except (StorageError, MemoryError):
+                # Where a read or write fails within it, FTS5 keeps counts of what SQLite has rolled back.
+                self._suspect = True
+                raise
+
     def _check_space(self) -> None:
         found, encoder = self._store.meta, self._encoder
         if found.get("space") == encoder.space and self._store.bits in encoder.codec.widths:
+            if self._store.dim != encoder.dim:
+                raise self._store.damaged(f"vectors of dim {self._store.dim} in a space of dim {encoder.dim}")
             return
         remedy = (
             "rebuild the codes with 'edgeret recode'"

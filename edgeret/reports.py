@@ -9,7 +9,10 @@ from edgeret.documents import Hit
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What an index is. Sizes in bytes; space and geometry are fingerprints; scan names the kernel."""
+    """What an index is.
+
+    Sizes in bytes, the write-ahead log included. space, geometry: fingerprints. scan: the kernel.
+    """
 
     path: str
     model: str
@@ -57,3 +60,23 @@ class CheckSummary:
     blocks: int
     quick: bool
     lexicon: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepairSummary:
+    """What `repair` saved from a damaged file into the index at `path`.
+
+    documents_expected: how many there were; None if that is lost too. vectors_kept, vectors_encoded: passages
+    whose vector was sound, and those encoded again. lost_ids: ids of documents that are named and cannot be
+    read, 1,000 at most; there may be others. own_vectors_lost: documents that came with a vector, encoded from
+    their text now. described: whether the file's description was sound; if not, what is missing was chosen anew.
+    """
+
+    path: str
+    documents: int
+    documents_expected: int | None
+    vectors_kept: int
+    vectors_encoded: int
+    lost_ids: list[str]
+    own_vectors_lost: list[str]
+    described: bool

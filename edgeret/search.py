@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret.codec import CodedQuery, Float32, dequantize
+from edgeret import database
+from edgeret.codec import Float32, UInt64, dequantize
 from edgeret.codes import Codes
 from edgeret.errors import InvalidQueryError
 from edgeret.ranking import best_per_document, fuse
 from edgeret.scan import top_k
-from edgeret.store import Bitmap, Passage, Store
+from edgeret.store import Mask, Passage, Store
 
 LEAST_CANDIDATES: Final = 10
 """Candidates are `oversample` times k, but never fewer than for this k: below it recall falls fast."""
@@ -25,6 +26,9 @@ MODES: Final = ("dense", "lexical", "hybrid")
 
 Query = str | NDArray[np.floating[Any]]
 """A text, or a vector [dim] of the index's space."""
+
+Where = Mapping[str, Any]
+"""A condition on metadata, such as {"year": {"$gte": 2020}}."""
 
 _WORD: Final = re.compile(r"\w+")
 
@@ -80,24 +84,24 @@ def dense(
     store: Store,
     codes: Codes,
     vectors: Float32,
-    coded: Sequence[CodedQuery],
+    planes: UInt64,
     k: int,
     oversample: int,
-    mask: Bitmap | None,
+    mask: Mask | None,
     threads: int,
 ) -> list[Answer]:
     """For each query the passages nearest to it, one a document, scored by cosine.
 
-    vectors: float32 [queries, dim], unit. coded: the same queries for the scan. Candidates by code are
-    rescored with the stored int8 vectors. Where several passages of one document take the places of
-    others, more candidates are asked for, until k documents are found or no row is left.
+    vectors: float32 [queries, dim], unit. planes: uint64 [queries, planes, words], the same queries for
+    the scan. Candidates by code are rescored with the stored int8 vectors. Where several passages of one
+    document take the places of others, more candidates are asked for, until k documents are found or no
+    row is left.
     """
-    answers: list[Answer | None] = [None] * len(coded)
+    answers: list[Answer | None] = [None] * len(planes)
     wanted = oversample * max(k, LEAST_CANDIDATES)
-    pending = list(range(len(coded)))
+    pending = list(range(len(planes)))
     while pending:
-        planes = np.stack([coded[query].planes for query in pending])
-        rows, _ = top_k(codes.blocks(store, mask), planes, wanted, threads)
+        rows, _ = top_k(codes.blocks(store, mask), planes[pending], wanted, threads)
         exhausted = rows.shape[1] < wanted
         unfinished = []
         for query, candidates in zip(pending, rows.tolist(), strict=True):
@@ -114,7 +118,7 @@ def dense(
 
 def lexical(store: Store, query: str, k: int, condition: Condition) -> Answer:
     """The passages whose words match best, one a document, scored by negated SQLite bm25."""
-    match = " OR ".join(f'"{word}"' for word in dict.fromkeys(_WORD.findall(query.lower())))
+    match = match_any(query)
     if not match:
         return Answer([])
     wanted = 4 * max(k, LEAST_CANDIDATES)
@@ -126,6 +130,17 @@ def lexical(store: Store, query: str, k: int, condition: Condition) -> Answer:
             answer.ranked = answer.ranked[:k]
             return answer
         wanted *= 4
+
+
+def match_any(query: str) -> str:
+    """The FTS5 query for texts with any of the query's words; empty if it has none."""
+    return " OR ".join(f'"{word}"' for word in dict.fromkeys(_WORD.findall(query.lower())))
+
+
+def check_words(store: Store, query: str, texts: Sequence[str]) -> None:
+    """Raise CorruptIndexError unless each of `texts`, found by `query`'s words, has one of them."""
+    if texts and database.count_matching(match_any(query), texts) < len(texts):
+        raise store.damaged("the lexicon finds words where they are not")
 
 
 def hybrid(vector: Float32, by_meaning: Answer, by_words: Answer, k: int) -> Answer:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,16 @@ from edgeret.errors import CorruptIndexError
 BLOCK_ROWS: Final = 16_384
 """Rows of a sealed block. A multiple of 8, so that bitmaps of rows split at block edges."""
 
+META: Final = {"model", "space", "geometry", "dim", "bits", "filters", "crc"}
+"""What the table `meta` holds."""
+
+_DOCUMENT: Final = "SELECT doc, id, text, metadata, digest, own_vector, crc FROM documents"
+
 Bitmap = NDArray[np.uint8]
 """One bit a row, the lowest bit first."""
+
+Mask = Mapping[int, Bitmap]
+"""Chosen rows: a bitmap of BLOCK_ROWS bits for each block, sealed or to be, that holds any."""
 
 
 class State(NamedTuple):
@@ -47,9 +55,10 @@ class Passage(NamedTuple):
 class StoredDocument(NamedTuple):
     """A document as read back, its digest verified."""
 
+    doc: int
     id: str
     text: str
-    metadata: str
+    metadata: dict[str, Any]
 
 
 class Store:
@@ -58,18 +67,41 @@ class Store:
     def __init__(self, path: Path, readonly: bool, cache_bytes: int = database.CACHE_BYTES) -> None:
         self.path = path
         self.readonly = readonly
+        self._cache_bytes = cache_bytes
         self.connection = database.connect(path, readonly, cache_bytes)
-        with database.translated(path):
-            self.meta = dict(self.connection.execute("SELECT key, value FROM meta").fetchall())
         try:
-            self.filters: list[str] = json.loads(self.meta["filters"])
-            self.bits = int(self.meta["bits"])
-            self.dim = int(self.meta["dim"])
-        except (KeyError, ValueError) as error:
+            with database.translated(path):
+                self.meta = self._read_meta()
+                self.filters: list[str] = self._described("filters", list)
+                self.bits: int = self._described("bits", int)
+                self.dim: int = self._described("dim", int)
+                database.check_schema(self.connection, path, len(self.filters))
+        except BaseException:
             self.connection.close()
-            raise CorruptIndexError(
-                f"'{path}' is damaged (meta: {error}): restore a backup, or build it again from its documents"
-            ) from None
+            raise
+
+    def _read_meta(self) -> dict[str, str]:
+        entries = self.connection.execute("SELECT key, value FROM meta LIMIT ?", (2 * len(META),)).fetchall()
+        meta = {key: value for key, value in entries if isinstance(key, str) and isinstance(value, str)}
+        if meta.keys() != META or meta["crc"] != database.meta_checksum(meta):
+            raise self.damaged("its description, the table meta, is not what was written")
+        return meta
+
+    def _described(self, key: str, kind: type) -> Any:
+        try:
+            value = json.loads(self.meta[key])
+        except (ValueError, RecursionError):
+            value = None
+        strings = not isinstance(value, list) or all(isinstance(entry, str) for entry in value)
+        if not isinstance(value, kind) or not strings:
+            raise self.damaged(f"its {key} are {self.meta[key]!r:.40}")
+        return value
+
+    def renew(self) -> None:
+        """Go on with a new connection; raises as opening does, and then the old one stays."""
+        fresh = database.connect(self.path, self.readonly, self._cache_bytes)
+        self.connection.close()
+        self.connection = fresh
 
     def close(self) -> None:
         """Close the connection; the last one merges the write-ahead log into the file."""
@@ -104,26 +136,32 @@ class Store:
     def state(self) -> State:
         """The counters, as this transaction sees them."""
         row = self.connection.execute(
-            "SELECT generation, next_row, tail_changed, documents, passages FROM state"
+            "SELECT generation, next_row, tail_changed, documents, passages, crc FROM state"
         ).fetchone()
         if row is None:
             raise self.damaged("the state is missing")
-        return State(*row)
+        if not all(isinstance(value, int) for value in row) or database.checksum(*row[:5]) != row[5]:
+            raise self.damaged("the state is not what was written")
+        return State(*row[:5])
 
     # -- reading codes
 
     def blocks(self, since: int = -1) -> list[tuple[int, int, bytes]]:
         """(block, generation sealed, live bitmap) of the sealed blocks changed after generation `since`."""
-        return self.connection.execute(
+        found = self.connection.execute(
             "SELECT block, sealed, live FROM blocks WHERE changed > ? ORDER BY block", (since,)
         ).fetchall()
+        for block, _, live in found:
+            if not isinstance(live, bytes) or len(live) != BLOCK_ROWS // 8:
+                raise self.damaged(f"block {block} has no bitmap of its rows")
+        return found
 
     def live(self, block: int) -> bytes:
         """The bitmap of a sealed block's live rows."""
         found = self.connection.execute("SELECT live FROM blocks WHERE block = ?", (block,)).fetchone()
-        if found is None or len(found[0]) != BLOCK_ROWS // 8:
+        if found is None or not isinstance(found[0], bytes) or len(found[0]) != BLOCK_ROWS // 8:
             raise self.damaged(f"block {block} has no bitmap of its rows")
-        return bytes(found[0])
+        return found[0]
 
     def block_numbers(self) -> list[int]:
         """All sealed blocks, in row order."""
@@ -137,7 +175,7 @@ class Store:
         for word, crc, column in self.connection.execute(
             "SELECT word, crc, codes FROM columns WHERE block = ? ORDER BY word", (block,)
         ):
-            if word != found or word >= width or len(column) != BLOCK_ROWS * 8 or zlib.crc32(column) != crc:
+            if word != found or word >= width or not _sound(column, BLOCK_ROWS * 8, crc):
                 raise self.damaged(f"the codes of block {block} are not what was written")
             codes[word] = np.frombuffer(column, dtype="<u8")
             found += 1
@@ -152,7 +190,7 @@ class Store:
         for row, crc, code in self.connection.execute(
             "SELECT row, crc, code FROM tail WHERE row > ? ORDER BY row", (after,)
         ):
-            if len(code) != size or zlib.crc32(code) != crc:
+            if not _sound(code, size, crc):
                 raise self.damaged(f"the code of row {row} is not what was written")
             rows.append(row)
             codes += code
@@ -180,47 +218,68 @@ class Store:
     def verified(self, read: tuple[int, int, int, int, bytes, int]) -> Passage:
         """Check a row of the table `passages`."""
         passage = Passage(*read[:5])
-        if not isinstance(passage.vector, bytes) or len(passage.vector) != self.dim:
-            raise self.damaged(f"the vector of row {passage.row} does not have {self.dim} bytes")
-        if checksum(passage) != read[5]:
-            raise self.damaged(f"row {passage.row} is not what was written")
+        row, doc, start, stop, vector = passage
+        if not isinstance(vector, bytes) or len(vector) != self.dim:
+            raise self.damaged(f"the vector of row {row} does not have {self.dim} bytes")
+        # One by one, since this is done for every candidate.
+        integers = isinstance(doc, int) and isinstance(start, int) and isinstance(stop, int)
+        if not integers or not 0 <= start <= stop or passage_checksum(passage) != read[5]:
+            raise self.damaged(f"row {row} is not what was written")
         return passage
+
+    def passages_of(self, doc: int) -> list[Passage]:
+        """A document's passages, in row order, verified."""
+        found = self.connection.execute(
+            "SELECT row, doc, start, stop, vector, crc FROM passages WHERE doc = ? ORDER BY row", (doc,)
+        ).fetchall()
+        return [self.verified(read) for read in found]
 
     def document(self, doc: int) -> StoredDocument:
         """One document by its number, verified."""
-        read = self.connection.execute(
-            "SELECT id, text, metadata, digest FROM documents WHERE doc = ?", (doc,)
-        ).fetchone()
+        read = self.connection.execute(f"{_DOCUMENT} WHERE doc = ?", (doc,)).fetchone()
         if read is None:
             raise self.damaged(f"document {doc} is missing")
         return self._verified_document(read)
 
     def document_of(self, identity: str) -> StoredDocument | None:
         """One document by its id, verified; None if there is none."""
-        read = self.connection.execute(
-            "SELECT id, text, metadata, digest FROM documents WHERE id = ?", (identity,)
-        ).fetchone()
+        try:
+            read = self.connection.execute(f"{_DOCUMENT} WHERE id = ?", (identity,)).fetchone()
+        except UnicodeEncodeError:
+            return None  # No stored id holds a lone surrogate.
         return None if read is None else self._verified_document(read)
 
-    def _verified_document(self, read: tuple[str, str, str, bytes]) -> StoredDocument:
-        identity, text, metadata, digest = read
-        strings = isinstance(identity, str) and isinstance(text, str) and isinstance(metadata, str)
-        if not strings or Record(identity, text, metadata, None).digest != digest:
+    def _verified_document(self, read: tuple[Any, ...]) -> StoredDocument:
+        doc, identity, text, metadata, digest, own_vector, crc = read
+        sound = (
+            all(isinstance(part, str) for part in (identity, text, metadata))
+            and isinstance(own_vector, int)
+            and Record(identity, text, metadata, None).digest == digest
+            and database.checksum(doc, own_vector, content=digest) == crc
+        )
+        if not sound:
             raise self.damaged(f"document {identity!r} is not what was written")
-        return StoredDocument(identity, text, metadata)
+        try:
+            parsed = json.loads(metadata)
+        except (ValueError, RecursionError):
+            parsed = None
+        if not isinstance(parsed, dict):
+            raise self.damaged(f"the metadata of document {identity!r} are no JSON object")
+        return StoredDocument(doc, identity, text, parsed)
 
-    def matching(self, condition: str, parameters: Sequence[object], rows: int) -> Bitmap:
-        """The rows below `rows` whose document meets an SQL condition on `d`, as a bitmap."""
-        bitmap = np.zeros(-(-rows // BLOCK_ROWS) * BLOCK_ROWS // 8, dtype=np.uint8)
+    def matching(self, condition: str, parameters: Sequence[object]) -> Mask:
+        """The rows whose document meets an SQL condition on `d`."""
+        mask: dict[int, Bitmap] = {}
         cursor = self.connection.execute(
             f"SELECT p.row FROM documents d JOIN passages p ON p.doc = d.doc WHERE {condition}", parameters
         )
         while batch := cursor.fetchmany(4096):
             found = np.array(batch, dtype=np.int64)[:, 0]
-            if found.min() < 0 or found.max() >= rows:
-                raise self.damaged("a row lies past the last one")
-            np.bitwise_or.at(bitmap, found >> 3, np.left_shift(1, found & 7).astype(np.uint8))
-        return bitmap
+            for block in np.unique(found // BLOCK_ROWS).tolist():
+                rows = found[found // BLOCK_ROWS == block] - block * BLOCK_ROWS
+                bitmap = mask.setdefault(block, np.zeros(BLOCK_ROWS // 8, dtype=np.uint8))
+                np.bitwise_or.at(bitmap, rows >> 3, np.left_shift(1, rows & 7).astype(np.uint8))
+        return mask
 
     def lexical(
         self, match: str, condition: str, parameters: Sequence[object], limit: int
@@ -232,13 +291,21 @@ class Store:
             if condition
             else ""
         )
-        return [
-            (row, -rank)
-            for row, rank in self.connection.execute(
-                f"SELECT rowid, rank FROM lexicon WHERE lexicon MATCH ?{filtered} ORDER BY rank, rowid LIMIT ?",
-                (match, *parameters, limit),
-            )
-        ]
+        found = self.connection.execute(
+            f"SELECT rowid, rank FROM lexicon WHERE lexicon MATCH ?{filtered} ORDER BY rank, rowid LIMIT ?",
+            (match, *parameters, limit),
+        ).fetchall()
+        if not all(isinstance(rank, float) for _, rank in found):
+            raise self.damaged("the lexicon gives no ranks")
+        return [(row, -rank) for row, rank in found]
+
+    def meets(self, doc: int, condition: str, parameters: Sequence[object]) -> bool:
+        """Whether a document meets an SQL condition on `d`: indexes, which found it, have no checksums."""
+        return bool(
+            self.connection.execute(
+                f"SELECT 1 FROM documents d WHERE d.doc = ? AND ({condition})", (doc, *parameters)
+            ).fetchone()
+        )
 
     def damaged(self, what: str) -> CorruptIndexError:
         """The error for a file that contradicts itself."""
@@ -247,7 +314,15 @@ class Store:
         )
 
 
-def checksum(passage: Passage) -> int:
+def count(mask: Mask) -> int:
+    """How many rows a mask chooses."""
+    return sum(int(np.unpackbits(bitmap).sum()) for bitmap in mask.values())
+
+
+def passage_checksum(passage: Passage) -> int:
     """CRC-32 over row, document, span and vector."""
-    located = np.array(passage[:4], dtype="<i8").tobytes()
-    return zlib.crc32(passage.vector, zlib.crc32(located))
+    return database.checksum(*passage[:4], content=passage.vector)
+
+
+def _sound(content: object, size: int, crc: object) -> bool:
+    return isinstance(content, bytes) and len(content) == size and zlib.crc32(content) == crc

@@ -91,11 +91,16 @@ class Writer:
             return False
         return vector is None or bool(row[2] == vector.tobytes())
 
+    def renew(self) -> None:
+        """Go on with a new connection, to which nothing is staged."""
+        self.store.renew()
+        self._staging = False
+
     # -- changes
 
     def publish(self) -> None:
         """Move what is staged into the index."""
-        if not self._staging:
+        if self._count_staged() == 0:
             return
         with self._changing() as change:
             for (
@@ -154,6 +159,13 @@ class Writer:
                 f"'{self.store.path}': deleted content is still in the write-ahead log because another connection "
                 "is reading: run it again when that has ended"
             )
+
+    def _count_staged(self) -> int:
+        if not self._staging:
+            return 0
+        with database.translated(self.store.path):
+            count: int = self.store.connection.execute("SELECT count(*) FROM staged").fetchone()[0]
+        return count
 
     @contextmanager
     def _changing(self) -> Iterator[Change]:

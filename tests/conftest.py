@@ -1,4 +1,7 @@
-from collections.abc import Iterator
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,3 +24,18 @@ def path(tmp_path: Path) -> Path:
 def index(path: Path, encoder: FakeEncoder) -> Iterator[edgeret.Index]:
     with edgeret.Index.create(path, model=encoder, bits=96, filters=["year"]) as opened:
         yield opened
+
+
+@pytest.fixture
+def trust(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Note counts in the file that EDGERET_TRUST_LOG names, one JSON object a line."""
+    start = time.monotonic()
+
+    def note(**counts: object) -> None:
+        log = os.environ.get("EDGERET_TRUST_LOG")
+        if log:
+            line = {"test": request.node.name, **counts, "seconds": round(time.monotonic() - start, 1)}
+            with Path(log).open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+    return note

@@ -9,7 +9,7 @@ from functools import cache
 
 import numpy as np
 
-from edgeret.codec import Codec, Decoder, Float32
+from edgeret.codec import Codec, Float32
 
 DIM = 96
 WIDTHS = (64, 96)
@@ -17,17 +17,11 @@ WIDTHS = (64, 96)
 
 @cache
 def random_codec(seed: int = 0, dim: int = DIM) -> Codec:
-    """A codec with a random rotation; the decoders are those of an isotropic space."""
-    rng = np.random.default_rng(seed)
-    rotation = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
-    decoders = {
-        bits: Decoder(
-            np.zeros(dim, np.float32),
-            (rotation[:, :bits].T * np.sqrt(2 / np.pi / dim)).astype(np.float32),
-        )
-        for bits in WIDTHS
-    }
-    return Codec(np.rint(rotation * 32767).astype(np.int16), np.zeros(dim), decoders)
+    """A codec with a random rotation."""
+    rotation = np.linalg.qr(np.random.default_rng(seed).normal(size=(dim, dim)))[0]
+    integers = np.rint(rotation * 32767).astype(np.int16)
+    none = np.zeros(dim)
+    return Codec(integers, none, rotation.astype(np.float32), none.astype(np.float32), WIDTHS)
 
 
 class FakeEncoder:

@@ -29,6 +29,9 @@ def test_a_string_is_named_by_its_hash():
         (Document("a", "x", {"n": object()}), "JSON"),
         (Document("a", "x", {1: "n"}), "key"),
         (Document("a", "x", ["n"]), "to be a mapping, got list"),
+        (Document("a", "x", {"n": [{"m": "\0"}]}), "holds a NUL"),
+        (Document("a", "x", {"n": {"m\0": 1}}), "holds a NUL"),
+        (Document("a", "x", {"n": 10**400}), "JSON"),
         (7, "expected a Document or a string, got int"),
     ],
 )

@@ -3,6 +3,8 @@ import os
 import socket
 import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -531,6 +533,27 @@ def test_a_reader_sees_commits_without_reopening(index, path, encoder):
         assert "n1" not in ids(reader.search("number1"))
 
 
+ANOTHER_WRITER = """
+import sys, edgeret
+from fake import FakeEncoder
+with edgeret.Index.open(sys.argv[1], model=FakeEncoder()) as index:
+    index.add(["another"])
+"""
+
+
+def test_opening_again_drops_no_lock_of_this_process(path, encoder):
+    """POSIX locks go when any descriptor of the file is closed; then another process would remove the log."""
+    with Index.create(path, model=encoder, bits=96) as index:
+        index.add(["one"])
+    with Index.open(path, model=encoder, readonly=True) as reader:
+        assert len(reader) == 1
+        tests = Path(__file__).parent
+        environment = {**os.environ, "PYTHONPATH": f"{tests.parent}{os.pathsep}{tests}"}
+        subprocess.run([sys.executable, "-c", ANOTHER_WRITER, str(path)], check=True, env=environment)
+        assert path.with_name(path.name + "-wal").exists()
+        assert len(reader) == 2
+
+
 def test_threads_may_search_while_one_adds(index):
     index.add(texts(200))
     failures: list[BaseException] = []
@@ -570,7 +593,7 @@ def test_threads_may_search_while_one_adds(index):
         ("DELETE FROM tail WHERE row = 3", "are not the same"),
         ("DELETE FROM passages WHERE row = 3", "expected 20 documents and 20 passages"),
         ("DELETE FROM documents WHERE doc = 3", "expected 20 documents and 20 passages"),
-        ("UPDATE state SET next_row = 3", "lies past the last one"),
+        ("UPDATE state SET next_row = 3", "the state is not what was written"),
         ("DELETE FROM state", "the state is missing"),
         ("INSERT INTO lexicon (lexicon, rowid, text) VALUES ('delete', 3, 'x')", "damaged"),
     ],

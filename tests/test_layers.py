@@ -12,12 +12,14 @@ PACKAGE = Path(__file__).parent.parent / "edgeret"
 # Bottom to top: a module may import those in floors below it only.
 FLOORS = [
     {"errors"},
-    {"codec", "scan", "ranking", "filters", "passages", "documents", "manifest"},
+    {"codec", "scan", "ranking", "filters", "passages", "documents", "manifest", "pages"},
     {"bundle", "plan", "reports", "inputs"},
     {"encoder", "database"},
     {"store"},
     {"codes", "change", "connections"},
     {"search", "check", "writer"},
+    {"encoding"},
+    {"repair", "searcher"},
     {"index"},
     {"__init__", "demo"},
     {"cli"},

@@ -1,0 +1,105 @@
+"""Encoding: a record to its passages, their vectors and codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from edgeret.codec import Codec, Float32, Int8, normalize, quantize
+from edgeret.documents import Record
+from edgeret.passages import split
+from edgeret.writer import Encoded
+
+Span = tuple[int, int]
+
+
+class TextEncoder(Protocol):
+    """What an index needs of an encoder; `edgeret.Encoder` is one."""
+
+    @property
+    def name(self) -> str:
+        """The bundle's name or path, as `open` finds it again."""
+
+    @property
+    def dim(self) -> int:
+        """Entries of a vector."""
+
+    @property
+    def geometry(self) -> str:
+        """Fingerprint of teacher weights, tokenizer and pooling."""
+
+    @property
+    def space(self) -> str:
+        """Fingerprint of geometry and codec."""
+
+    @property
+    def codec(self) -> Codec:
+        """The space's codec."""
+
+    @property
+    def passage_tokens(self) -> int:
+        """Tokens that fit into one encoding, special tokens not counted."""
+
+    @property
+    def planned_bytes(self) -> Mapping[str, int]:
+        """What encoding adds to the process, part by part."""
+
+    def encode(self, texts: Sequence[str]) -> Float32:
+        """Texts -> float32 [n, dim], unit rows."""
+
+    def token_spans(self, text: str) -> list[Span]:
+        """Where the text's tokens stand, in characters."""
+
+
+def describe(encoder: TextEncoder, bits: int, filters: Sequence[str]) -> dict[str, str]:
+    """What a new index file says of itself."""
+    return {
+        "model": encoder.name,
+        "space": encoder.space,
+        "geometry": encoder.geometry,
+        "dim": str(encoder.dim),
+        "bits": str(bits),
+        "filters": json.dumps(list(filters)),
+    }
+
+
+def own_vector(record: Record, encoder: TextEncoder) -> Int8 | None:
+    """The vector that a record brings, as it is stored, int8 [1, dim]; None if it brings none.
+
+    Raises InvalidVectorError for one that is not of the encoder's dim, not finite or all zeros.
+    """
+    if record.vector is None:
+        return None
+    return quantize(normalize(np.asarray(record.vector)[None], encoder.dim))
+
+
+def encode(record: Record, encoder: TextEncoder, bits: int, known: Mapping[Span, bytes]) -> Encoded:
+    """Passages, int8 vectors and codes of `bits` bits of a record.
+
+    known: vectors of passages, as they are stored, that need no encoding.
+    """
+    own = own_vector(record, encoder)
+    if own is None:
+        spans = _spans(record.text, encoder)
+    else:
+        spans = [(0, len(record.text))]
+        known = {spans[0]: own.tobytes()}
+    vectors = np.empty((len(spans), encoder.dim), dtype=np.int8)
+    missing = []
+    for number, span in enumerate(spans):
+        if span in known:
+            vectors[number] = np.frombuffer(known[span], dtype=np.int8)
+        else:
+            missing.append(number)
+    if missing:
+        texts = [record.text[slice(*spans[number])] for number in missing]
+        vectors[missing] = quantize(normalize(encoder.encode(texts), encoder.dim))
+    return Encoded(record, spans, vectors, encoder.codec.encode(vectors, bits))
+
+
+def _spans(text: str, encoder: TextEncoder) -> list[Span]:
+    # A text of characters that no token stands for is still one passage.
+    return split(text, encoder.token_spans(text), encoder.passage_tokens) or [(0, len(text))]

@@ -1,0 +1,231 @@
+"""The manifest of a bundle: what the folder must hold, read strictly.
+
+A manifest may come from anywhere, so every name is plain, every number bounded, every key unique,
+and the tensors tile their files: nothing that it says can reach outside its folder or past an end.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, Final, NamedTuple, NoReturn
+
+import numpy as np
+
+from edgeret.errors import BundleError, FormatVersionError
+
+FORMAT: Final = 1
+MANIFEST: Final = "manifest.json"
+
+_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_FINGERPRINT: Final = re.compile(r"[0-9a-f]{32}")
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_DTYPES: Final = ("int8", "uint8", "int16", "float16", "float32", "float64")
+_KINDS: Final = ("transformer", "static")
+_MAX_JSON_BYTES: Final = 1 << 20
+_MAX_INT: Final = 1 << 40
+_REMEDY: Final = "install or export the bundle again"
+
+
+class Tensor(NamedTuple):
+    """Where an array lies: `offset` in bytes, `dtype` little-endian, C order."""
+
+    file: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the array."""
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
+
+
+class File(NamedTuple):
+    """What a file must be. An optional file may be absent: a wheel leaves some graphs out."""
+
+    nbytes: int
+    sha256: str
+    optional: bool
+
+
+class Graph(NamedTuple):
+    """A backend's graph: float32 token embeddings [1, n, dim] in, a unit vector [1, dim] out."""
+
+    file: str
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What a bundle says of itself.
+
+    max_tokens: the longest input, special tokens included. geometry and codec: fingerprints, 32 hex
+    digits each. kind: "transformer" or "static". graphs: one for each backend that the bundle
+    serves. about: what decides nothing (teacher, license, versions).
+    """
+
+    name: str
+    dim: int
+    max_tokens: int
+    geometry: str
+    codec: str
+    kind: str
+    graphs: dict[str, Graph]
+    tensors: dict[str, Tensor]
+    files: dict[str, File]
+    about: dict[str, Any]
+
+    def as_json(self) -> str:
+        """The text of manifest.json."""
+        files = {
+            name: {"bytes": file.nbytes, "sha256": file.sha256}
+            | ({"optional": True} if file.optional else {})
+            for name, file in sorted(self.files.items())
+        }
+        return json.dumps(
+            {
+                "format": FORMAT,
+                "name": self.name,
+                "dim": self.dim,
+                "max_tokens": self.max_tokens,
+                "geometry": self.geometry,
+                "codec": self.codec,
+                "encoder": {
+                    "kind": self.kind,
+                    "graphs": {backend: graph._asdict() for backend, graph in self.graphs.items()},
+                },
+                "tensors": {name: tensor._asdict() for name, tensor in self.tensors.items()},
+                "files": files,
+                "about": self.about,
+            },
+            ensure_ascii=False,
+            indent=1,
+        )
+
+
+def read(folder: Path) -> Manifest:
+    """Read and check the manifest of the bundle in `folder`.
+
+    Raises BundleError for one that is missing or unsound, FormatVersionError for a newer one.
+    """
+    table = load_json(folder / MANIFEST)
+    version = _get(folder, table, "format", int)
+    if version != FORMAT:
+        raise FormatVersionError(
+            f"expected a bundle of format {FORMAT}, {folder} is of format {version}: upgrade edgeret"
+        )
+    encoder = _get(folder, table, "encoder", dict)
+    manifest = Manifest(
+        name=_matching(folder, _PLAIN_NAME, "a plain name", _get(folder, table, "name", str)),
+        dim=_positive(folder, table, "dim"),
+        max_tokens=_positive(folder, table, "max_tokens"),
+        geometry=_matching(folder, _FINGERPRINT, "32 hex digits", _get(folder, table, "geometry", str)),
+        codec=_matching(folder, _FINGERPRINT, "32 hex digits", _get(folder, table, "codec", str)),
+        kind=_get(folder, encoder, "kind", str),
+        graphs={
+            backend: Graph(*(_get(folder, _object(folder, entry), key, str) for key in Graph._fields))
+            for backend, entry in _get(folder, encoder, "graphs", dict).items()
+        },
+        tensors={name: _tensor(folder, v) for name, v in _get(folder, table, "tensors", dict).items()},
+        files={name: _file(folder, name, v) for name, v in _get(folder, table, "files", dict).items()},
+        about=_get(folder, table, "about", dict),
+    )
+    if manifest.kind not in _KINDS:
+        refuse(folder, f"an encoder of kind {' or '.join(_KINDS)}", repr(manifest.kind))
+    for backend, graph in manifest.graphs.items():
+        if graph.file not in manifest.files:
+            refuse(folder, f"the file of the {backend} graph among the files", repr(graph.file))
+    _check_tiling(folder, manifest)
+    return manifest
+
+
+def load_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of at most 1 MiB; duplicate keys, NaN and huge integers are refused."""
+    try:
+        with path.open("rb") as stream:
+            blob = stream.read(_MAX_JSON_BYTES + 1)
+        if len(blob) > _MAX_JSON_BYTES:
+            raise ValueError(f"more than {_MAX_JSON_BYTES} bytes")
+        value = json.loads(blob, object_pairs_hook=_unique, parse_int=_bounded, parse_constant=_bounded)
+    except OSError as error:
+        refuse(path.parent, f"a file {path.name}", str(error.strerror))
+    except (ValueError, RecursionError) as error:
+        refuse(path.parent, f"sound JSON in {path.name}", str(error))
+    return _object(path.parent, value)
+
+
+def refuse(folder: Path, expected: str, found: str) -> NoReturn:
+    """Raise the BundleError of a bundle that is not as it must be."""
+    raise BundleError(f"bundle {folder}: expected {expected}, found {found}: {_REMEDY}")
+
+
+def _tensor(folder: Path, value: Any) -> Tensor:
+    entry = _object(folder, value)
+    dtype = _get(folder, entry, "dtype", str)
+    if dtype not in _DTYPES:
+        refuse(folder, f"a dtype of {', '.join(_DTYPES)}", repr(dtype))
+    shape = _get(folder, entry, "shape", list)
+    if not 1 <= len(shape) <= 4 or not all(type(size) is int and size > 0 for size in shape):
+        refuse(folder, "a shape of 1 to 4 positive sizes", repr(shape))
+    return Tensor(_get(folder, entry, "file", str), dtype, tuple(shape), _get(folder, entry, "offset", int))
+
+
+def _file(folder: Path, name: str, value: Any) -> File:
+    _matching(folder, _PLAIN_NAME, "a plain file name", name)
+    entry = _object(folder, value)
+    sha256 = _matching(folder, _SHA256, "64 hex digits", _get(folder, entry, "sha256", str))
+    optional = _get(folder, entry, "optional", bool) if "optional" in entry else False
+    return File(_get(folder, entry, "bytes", int), sha256, optional)
+
+
+def _check_tiling(folder: Path, manifest: Manifest) -> None:
+    """A file with tensors consists of them, one after the other, each aligned to its dtype."""
+    ends: dict[str, int] = {}
+    for name, tensor in sorted(manifest.tensors.items(), key=lambda item: item[1].offset):
+        if tensor.file not in manifest.files:
+            refuse(folder, f"the file of tensor {name!r} among the files", repr(tensor.file))
+        start = ends.get(tensor.file, 0)
+        if tensor.offset != start or start % np.dtype(tensor.dtype).itemsize:
+            refuse(folder, f"tensor {name!r} aligned at byte {start} of {tensor.file}", str(tensor.offset))
+        ends[tensor.file] = start + tensor.nbytes
+    for file, end in ends.items():
+        if end != manifest.files[file].nbytes:
+            refuse(folder, f"{file} of the {end} bytes of its tensors", str(manifest.files[file].nbytes))
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError(f"a key twice among {[key for key, _ in pairs]!r:.200}")
+    return found
+
+
+def _bounded(digits: str) -> int:
+    if len(digits) > len(str(_MAX_INT)) or not 0 <= int(digits) <= _MAX_INT:
+        raise ValueError(f"a number beyond 0 to {_MAX_INT}: {digits:.40}")
+    return int(digits)
+
+
+def _object(folder: Path, value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else refuse(folder, "a JSON object", f"{value!r:.80}")
+
+
+def _get(folder: Path, table: Mapping[str, Any], key: str, kind: type) -> Any:
+    value = table.get(key)
+    # Not isinstance: a bool passes for an int there, and `true` is no size.
+    return value if type(value) is kind else refuse(folder, f"{key!r} as {kind.__name__}", f"{value!r:.80}")
+
+
+def _positive(folder: Path, table: Mapping[str, Any], key: str) -> int:
+    value: int = _get(folder, table, key, int)
+    return value if value > 0 else refuse(folder, f"{key!r} above 0", str(value))
+
+
+def _matching(folder: Path, pattern: re.Pattern[str], meaning: str, value: str) -> str:
+    return value if pattern.fullmatch(value) else refuse(folder, meaning, f"{value!r:.80}")

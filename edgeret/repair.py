@@ -1,0 +1,244 @@
+"""Repair: what a damaged index file still holds, written into a new one.
+
+SQLite's trees are not needed: leaves are read page by page, and a document or a vector is kept if
+its checksum says that it is what was written. Vectors that are lost are made anew from the texts.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import numpy as np
+
+from edgeret import database
+from edgeret.documents import Record
+from edgeret.encoding import Span, TextEncoder, describe, encode
+from edgeret.errors import (
+    CorruptIndexError,
+    EdgeretError,
+    IndexExistsError,
+    NotAnIndexError,
+    SpaceMismatchError,
+)
+from edgeret.pages import Cell, Pages, Value
+from edgeret.reports import RepairSummary
+from edgeret.store import META, Passage, Store, passage_checksum
+from edgeret.writer import Writer
+
+COMMIT_EVERY: Final = 1000
+
+LISTED_IDS: Final = 1000
+"""A summary lists so many ids at most."""
+
+_DOCUMENT_COLUMNS: Final = 7
+_PASSAGE_COLUMNS: Final = 6
+_STATE_COLUMNS: Final = 7
+
+_SCRATCH: Final = """
+PRAGMA cache_size = -1024;
+CREATE TABLE documents (id TEXT PRIMARY KEY, doc INTEGER, page INTEGER, offset INTEGER);
+CREATE INDEX documents_by_doc ON documents (doc);
+CREATE TABLE passages (doc INTEGER, start INTEGER, stop INTEGER, vector BLOB, PRIMARY KEY (doc, start, stop));
+CREATE TABLE suspects (id TEXT PRIMARY KEY);
+"""
+
+
+def repair(path: Path, target: Path, load: Callable[[str | None], TextEncoder]) -> RepairSummary:
+    """Write what `path` still holds to a new index at `target`.
+
+    load: gives an encoder for the name of the model that the file gives, None if that is lost.
+    Raises NotAnIndexError if no document is found, IndexExistsError for a `target` that is there,
+    FormatVersionError, SpaceMismatchError for an encoder of another space, and what `load` raises.
+    """
+    database.check_path(path)
+    if target.exists():
+        raise IndexExistsError(f"'{target}' exists: choose another name for the repaired index")
+    # Without a name, SQLite's database is a temporary file: what is found may be larger than memory.
+    with _raw(path, target) as file, closing(sqlite3.connect("", isolation_level=None)) as scratch:
+        scratch.executescript(_SCRATCH)
+        salvage = _Salvage(path, Pages(file), scratch)
+        return salvage.write(target, load(salvage.meta.get("model")))
+
+
+@contextmanager
+def _raw(path: Path, target: Path) -> Iterator[BinaryIO]:
+    """The pages as of the last commit, if SQLite can still merge the log; else the file as it lies there."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+        copy = Path(folder, "pages")
+        try:
+            with database.translated(path), closing(database.connect(path, readonly=True)) as connection:
+                database.backup(connection, path, copy)
+        except (CorruptIndexError, NotAnIndexError):
+            copy = path
+        with copy.open("rb") as file:
+            yield file
+
+
+class _Found(NamedTuple):
+    """A document with what is left of its vectors."""
+
+    record: Record
+    known: Mapping[Span, bytes]
+    had_own_vector: bool
+
+
+class _Salvage:
+    """What was found on the pages, kept aside until it is written."""
+
+    def __init__(self, path: Path, pages: Pages, scratch: sqlite3.Connection) -> None:
+        self.path = path
+        self.meta: dict[str, str] = {}
+        self._pages = pages
+        self._scratch = scratch
+        self._state: tuple[int, ...] | None = None
+        scratch.execute("BEGIN")
+        for cell, (row, values) in pages.records():
+            self._keep(cell, row, values)
+        scratch.execute("COMMIT")
+        if not scratch.execute("SELECT count(*) FROM documents").fetchone()[0]:
+            raise NotAnIndexError(f"'{path}' holds no document that can be read: restore a backup")
+
+    def write(self, target: Path, encoder: TextEncoder) -> RepairSummary:
+        """Write all of it to a new index."""
+        described = self.meta.keys() == META and self.meta["crc"] == database.meta_checksum(self.meta)
+        same_space = self._same_space(encoder, described)
+        bits = _parsed(self.meta.get("bits"))
+        if bits not in encoder.codec.widths:
+            bits = max(encoder.codec.widths)
+        filters = _parsed(self.meta.get("filters"))
+        if not described and not (isinstance(filters, list) and all(isinstance(key, str) for key in filters)):
+            filters = []
+        database.create(target, describe(encoder, bits, filters), filters)
+        kept, encoded, own_lost, lost = 0, 0, list[str](), list[str]()
+        with closing(Store(target, readonly=False)) as store:
+            writer = Writer(store)
+            for number, found in enumerate(self._documents(encoder.dim if same_space else None), start=1):
+                if found.had_own_vector and found.record.vector is None:
+                    if not found.record.text.strip():
+                        lost.append(found.record.id)
+                        continue
+                    own_lost.append(found.record.id)
+                written = encode(found.record, encoder, bits, found.known)
+                reused = sum(span in found.known for span in written.spans)
+                kept, encoded = kept + reused, encoded + len(written.spans) - reused
+                writer.stage(written)
+                if number % COMMIT_EVERY == 0:
+                    writer.publish()
+            writer.publish()
+            with store.reading() as state:
+                saved = state.documents
+        return RepairSummary(
+            path=str(target),
+            documents=saved,
+            documents_expected=self._state[3] if self._state else None,
+            vectors_kept=kept,
+            vectors_encoded=encoded,
+            lost_ids=[*lost, *self._lost_ids()][:LISTED_IDS],
+            own_vectors_lost=own_lost[:LISTED_IDS],
+            described=described,
+        )
+
+    def _keep(self, cell: Cell, row: int | None, values: tuple[Value, ...]) -> None:
+        if row is None:
+            # Entries of other indexes come here too; `write` believes none of them without a proof.
+            if len(values) == 2 and values[0] in META and isinstance(values[1], str):
+                self.meta[str(values[0])] = values[1]
+        elif len(values) == _PASSAGE_COLUMNS and _is_passage(row, values):
+            self._scratch.execute("INSERT OR REPLACE INTO passages VALUES (?, ?, ?, ?)", values[1:5])
+        elif len(values) == _STATE_COLUMNS and _is_state(row, values):
+            self._state = max(self._state or (), tuple(int(str(value)) for value in values[1:6]))
+        elif len(values) >= _DOCUMENT_COLUMNS and all(isinstance(value, str) for value in values[1:4]):
+            if _is_document(row, values):
+                # Numbers of documents only grow: of two that claim an id, the older one is a stale page's.
+                self._scratch.execute(
+                    "INSERT INTO documents VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET"
+                    " doc = excluded.doc, page = excluded.page, offset = excluded.offset WHERE excluded.doc > doc",
+                    (values[1], row, *cell),
+                )
+            else:
+                self._suspect(values[1])
+
+    def _documents(self, dim: int | None) -> Iterator[_Found]:
+        """The documents in the order in which they came. dim: None if no vector may be kept."""
+        for doc, page, offset in self._scratch.execute(
+            "SELECT doc, page, offset FROM documents ORDER BY doc"
+        ):
+            _, identity, text, metadata, _, own, *_ = self._pages.record(Cell(page, offset)).values
+            known = {
+                (start, stop): vector
+                for start, stop, vector in self._scratch.execute(
+                    "SELECT start, stop, vector FROM passages WHERE doc = ? AND length(vector) = ?",
+                    (doc, dim),
+                )
+            }
+            stored = known.get((0, len(str(text)))) if own else None
+            vector = None if stored is None else np.frombuffer(stored, dtype=np.int8).astype(np.float32)
+            yield _Found(Record(str(identity), str(text), str(metadata), vector), known, bool(own))
+
+    def _same_space(self, encoder: TextEncoder, described: bool) -> bool:
+        # 32 hexadecimal digits are not the same by chance: this entry needs no other proof.
+        if self.meta.get("space") == encoder.space:
+            return True
+        if not described:
+            return False
+        raise SpaceMismatchError(
+            f"index '{self.path}' is of space {self.meta['space'][:8]}, bundle '{encoder.name}' is of space "
+            f"{encoder.space[:8]}: repair it with a bundle of its own space"
+        )
+
+    def _suspect(self, identity: Value) -> None:
+        self._scratch.execute("INSERT OR IGNORE INTO suspects VALUES (?)", (identity,))
+
+    def _lost_ids(self) -> list[str]:
+        """Ids that the file names, as far as its index of them can be read, and that were not found."""
+        with (
+            suppress(EdgeretError),
+            database.translated(self.path),
+            closing(database.connect(self.path, readonly=True)) as connection,
+        ):
+            for (identity,) in connection.execute(
+                "SELECT id FROM documents INDEXED BY sqlite_autoindex_documents_1"
+            ):
+                self._suspect(identity)
+        lost = self._scratch.execute(
+            "SELECT id FROM suspects WHERE typeof(id) = 'text' AND id NOT IN (SELECT id FROM documents)"
+            " ORDER BY id LIMIT ?",
+            (LISTED_IDS,),
+        )
+        return [identity for (identity,) in lost]
+
+
+def _is_document(row: int, values: tuple[Value, ...]) -> bool:
+    _, identity, text, metadata, digest, own, crc, *_ = values
+    if not isinstance(digest, bytes) or not isinstance(own, int):
+        return False
+    return (
+        Record(str(identity), str(text), str(metadata), None).digest == digest
+        and database.checksum(row, own, content=digest) == crc
+        and isinstance(_parsed(str(metadata)), dict)
+    )
+
+
+def _is_passage(row: int, values: tuple[Value, ...]) -> bool:
+    _, doc, start, stop, vector, crc = values
+    if not (isinstance(doc, int) and isinstance(start, int) and isinstance(stop, int)):
+        return False
+    return isinstance(vector, bytes) and passage_checksum(Passage(row, doc, start, stop, vector)) == crc
+
+
+def _is_state(row: int, values: tuple[Value, ...]) -> bool:
+    counters = [value for value in values[1:6] if isinstance(value, int)]
+    return row == 1 and len(counters) == len(values[1:6]) and database.checksum(*counters) == values[6]
+
+
+def _parsed(text: str | None) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,1 @@
+"""The workstation side: teachers to bundles. Imports edgeret; edgeret never imports it."""

@@ -1,0 +1,106 @@
+"""Makes the bundle `base`: the teacher itself, quantized."""
+
+from __future__ import annotations
+
+import json
+import platform
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from edgeret import bundle
+from edgeret.encoder import Encoder
+from edgeret.manifest import Graph
+from export import card, convert, hash_head, verify
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from onnx import ModelProto
+
+    from edgeret.bundle import Bundle, Golden
+    from edgeret.codec import Codec
+    from export.teacher import Teacher
+
+PARITY_TEXTS: Final = 500
+PEAK_TEXTS: Final = 200
+# Not a seed that any setting was chosen on.
+_PARITY_SEED: Final = 1000
+_PACKAGES: Final = ("numpy", "onnx", "onnxruntime", "tokenizers")
+_CPU_FLAGS: Final = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "asimd", "asimddp", "i8mm")
+
+
+def make(teacher: Teacher, text: Sequence[Path], out: Path, passages: int, seed: int, cache: Path) -> Bundle:
+    """Fit the codec on `passages` passages of text, quantize the teacher and write its bundle to `out`."""
+    drawn = hash_head.sample(text, passages, seed)
+    codec = hash_head.fit(hash_head.encode(drawn, teacher.encode, teacher.geometry, cache), seed)
+    peaks = convert.activation_peaks(teacher, hash_head.sample(text, PEAK_TEXTS, seed))
+    model = convert.graph(teacher, peaks)
+    texts = golden_texts()
+    exact = teacher.encode(texts)
+    # A first bundle answers with the teacher's vectors where its own belong: they pass the check at
+    # the encoder's start, and then its own can be computed by the very code that will be judged.
+    write = partial(_write, teacher, codec, model, out, bundle.Golden(texts, exact, exact))
+    own = Encoder.load(write("").path).encode(texts)
+    write = partial(_write, teacher, codec, model, out, bundle.Golden(texts, exact, own))
+    encoder = Encoder.load(write("").path)
+    figures = verify.golden(encoder) | verify.parity(
+        encoder, teacher, hash_head.sample(text, PARITY_TEXTS, seed + _PARITY_SEED, set(drawn))
+    )
+    return write(card.describe(encoder.bundle, teacher, text, passages, figures))
+
+
+def golden_texts() -> list[str]:
+    """The golden texts: those of golden.txt, the empty text, blanks, and texts past the longest input."""
+    lines = Path(__file__).with_name("golden.txt").read_text(encoding="utf-8").split("\n")
+    lines = [line for line in lines if line]
+    return [*lines, "", " \t ", " ".join(lines), "all work and no play " * 100]
+
+
+def _write(
+    teacher: Teacher, codec: Codec, model: ModelProto, out: Path, golden: Golden, described: str
+) -> Bundle:
+    rows, scales = convert.quantize_rows(teacher.table)
+    return bundle.write(
+        out,
+        name=out.name,
+        max_tokens=teacher.max_tokens,
+        geometry=teacher.geometry,
+        codec=codec,
+        kind="transformer",
+        graphs={"onnx": Graph("model.int8.onnx", convert.INPUT, convert.OUTPUT)},
+        tensors={
+            "tokens.bin": {"tokens": rows, "token_scales": scales},
+            "golden.bin": {"golden.teacher": golden.teacher, "golden.own": golden.own},
+        },
+        files={
+            "model.int8.onnx": model.SerializeToString(deterministic=True),
+            "tokenizer.json": teacher.tokenizer_json.encode(),
+            "golden.json": (
+                json.dumps({"texts": golden.texts}, ensure_ascii=False, indent=1) + "\n"
+            ).encode(),
+            "card.md": described.encode(),
+        },
+        about={
+            "license": teacher.license,
+            "teacher": {
+                "name": teacher.name,
+                "weights_sha256": teacher.weights_sha256,
+                "pooling": teacher.pooling,
+            },
+            "made_with": made_with(),
+        },
+    )
+
+
+def made_with() -> dict[str, Any]:
+    """Versions and instruction sets behind the bundle's own golden vectors."""
+    cpuinfo = Path("/proc/cpuinfo")
+    words = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cpu_flags": [flag for flag in _CPU_FLAGS if flag in words],
+        **{package: version(package) for package in _PACKAGES},
+    }

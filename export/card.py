@@ -1,0 +1,55 @@
+"""The card of a bundle: licence, origin, sizes and what was measured, in Markdown."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from edgeret.bundle import Bundle
+    from export.teacher import Teacher
+
+_LICENSES = {"apache-2.0": "Apache-2.0", "mit": "MIT"}
+
+
+def describe(
+    bundle: Bundle, teacher: Teacher, text: Sequence[Path], passages: int, figures: dict[str, float]
+) -> str:
+    """Return the card's text. `figures` are those of export.verify."""
+    license_name = _LICENSES.get(teacher.license, teacher.license)
+    sizes = {name: file.nbytes for name, file in bundle.manifest.files.items() if name != "card.md"}
+    sources = textwrap.fill(", ".join(file.name.split(".")[0] for file in text), 100, subsequent_indent="  ")
+    rows = "\n".join(f"| {name} | {size:,} |" for name, size in sorted(sizes.items()))
+    return f"""# {bundle.name}
+
+{teacher.name}, quantized to INT8: {bundle.dim} dims, at most {bundle.max_tokens} tokens, {teacher.pooling} pooling,
+{teacher.layers} layers. English.
+
+- License: {license_name}, as the teacher's.
+- Teacher: {teacher.name}, model.safetensors SHA-256 `{teacher.weights_sha256}`.
+- Changes: token table as int8 rows outside the graph; weights of the dense layers as 7 bits in int8, a
+  scale for each output, their large inputs evened out first; activations quantized as the graph runs; the
+  products inside the attention in float32.
+- Codec: fitted on the teacher's vectors of {passages:,} passages of
+  {sources}.
+- Geometry `{bundle.geometry}`, codec `{bundle.codec_id}`, space `{bundle.space}`.
+
+| file | bytes |
+|---|---|
+{rows}
+| sum | {sum(sizes.values()):,} |
+
+| measured against the fp32 teacher | |
+|---|---|
+| cosine, {figures["teacher_texts"]:.0f} passages kept apart from the fit: mean | {figures["teacher_cosine_mean"]:.4f} |
+| worst | {figures["teacher_cosine_worst"]:.4f} |
+| equal bits of {bundle.codec().widths[-1]}-bit codes | {figures["teacher_equal_bits"]:.4f} |
+| cosine, {figures["golden_texts"]:.0f} golden texts: mean | {figures["golden_teacher_cosine_mean"]:.4f} |
+| worst | {figures["golden_teacher_cosine_worst"]:.4f} |
+
+Golden texts include single punctuation marks and many scripts, which are the hard cases of INT8.
+`python -m export verify FOLDER --teacher DIR --text FILE...` measures on a sample of its own.
+"""

@@ -1,0 +1,400 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+from typing import IO
+
+import pytest
+from fake import FakeEncoder
+
+from edgeret import demo
+from edgeret.cli import main
+from edgeret.documents import Document
+from edgeret.encoder import Encoder
+from edgeret.index import Index
+
+ROOT = Path(__file__).resolve().parent.parent
+FAKED = """\
+import signal, sys
+# A job in the background of a shell inherits a signal that is ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from fake import FakeEncoder
+from edgeret.encoder import Encoder
+Encoder.load = staticmethod(lambda *_: FakeEncoder())
+from edgeret.cli import main
+sys.exit(main())
+"""
+DOCUMENTS = [
+    {"id": "wifi", "text": "Hold the button to reset the wireless.", "lang": "en", "year": 2024},
+    {"id": "tea", "text": "Brew green tea for two minutes.", "lang": "en", "year": 2020},
+    {"id": "tee", "text": "Der Tee zieht zwei Minuten.", "lang": "de", "year": 2020},
+]
+
+
+@pytest.fixture(autouse=True)
+def _fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(Encoder, "load", staticmethod(lambda *_: FakeEncoder()))
+    monkeypatch.chdir(tmp_path)
+    Path("docs.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in DOCUMENTS))
+
+
+@pytest.fixture
+def index(capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(["index", "x.edgeret", "docs.jsonl", "--bits", "64", "--filter", "lang"]) == 0
+    capsys.readouterr()
+    return "x.edgeret"
+
+
+def answer(capsys: pytest.CaptureFixture[str], *argv: str) -> object:
+    assert main([*argv, "--json"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    assert captured.out.count("\n") == 1
+    return json.loads(captured.out)
+
+
+def failure(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    assert main(argv) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert re.fullmatch(r"edgeret: [^\n]+\n", captured.err)
+    return captured.err
+
+
+def spawn(argv: Sequence[str], faked: bool = True, **streams: int | IO[bytes]) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    program = ["-c", FAKED] if faked else ["-m", "edgeret"]
+    return subprocess.Popen([sys.executable, *program, *argv], env=environment, **streams)
+
+
+def test_index_creates_and_replaces(capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(
+        capsys, "index", "x.edgeret", "docs.jsonl", "--bits", "64", "--filter", "lang", "--filter", "year"
+    )
+    assert isinstance(found, dict)
+    assert (found["added"], found["documents"]) == (3, 3)
+    info = answer(capsys, "info", "x.edgeret")
+    assert isinstance(info, dict)
+    assert (info["bits"], info["filters"], info["documents"]) == (64, ["lang", "year"], 3)
+    again = answer(capsys, "index", "x.edgeret", "docs.jsonl")
+    assert isinstance(again, dict)
+    assert again["documents"] == 3
+
+
+def test_index_refuses_other_settings_of_an_index_that_exists(
+    index: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "leave --bits and --filter out" in failure(capsys, "index", index, "docs.jsonl", "--bits", "96")
+    assert "leave --bits and --filter out" in failure(
+        capsys, "index", index, "docs.jsonl", "--filter", "year"
+    )
+    assert main(["index", index, "docs.jsonl", "--bits", "64", "--filter", "lang"]) == 0
+
+
+def test_index_makes_nothing_of_a_missing_input(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no file or folder at 'gone'" in failure(capsys, "index", "new.edgeret", "docs.jsonl", "gone")
+    assert not Path("new.edgeret").exists()
+
+
+def test_index_reads_standard_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "sys.stdin", SimpleNamespace(buffer=io.BytesIO(b'{"text": "one"}\n{"text": "two"}\n'))
+    )
+    found = answer(capsys, "index", "x.edgeret", "-", "--bits", "64")
+    assert isinstance(found, dict)
+    assert found["documents"] == 2
+
+
+def test_index_says_how_many_are_safe(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("edgeret.cli.COMMIT_EVERY", 2)
+    with Path("docs.jsonl").open("a") as stream:
+        stream.write('{"text": "four"}\n{"text": "five"}\noops\n')
+    message = failure(capsys, "index", "x.edgeret", "docs.jsonl", "--bits", "64")
+    assert message.startswith("edgeret: docs.jsonl, line 6: expected a JSON object")
+    assert message.endswith("; 4 documents of this run are safe: run it again to go on\n")
+    with Index.open("x.edgeret") as found:
+        assert len(found) == 4
+
+
+def test_search_prints_rank_score_id_and_snippet(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", index, "reset the wireless", "-k", "2"]) == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"  1  [ -]0\.\d{3}  wifi  Hold the button to reset the wireless\.", first)
+    assert second.startswith("  2  ")
+
+
+def test_search_answers_as_the_api(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for options, arguments in [
+        ([], {}),
+        (["-k", "1", "--mode", "lexical"], {"k": 1, "mode": "lexical"}),
+        (["--mode", "hybrid", "--oversample", "2"], {"mode": "hybrid", "oversample": 2}),
+        (
+            ["--where", '{"year": {"$lt": 2024}, "lang": "en"}'],
+            {"where": {"year": {"$lt": 2024}, "lang": "en"}},
+        ),
+    ]:
+        found = answer(capsys, "search", index, "two minutes", *options)
+        with Index.open(index, readonly=True) as opened:
+            hits = opened.search("two minutes", **arguments)
+        assert found == [
+            {
+                "id": h.id,
+                "score": h.score,
+                "text": h.text,
+                "start": h.start,
+                "end": h.end,
+                "metadata": h.metadata,
+            }
+            for h in hits
+        ]
+    assert [hit["id"] for hit in found] == ["tea"]
+
+
+def test_search_without_hits_succeeds(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", index, "tea", "--where", '{"lang": "fr"}']) == 0
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "nothing found\n")
+    assert answer(capsys, "search", index, "tea", "--where", '{"lang": "fr"}') == []
+
+
+def test_a_snippet_is_one_short_line_without_escapes(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("odd.jsonl").write_text(
+        json.dumps({"id": "a\nb", "text": "tea \x1b[31m\n\n\u202e" + "x" * 300}) + "\n"
+    )
+    main(["index", "x.edgeret", "odd.jsonl", "--bits", "64"])
+    capsys.readouterr()
+    assert main(["search", "x.edgeret", "tea", "-k", "1"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert re.search(r"  a b  tea \[31m x+…$", line)
+    assert len(line) < 130
+
+
+def test_get_and_delete(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer(capsys, "get", index, "tea") == {
+        "id": "tea", "text": "Brew green tea for two minutes.", "metadata": {"lang": "en", "year": 2020},
+    }  # fmt: skip
+    assert main(["get", index, "tea"]) == 0
+    assert capsys.readouterr().out == "Brew green tea for two minutes.\n"
+    assert answer(capsys, "delete", index, "tea", "none") == {"deleted": 1, "documents": 2}
+    assert answer(capsys, "delete", index, "tee", "--erase") == {"deleted": 1, "documents": 1}
+    assert "no document 'tea'" in failure(capsys, "get", index, "tea")
+
+
+def test_info_check_compact_backup(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for verb in (["info"], ["check"], ["check", "--quick"], ["compact"]):
+        assert isinstance(answer(capsys, verb[0], index, *verb[1:]), dict)
+        assert main([verb[0], index, *verb[1:]]) == 0
+        assert re.match(r"(\w+: .*\n)+$", capsys.readouterr().out)
+    copied = answer(capsys, "backup", index, "copy.edgeret")
+    assert copied == {"path": "copy.edgeret", "file_bytes": Path("copy.edgeret").stat().st_size}
+    assert answer(capsys, "search", "copy.edgeret", "tea") == answer(capsys, "search", index, "tea")
+    assert "copy.edgeret" in failure(capsys, "backup", index, "copy.edgeret")
+
+
+def test_a_damaged_index_fails_the_check(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    content = bytearray(Path(index).read_bytes())
+    position = content.index(b"Brew green")
+    content[position : position + 4] = b"Brow"
+    Path(index).write_bytes(content)
+    assert "damaged" in failure(capsys, "check", index)
+
+
+def test_errors_are_one_line_with_exit_code_1(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("other.db").write_bytes(b"something else" * 100)
+    Path("two\nlines").write_text("x")
+    for argv, message in [
+        (["search", "gone.edgeret", "tea"], "no index at 'gone.edgeret'"),
+        (["search", "other.db", "tea"], "not an edgeret index|expected an edgeret index"),
+        (["info", "two\nlines"], "two lines"),
+        (["search", index, " "], "expected a query, got an empty text"),
+        (["search", index, "tea", "-k", "0"], "expected k to be an integer of at least 1, got 0"),
+        (["search", index, "tea", "--where", '{"a": {"$regex": "x"}}'], "unknown operator"),
+        (["search", index, "tea", "--memory-budget", "lots"], "expected a memory budget"),
+        (["index", "new.edgeret", "docs.jsonl", "--bits", "7"], "expected bits to be one of 64, 96"),
+        (["index", index, "other.db"], "expected a folder, .jsonl"),
+        (["index", "no/such/folder/x.edgeret", "docs.jsonl", "--bits", "64"], "cannot create an index"),
+    ]:
+        assert re.search(message, failure(capsys, *argv))
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [], ["sea"], ["search", "x"], ["search", "x", "q", "--where", "{"], ["search", "x", "q", "--where", "[1]"],
+        ["search", "x", "q", "--mode", "sparse"], ["search", "x", "q", "-k", "many"], ["index", "x"],
+        ["search", "x", "q", "--over", "4"], ["info", "x", "--erase"],
+    ],
+)  # fmt: skip
+def test_wrong_usage_has_exit_code_2(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(argv)
+    assert stop.value.code == 2
+    assert capsys.readouterr().out == ""
+
+
+def test_help_tells_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["--help"], ["search", "--help"], ["demo", "--help"]):
+        with pytest.raises(SystemExit) as stop:
+            main(argv)
+        assert stop.value.code == 0
+        assert "  130  interrupted" in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--version"])
+    assert stop.value.code == 0
+    assert re.fullmatch(r"edgeret \S.*\n", capsys.readouterr().out)
+
+
+def test_an_interrupt_has_exit_code_130(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(FakeEncoder, "encode", interrupted)
+    assert main(["index", "x.edgeret", "docs.jsonl", "--bits", "64"]) == 130
+    message = "edgeret: interrupted; 0 documents of this run are safe: run it again to go on\n"
+    assert capsys.readouterr().err == message
+
+
+def test_ctrl_c_while_indexing_leaves_what_is_committed(index: str) -> None:
+    with (
+        closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True)) as watched,
+        spawn(["index", index, "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process,
+    ):
+        try:
+            assert process.stdin
+            process.stdin.writelines(b'{"text": "document %d"}\n' % number for number in range(1000))
+            process.stdin.flush()
+            deadline = time.monotonic() + 30
+            while watched.execute("SELECT count(*) FROM documents").fetchone() == (len(DOCUMENTS),):
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            process.send_signal(signal.SIGINT)
+            _, errors = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 130
+    # An interrupt in the instant between commit and count reports the commit before.
+    assert re.fullmatch(rb"edgeret: interrupted; 1?0+ documents of this run are safe: [^\n]+\n", errors)
+    with Index.open(index) as found:
+        assert len(found) == 1000 + len(DOCUMENTS)
+
+
+def test_a_reader_that_goes_away_is_no_error(index: str) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with spawn(["search", index, "tea"], stdout=write_end, stderr=subprocess.PIPE) as process:
+        os.close(write_end)
+        _, errors = process.communicate(timeout=30)
+    assert errors == b""
+    assert process.returncode == 1
+
+
+def test_the_module_runs(tmp_path: Path) -> None:
+    with spawn(["info", "gone"], faked=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output) == (1, b"")
+    assert re.fullmatch(rb"edgeret: no index at 'gone'[^\n]*\n", errors)
+
+
+def test_an_output_without_unicode_still_gets_its_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("odd.jsonl").write_text('{"id": "é", "text": "caf\\u00e9 \\ud83d\\ude00"}\n')
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii")
+    main(["index", "x.edgeret", "odd.jsonl", "--bits", "64"])
+    with spawn(["search", "x.edgeret", "tea"], stdout=subprocess.PIPE) as process:
+        output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert output.endswith(b"  ?  caf? ?\n")
+
+
+def test_a_bar_on_a_terminal_and_none_in_a_pipe() -> None:
+    argv = ["index", "x.edgeret", "docs.jsonl", "--bits", "64"]
+    with spawn(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.communicate(timeout=30)[1] == b""
+    leader, follower = pty.openpty()
+    termios.tcsetwinsize(follower, (24, 80))
+    with spawn(argv, stdout=subprocess.DEVNULL, stderr=follower) as process:
+        assert process.wait(timeout=30) == 0
+    os.close(follower)
+    assert b"3/3" in os.read(leader, 65536)
+    os.close(leader)
+
+
+def test_models_lists_bundles(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def opened(name: str) -> SimpleNamespace:
+        files = {"model": SimpleNamespace(nbytes=2000), "tokens": SimpleNamespace(nbytes=300)}
+        manifest = SimpleNamespace(files=files)
+        return SimpleNamespace(name=name, dim=384, max_tokens=256, space="ab" * 16, manifest=manifest)
+
+    monkeypatch.setattr("edgeret.cli.available", lambda: ["base", "small"])
+    monkeypatch.setattr("edgeret.cli.Bundle.open", opened)
+    found = answer(capsys, "models")
+    assert isinstance(found, list)
+    assert [(entry["name"], entry["file_bytes"]) for entry in found] == [("base", 2300), ("small", 2300)]
+    assert main(["models"]) == 0
+    assert capsys.readouterr().out.startswith("base  2,300 bytes, dim 384, space abab")
+
+
+@pytest.fixture
+def _small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    documents = [Document(id=f"module_{number}", text=f"Compress number {number}.") for number in range(20)]
+    monkeypatch.setattr("edgeret.demo.corpus", lambda limit: documents[: limit or 10])
+
+
+@pytest.mark.usefixtures("_small_demo")
+def test_demo_answers_its_questions(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", "--bits", "64"]) == 0
+    output = capsys.readouterr().out
+    assert output.startswith("20 docstrings of Python ")
+    for question in demo.QUESTIONS:
+        assert f"\n? {question}\n  1  " in output
+    assert len(re.findall(r"^  \d+\.\d ms$", output, re.MULTILINE)) == len(demo.QUESTIONS)
+    assert not list(Path().glob("*.edgeret"))
+
+
+@pytest.mark.usefixtures("_small_demo")
+def test_demo_takes_questions_from_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    typed = iter(["compress", "", "never read"])
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", lambda _: next(typed))
+    assert main(["demo", "kept.edgeret", "--bits", "64", "--all"]) == 0
+    output = capsys.readouterr().out
+    assert output.startswith("10 docstrings")
+    assert output.count(" ms\n") == len(demo.QUESTIONS) + 1
+    assert next(typed) == "never read"
+    with Index.open("kept.edgeret") as kept:
+        assert len(kept) == 10
+
+
+@pytest.mark.usefixtures("_small_demo")
+def test_demo_ends_with_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(_: str) -> str:
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("builtins.input", ended)
+    assert main(["demo", "--bits", "64"]) == 0

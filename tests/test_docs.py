@@ -1,0 +1,80 @@
+"""Every Python snippet and every shell line that README.md and docs/ show is run, and its output compared."""
+
+import contextlib
+import io
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return FENCE.findall(page.read_text())
+
+
+def snippets(language: str) -> list[tuple[str, str, str]]:
+    """(name, source, what a `text` block right behind it shows)."""
+    found = []
+    for page in PAGES:
+        fences = [*blocks(page), ("", "")]
+        for number, (kind, source) in enumerate(fences[:-1]):
+            if kind == language:
+                following = fences[number + 1]
+                found.append((f"{page.name}-{number}", source, following[1] if following[0] == "text" else ""))
+    return found
+
+
+def same(shown: str, printed: str) -> bool:
+    """Equal but for the last digit of numbers: INT8 kernels differ between processors."""
+    numbers = re.compile(r"-?\d+\.\d+")
+    if numbers.sub("#", shown).split() != numbers.sub("#", printed).split():
+        return False
+    pairs = zip(numbers.findall(shown), numbers.findall(printed), strict=True)
+    return all(abs(float(one) - float(other)) < 0.03 for one, other in pairs)
+
+
+@pytest.mark.parametrize(("name", "source", "shown"), snippets("python"), ids=lambda value: value[:24])
+def test_python_snippets_print_what_the_page_shows(name, source, shown, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(source, name, "exec"), {"__name__": name})
+    assert same(shown, printed.getvalue()), printed.getvalue()
+
+
+@pytest.mark.parametrize(("name", "source", "shown"), snippets("console"), ids=lambda value: value[:24])
+def test_console_lines_print_what_the_page_shows(name, source, shown, tmp_path):
+    """`$ command` lines, each followed by its output; `make` is tested by whoever runs these tests."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "wifi.md").write_text("Hold the button for five seconds to reset the Wi-Fi.")
+    (tmp_path / "notes" / "lamp.md").write_text("The lamp turns red when its battery is low.")
+    for entry in re.split(r"^\$ ", source, flags=re.MULTILINE)[1:]:
+        command, _, expected = entry.partition("\n")
+        words = shlex.split(command)
+        assert words[0] == "edgeret", f"{name}: only the edgeret command can be run here, not {words[0]}"
+        done = subprocess.run(
+            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert same(expected, done.stdout + done.stderr), done.stdout + done.stderr
+
+
+def test_there_are_snippets():
+    assert snippets("python")
+    assert snippets("console")
+
+
+def test_every_verb_is_documented():
+    help_text = subprocess.run(
+        [sys.executable, "-m", "edgeret", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    verbs = re.findall(r"^    (\w+)  ", help_text, re.MULTILINE)
+    documented = "".join(page.read_text() for page in PAGES)
+    assert len(verbs) >= 10
+    assert [verb for verb in verbs if f"edgeret {verb}" not in documented] == []

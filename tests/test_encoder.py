@@ -1,0 +1,186 @@
+import random
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from edgeret.bundle import Bundle, Golden, write
+from edgeret.encoder import Encoder
+from edgeret.errors import BackendError, BundleError, InvalidDocumentError
+
+WORDS = [
+    "the",
+    "boiler",
+    "shows",
+    "error",
+    "when",
+    "café",
+    "Zürich",
+    "漢字",
+    "🙂",
+    "naïve",
+    "file",
+    "42",
+    "!",
+    "(",
+    "Ω",
+]
+
+
+@pytest.fixture(scope="module")
+def encoder() -> Encoder:
+    return Encoder.load("base")
+
+
+def made_texts(count: int) -> list[str]:
+    rng = random.Random(0)
+    return ["", " ", *(" ".join(rng.choices(WORDS, k=rng.randint(1, 40))) for _ in range(count - 2))]
+
+
+def copy(tmp_path, golden: Golden | None = None, graph: bytes | None = None) -> Bundle:
+    """A copy of `base` with other golden vectors or another graph, its hashes in order."""
+    base = Bundle.open("base")
+    rows, scales = base.token_table()
+    known = golden or base.golden()
+    return write(
+        tmp_path / "copy",
+        name="copy",
+        max_tokens=base.max_tokens,
+        geometry=base.geometry,
+        codec=base.codec(),
+        kind=base.manifest.kind,
+        graphs=base.manifest.graphs,
+        tensors={
+            "tokens.bin": {"tokens": rows, "token_scales": scales},
+            "golden.bin": {"golden.teacher": known.teacher, "golden.own": known.own},
+        },
+        files={
+            name: base.file(name).read_bytes()
+            for name in ("tokenizer.json", "golden.json", "model.int8.onnx")
+        }
+        | ({"model.int8.onnx": graph} if graph is not None else {}),
+        about={},
+    )
+
+
+def test_vectors_are_unit_rows_and_the_golden_ones(encoder):
+    golden = encoder.bundle.golden()
+    vectors = encoder.encode(golden.texts)
+    assert vectors.shape == (len(golden.texts), encoder.dim)
+    assert vectors.dtype == np.float32
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    assert ((vectors * golden.own).sum(axis=1) > 0.995).all()
+    assert ((vectors * golden.teacher).sum(axis=1).mean()) > 0.99
+
+
+def test_near_in_meaning_is_near_in_space(encoder):
+    wireless, wifi, fox = encoder.encode(
+        ["my wireless is broken", "the Wi-Fi does not work any more", "a fox crossed the river"]
+    )
+    assert wireless @ wifi > wireless @ fox + 0.3
+
+
+def test_a_vector_depends_on_its_text_alone(encoder):
+    texts = made_texts(300)
+    together = encoder.encode(texts)
+    alone = np.concatenate([encoder.encode([text]) for text in texts])
+    beside_long = np.stack([encoder.encode(["long " * 300, text])[1] for text in texts[:20]])
+    backwards = encoder.encode(texts[::-1])[::-1]
+    threaded = Encoder.load("base", threads=2).encode(texts)
+    assert together.tobytes() == alone.tobytes() == backwards.tobytes() == threaded.tobytes()
+    assert beside_long.tobytes() == together[:20].tobytes()
+
+
+def test_no_texts_give_no_rows(encoder):
+    assert encoder.encode([]).shape == (0, encoder.dim)
+
+
+def test_a_long_text_is_cut_at_the_end(encoder):
+    assert encoder.passage_tokens == encoder.bundle.max_tokens - 2
+    whole, cut, shorter = encoder.encode([f"{'word ' * n}" for n in (5000, encoder.passage_tokens, 100)])
+    assert whole.tobytes() == cut.tobytes() != shorter.tobytes()
+
+
+def test_token_spans_cover_the_words_and_are_never_cut(encoder):
+    text = "Café 漢字 🙂 unbelievably " * 200
+    spans = encoder.token_spans(text)
+    assert len(spans) > encoder.bundle.max_tokens
+    assert spans[0] == (0, 4)
+    covered = {i for start, end in spans for i in range(start, end)}
+    assert covered == {i for i, character in enumerate(text) if not character.isspace()}
+    assert encoder.token_spans("") == encoder.token_spans(" \n") == []
+
+
+def test_a_lone_surrogate_is_refused(encoder):
+    for call in (lambda: encoder.encode(["fine", "a\ud800"]), lambda: encoder.token_spans("a\ud800")):
+        with pytest.raises(InvalidDocumentError, match="surrogate at 1: read"):
+            call()
+
+
+def test_loading_starts_nothing():
+    code = (
+        "import sys; from edgeret.encoder import Encoder; e = Encoder.load('base'); e.codec, e.planned_bytes"
+    )
+    code += "; print([m for m in ('onnxruntime', 'tokenizers', 'torch', 'onnx') if m in sys.modules])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"
+
+
+def test_threads_that_arrive_together_share_one_start():
+    fresh = Encoder.load("base")
+    with ThreadPoolExecutor(4) as pool:
+        vectors = list(pool.map(lambda _: fresh.encode(["my wireless is broken"]).tobytes(), range(8)))
+    assert len(set(vectors)) == 1
+
+
+def test_identity_is_the_bundles_own(encoder):
+    opened = Bundle.open("base")
+    assert (encoder.name, encoder.dim) == ("base", 384)
+    assert (encoder.space, encoder.geometry, encoder.codec_id) == (
+        opened.space,
+        opened.geometry,
+        opened.codec_id,
+    )
+    assert encoder.codec.widths == (64, 128, 256, 384)
+
+
+@pytest.mark.parametrize("backend", ["tflite", "static", "cuda"])
+def test_a_backend_that_the_bundle_lacks_is_refused(backend):
+    with pytest.raises(BackendError, match=f"'{backend}': choose 'onnx'"):
+        Encoder.load("base", backend=backend)
+
+
+@pytest.mark.parametrize("package", ["onnxruntime", "tokenizers"])
+def test_a_missing_runtime_says_how_to_get_it(monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(BackendError, match=f"pip install {package}"):
+        Encoder.load("base").encode(["x"])
+
+
+def test_a_missing_model_is_refused():
+    with pytest.raises(BundleError, match="base"):
+        Encoder.load("bass")
+
+
+def test_an_encoder_from_a_folder_is_found_again_by_its_name(tmp_path, monkeypatch):
+    made = copy(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    loaded = Encoder.load("copy")
+    assert loaded.space == Encoder.load("base").space
+    monkeypatch.chdir("/")
+    assert Encoder.load(loaded.name).bundle.manifest == made.manifest
+
+
+def test_a_backend_that_answers_wrongly_is_refused(tmp_path):
+    golden = Bundle.open("base").golden()
+    wrong = golden._replace(own=np.roll(golden.own, 1, axis=1))
+    with pytest.raises(BackendError, match="golden"):
+        Encoder.load(copy(tmp_path, wrong).path).encode(["x"])
+
+
+@pytest.mark.parametrize("graph", [b"not a graph", b""])
+def test_a_graph_that_the_runtime_cannot_read_is_refused(tmp_path, graph):
+    with pytest.raises(BackendError, match="onnxruntime"):
+        Encoder.load(copy(tmp_path, graph=graph).path).encode(["x"])
