@@ -1,0 +1,114 @@
+"""Latency: search() beside encoding its query alone, and INT8 beside the fp32 teacher, one text at a time."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from benchmarks.teacher import read_teacher
+from edgeret.documents import Document
+from edgeret.encoder import Encoder
+from edgeret.errors import EdgeretError
+from edgeret.index import Index
+
+QUERIES = (
+    "how do I reset the wireless connection on my new laptop after work",
+    "which plants grow well in a dark and humid room without any sun",
+    "what is the best way to store fresh bread overnight in a box",
+    "why does the engine make a loud noise when cold in the morning",
+    "how long should the battery last after a full charge in the winter",
+    "where can I find the serial number of this device and its name",
+    "what should be checked before the machine is turned on for a test",
+    "how to convert a list of words into one string with a space",
+)
+_TEXT = "The button on the left side of the housing resets the unit when it is held for five seconds. " * 5
+
+
+def main(argv: list[str]) -> int:
+    """Measure and print one JSON line; return the exit code."""
+    options = _parse(argv)
+    try:
+        print(json.dumps(measure(options.model, options.rows, options.rounds, options.teacher)))
+    except (EdgeretError, OSError) as error:
+        print(f"latency: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def measure(
+    model: str, rows: int, rounds: int, teacher_folder: Path | None
+) -> dict[str, float | int | str | None]:
+    """Medians in ms over `rounds`, and medians of the ratios within a round; texts take turns."""
+    encoder = Encoder.load(model)
+    teacher = read_teacher(teacher_folder)
+    with (
+        TemporaryDirectory() as folder,
+        Index.create(Path(folder) / "latency.edgeret", model=encoder) as index,
+    ):
+        index.add(_documents(rows, encoder.dim))
+        runs: dict[str, Callable[[str], object]] = {
+            "encode": lambda query: encoder.encode([query]),
+            "search": lambda query: index.search(query, k=10),
+        }
+        if teacher is not None:
+            runs["fp32"] = lambda query: teacher.encode([query])
+        times = interleave(runs, rounds)
+    special = encoder.bundle.max_tokens - encoder.passage_tokens
+    line: dict[str, float | int | str | None] = {
+        "model": encoder.name,
+        "rows": rows,
+        "rounds": rounds,
+        "tokens": median(len(encoder.token_spans(query)) + special for query in QUERIES),
+        "encode_ms": _ms(times["encode"]),
+        "search_ms": _ms(times["search"]),
+        "ratio": _ratio(times["search"], times["encode"]),
+        "fp32_ms": None,
+        "fp32_ratio": None,
+    }
+    if teacher is not None:
+        line |= {"fp32_ms": _ms(times["fp32"]), "fp32_ratio": _ratio(times["fp32"], times["encode"])}
+    return line
+
+
+def interleave(runs: dict[str, Callable[[str], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each run in each round, after a round that does not count; the order turns with each."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    names = list(runs)
+    for number in range(-1, rounds):
+        query = QUERIES[number % len(QUERIES)]
+        for name in names:
+            start = time.perf_counter()
+            runs[name](query)
+            times[name].append(time.perf_counter() - start)
+        names = names[1:] + names[:1]
+    return {name: values[1:] for name, values in times.items()}
+
+
+def _documents(rows: int, dim: int) -> list[Document]:
+    vectors = np.random.default_rng(0).standard_normal((rows, dim), dtype=np.float32)
+    return [Document(id=str(row), text=_TEXT, vector=vector) for row, vector in enumerate(vectors)]
+
+
+def _ms(seconds: list[float]) -> float:
+    return round(median(seconds) * 1e3, 3)
+
+
+def _ratio(above: list[float], below: list[float]) -> float:
+    return round(median(one / other for one, other in zip(above, below, strict=True)), 3)
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m benchmarks latency", description=__doc__)
+    parser.add_argument("--model", default="base", help="a bundle")
+    parser.add_argument("--rows", type=int, default=10_000, help="documents in the index")
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument(
+        "--teacher", type=Path, help="the teacher's folder (default: the installed package's)"
+    )
+    return parser.parse_args(argv)

@@ -1,0 +1,281 @@
+import gzip
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from benchmarks import datasets, latency, metrics, quality
+from benchmarks.__main__ import main
+from benchmarks.vectors import CachedEncoder, load_encoder
+from edgeret.codec import quantize, unpack
+from tests.fake import FakeEncoder, random_codec
+
+DOCUMENTS = [
+    {"_id": "d1", "title": "Bread", "text": "flour, water and salt"},
+    {"_id": "d2", "title": "", "text": "a river runs to the sea"},
+    {"_id": "d3", "text": "the engine makes a loud noise"},
+    {"_id": "d4", "title": "", "text": ""},
+]
+QUERIES = [
+    {"_id": "q1", "text": "how to bake"},
+    {"_id": "q2", "text": "broken motor"},
+    {"_id": "q3", "text": "judged by nobody"},
+]
+QRELS = "query-id\tcorpus-id\tscore\nq1\td1\t2\nq1\td2\t1\nq2\td3\t1\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "tiny"
+    path.mkdir()
+    (path / "corpus.jsonl").write_text("".join(json.dumps(document) + "\n" for document in DOCUMENTS))
+    (path / "queries.jsonl").write_text("".join(json.dumps(query) + "\n" for query in QUERIES))
+    (path / "qrels.tsv").write_text(QRELS)
+    return path
+
+
+def test_collection_is_read(folder):
+    collection = datasets.read(folder)
+    assert collection.name == "tiny"
+    assert collection.documents == {
+        "d1": "Bread flour, water and salt",
+        "d2": "a river runs to the sea",
+        "d3": "the engine makes a loud noise",
+        "d4": "",
+    }
+    assert collection.queries == {"q1": "how to bake", "q2": "broken motor"}
+    assert collection.qrels == {"q1": {"d1": 2, "d2": 1}, "q2": {"d3": 1}}
+
+
+def test_packed_collection_reads_the_same(folder):
+    plain = datasets.read(folder)
+    for name in ("corpus.jsonl", "queries.jsonl"):
+        (folder / f"{name}.gz").write_bytes(gzip.compress((folder / name).read_bytes()))
+        (folder / name).unlink()
+    assert datasets.read(folder) == plain
+
+
+def test_broken_line_is_named(folder):
+    with (folder / "corpus.jsonl").open("a") as file:
+        file.write('{"_id": "d5"}\n')
+    with pytest.raises(ValueError, match=r"corpus\.jsonl:5: .*_id and text"):
+        datasets.read(folder)
+
+
+def test_broken_judgment_is_named(folder):
+    with (folder / "qrels.tsv").open("a") as file:
+        file.write("q2\td1\n")
+    with pytest.raises(ValueError, match=r"qrels\.tsv:5: "):
+        datasets.read(folder)
+
+
+def test_collection_without_relevant_documents_is_refused(folder):
+    (folder / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t0\n")
+    with pytest.raises(ValueError, match="relevant document"):
+        datasets.read(folder)
+
+
+def test_sample_repeats_and_keeps_the_order():
+    ids = [f"q{number}" for number in range(100)]
+    whole = datasets.Collection(
+        "many", {}, {query: query.upper() for query in ids}, {query: {"d": 1} for query in ids}
+    )
+    part = datasets.sample(whole, 10, seed=0)
+    assert len(part.queries) == 10
+    assert part == datasets.sample(whole, 10, seed=0)
+    assert part != datasets.sample(whole, 10, seed=1)
+    assert list(part.queries) == [query for query in ids if query in part.queries]
+    assert list(part.qrels) == list(part.queries)
+    assert datasets.sample(whole, 100, seed=0) is whole
+
+
+def test_ndcg_by_hand():
+    qrels = {"a": {"x": 2, "y": 1}, "b": {"x": 1}, "c": {"x": 1}}
+    ranking = {"a": ["y", "z", "x"], "b": ["x"]}
+    ideal = 2 + 1 / np.log2(3)
+    values = metrics.ndcg10(qrels, ranking)
+    np.testing.assert_allclose(values, [(1 + 2 / np.log2(4)) / ideal, 1, 0])
+
+
+def test_ndcg_stops_at_ten_and_keeps_the_ranking_of_ties():
+    others = [f"n{number}" for number in range(10)]
+    assert metrics.ndcg10({"a": {"x": 1}}, {"a": [*others, "x"]}).tolist() == [0]
+    tenth = metrics.ndcg10({"a": {"x": 1}}, {"a": [*others[:9], "x"]})
+    np.testing.assert_allclose(tenth, [1 / np.log2(11)])
+
+
+def test_share_is_the_unweighted_mean_over_collections():
+    column = [np.array([1.0, 0.0]), np.array([0.5])]
+    reference = [np.array([1.0, 1.0]), np.array([1.0])]
+    assert metrics.share(column, reference) == pytest.approx(0.5)
+    column.append(np.full(50, 0.8))
+    reference.append(np.full(50, 1.0))
+    assert metrics.share(column, reference) == pytest.approx((0.5 + 0.5 + 0.8) / 3)
+
+
+@given(st.floats(0.1, 2), st.integers(0, 2**32 - 1))
+def test_interval_keeps_the_pairs(factor, seed):
+    base = [np.random.default_rng(seed).uniform(0.1, 1, 20) for _ in range(2)]
+    interval = metrics.share_interval([values * factor for values in base], base, rounds=50)
+    assert interval == pytest.approx((factor, factor))
+
+
+def test_interval_has_the_width_of_the_normal_approximation():
+    random = np.random.default_rng(3)
+    base = np.ones(400)
+    values = random.normal(0.9, 0.2, 400)
+    low, high = metrics.share_interval([values], [base], rounds=4000)
+    margin = 1.96 * values.std() / np.sqrt(400)
+    assert (low, high) == pytest.approx((values.mean() - margin, values.mean() + margin), abs=0.003)
+    assert metrics.share_interval([values], [base], rounds=4000) == (low, high)
+
+
+class Counting:
+    """Encodes a text as its length, and notes what it was asked."""
+
+    name = "counting"
+
+    def __init__(self):
+        self.asked = []
+
+    def encode(self, texts):
+        self.asked += texts
+        return np.array([[len(text), 1] for text in texts], dtype=np.float32)
+
+
+def test_cached_vectors_are_computed_once(tmp_path):
+    encoder = Counting()
+    first = CachedEncoder(encoder, "key", tmp_path).encode(["a", "bb", "a"])
+    again = CachedEncoder(encoder, "key", tmp_path).encode(["bb", "ccc", "a"])
+    assert sorted(encoder.asked) == ["a", "bb", "ccc"]
+    assert first.dtype == again.dtype == np.float32
+    assert first.tolist() == [[1, 1], [2, 1], [1, 1]]
+    assert again.tolist() == [[2, 1], [3, 1], [1, 1]]
+
+
+def test_cached_vectors_of_another_key_are_not_used(tmp_path):
+    encoder = Counting()
+    CachedEncoder(encoder, "one", tmp_path).encode(["a"])
+    CachedEncoder(encoder, "two", tmp_path).encode(["a"])
+    assert encoder.asked == ["a", "a"]
+
+
+def test_cached_encoder_passes_the_rest_on(tmp_path):
+    assert CachedEncoder(Counting(), "key", tmp_path).name == "counting"
+
+
+@pytest.mark.parametrize(("argv", "code"), [([], 2), (["nothing"], 2), (["--help"], 0)])
+def test_usage(argv, code, capsys):
+    assert main(argv) == code
+    assert "quality" in capsys.readouterr().err
+
+
+def test_codes_are_ranked_by_distance_then_row():
+    codec = random_codec()
+    vectors = np.random.default_rng(0).standard_normal((200, codec.dim)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    vectors[150] = vectors[20]
+    query, codes = codec.encode_symmetric(vectors[20], 64), codec.encode(quantize(vectors), 64)
+    [ranked] = quality.rank_codes(codes, [query])
+    distances = unpack(codes ^ query, 64).sum(axis=1)
+    assert ranked.tolist() == sorted(range(200), key=lambda row: (distances[row], row))
+    assert ranked[:2].tolist() == [20, 150]
+
+
+def test_documents_rank_by_their_best_passage():
+    cut = quality.Passages(texts=[""] * 4, owners=["a", "b", "a", "c"])
+    assert cut.documents(np.array([2, 0, 3, 1])) == ["a", "c", "b"]
+
+
+def test_recall_counts_the_first_forty():
+    exact = np.arange(100)
+    assert quality.recall(exact, exact) == 1
+    assert quality.recall(exact, exact[::-1]) == 0
+    assert quality.recall(exact, np.arange(100) + 5) == 0.5
+
+
+def test_mean_row_gives_shares_and_leaves_out_what_needs_a_teacher():
+    columns = dict.fromkeys(quality.COLUMNS, np.array([0.5, 0.25]))
+    line = quality.mean_row([columns | {quality.SEARCH: np.array([0.25, 0.125])}])
+    assert line["ndcg10_teacher"] == line["ndcg10_float"] == 1
+    assert line["ndcg10"] == line["ndcg10_of_float"] == 0.5
+    assert line["ndcg10_interval"] == [0.5, 0.5]
+    assert line["recall10_at_40"] == 0.375
+    del columns[quality.TEACHER]
+    without = quality.mean_row([columns])
+    assert without["ndcg10"] is None
+    assert without["ndcg10_interval"] is None
+    assert without["ndcg10_of_float"] == 1
+    assert without["recall10_at_40"] == 0.375
+
+
+def test_every_column_finds_what_shares_a_word(folder):
+    (folder / "queries.jsonl").write_text(
+        '{"_id": "q1", "text": "salt bread flour water"}\n{"_id": "q2", "text": "engine noise"}\n'
+    )
+    encoder = FakeEncoder()
+    columns = quality.measure(datasets.read(folder), encoder, encoder, encoder, bits=64, rescore=40)
+    assert list(quality.row(columns)) == list(quality.COLUMNS)
+    for column, values in columns.items():
+        assert values.shape == (2,)
+        assert values[1] == 1, column
+    assert (
+        columns["ndcg10_float"].tolist() == columns["ndcg10_teacher"].tolist() == columns["ndcg10"].tolist()
+    )
+    without = quality.measure(datasets.read(folder), encoder, encoder, None, bits=64, rescore=40)
+    assert quality.row(without)["ndcg10_teacher"] is None
+    assert quality.row(without)["ndcg10"] == quality.row(columns)["ndcg10"]
+
+
+def test_quality_prints_a_line_for_each_collection_and_the_mean(folder, monkeypatch, capsys):
+    monkeypatch.setattr(quality, "load_encoder", lambda model: FakeEncoder())
+    monkeypatch.setattr(quality, "read_teacher", lambda folder: None)
+    argv = ["quality", "--model", "fake", "--bits", "64", "--rescore", "20", str(folder)]
+    assert main(argv) == 0
+    out, err = capsys.readouterr()
+    first, mean = map(json.loads, out.splitlines())
+    settings = {"model": "fake-0", "query_model": "fake-0", "bits": 64, "rescore": 20}
+    assert list(first) == ["collection", *settings, *quality.COLUMNS]
+    assert first.items() >= ({"collection": "tiny", "ndcg10_teacher": None} | settings).items()
+    assert mean.items() >= ({"collection": "mean", "ndcg10_float": None} | settings).items()
+    assert "ndcg10_float" in err
+    assert "--teacher" in err
+
+
+def test_quality_refuses_in_one_line(folder, monkeypatch, capsys):
+    monkeypatch.setattr(quality, "load_encoder", lambda model: FakeEncoder())
+    monkeypatch.setattr(quality, "read_teacher", lambda folder: None)
+    assert main(["quality", "--model", "fake", str(folder / "absent")]) == 1
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(SystemExit, match="2"):
+        main(["quality", "--model", "fake", "--rescore", "15", str(folder)])
+    assert "multiple of 10" in capsys.readouterr().err
+
+
+def test_runs_are_interleaved_and_the_first_round_does_not_count():
+    calls = []
+    runs = {"a": lambda query: calls.append(("a", query)), "b": lambda query: calls.append(("b", query))}
+    times = latency.interleave(runs, rounds=3)
+    assert [len(values) for values in times.values()] == [3, 3]
+    assert "".join(name for name, _ in calls) == "abbaabba"
+    assert all(first[1] == second[1] for first, second in zip(calls[::2], calls[1::2], strict=True))
+
+
+def test_a_bundle_is_cached_under_what_makes_its_vectors(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    encoder = load_encoder("base")
+    vectors = encoder.encode(["a river runs to the sea"])
+    assert len(list((tmp_path / ".cache" / "vectors").iterdir())) == 1
+    again = load_encoder(str(encoder.bundle.path))
+    monkeypatch.setattr(again._encoder, "encode", None)
+    assert again.encode(["a river runs to the sea"]).tobytes() == vectors.tobytes()
+
+
+def test_latency_prints_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(latency, "read_teacher", lambda folder: None)
+    assert main(["latency", "--model", "base", "--rows", "50", "--rounds", "3"]) == 0
+    [line] = map(json.loads, capsys.readouterr().out.splitlines())
+    assert line.items() >= {"model": "base", "rows": 50, "rounds": 3, "tokens": 15, "fp32_ms": None}.items()
+    assert min(line["search_ms"], line["encode_ms"], line["ratio"]) > 0
