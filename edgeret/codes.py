@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,21 +47,28 @@ class Codes:
         kept = {block: self.sealed[block] for block in store.block_numbers() if block in self.sealed}
         # A picture of a later generation than this transaction's can't tell what changed in between.
         since = self.generation if self.generation < state.generation else -1
-        for block, written, live in store.blocks(since):
-            known = kept.get(block)
+        changed = store.blocks(since)
+        stale = [block for block, written, _ in changed if block not in kept or kept[block].written != written]
+        loaded = self._load(store, stale)
+        for block, written, live in changed:
             if not 0 <= block < state.next_row // BLOCK_ROWS:
                 raise store.damaged(f"block {block} lies past the last row, {state.next_row - 1}")
-            codes = known.codes if known is not None and known.written == written else None
-            if codes is None and self.resident:
-                codes = store.read_columns(block)
+            codes = loaded[block] if block in loaded else kept[block].codes
             kept[block] = _Sealed(written, np.frombuffer(live, dtype=np.uint8), codes)
         ordered = dict(sorted(kept.items()))
         return Codes(
             self.resident, state.generation, ordered, self._next_tail(store, state), state.tail_changed
         )
 
-    def blocks(self, store: Store, mask: Mask | None = None) -> Iterator[Block]:
-        """The blocks in row order. mask: rows outside of it are not scanned."""
+    def blocks(self, store: Store, mask: Mask | None = None) -> Iterable[Block]:
+        """The blocks in row order: a list if they are in RAM, else read one by one as the scan takes them.
+
+        mask: rows outside of it are not scanned.
+        """
+        blocks = self._each(store, mask)
+        return list(blocks) if self.resident else blocks
+
+    def _each(self, store: Store, mask: Mask | None) -> Iterator[Block]:
         for number, sealed in self.sealed.items():
             live = sealed.live
             first_row = number * BLOCK_ROWS
@@ -79,6 +86,15 @@ class Codes:
                 chosen = mask.get(tail.first_row // BLOCK_ROWS, np.zeros(BLOCK_ROWS // 8, dtype=np.uint8))
                 tail = tail._replace(live=tail.live & chosen[: len(tail.live)])
             yield tail
+
+    def _load(self, store: Store, blocks: list[int]) -> dict[int, UInt64 | None]:
+        if not self.resident:
+            return dict.fromkeys(blocks)
+        # One allocation: the kernel backs large ones by huge pages, and the scan saves page walks.
+        memory = np.empty((len(blocks), words(store.bits), BLOCK_ROWS), dtype=np.uint64)
+        for block, codes in zip(blocks, memory, strict=True):
+            store.read_columns(block, codes)
+        return dict(zip(blocks, memory, strict=True))
 
     def _next_tail(self, store: Store, state: State) -> Block:
         first_row = state.next_row - state.next_row % BLOCK_ROWS

@@ -167,10 +167,10 @@ class Store:
         """All sealed blocks, in row order."""
         return [row[0] for row in self.connection.execute("SELECT block FROM blocks ORDER BY block")]
 
-    def read_columns(self, block: int) -> UInt64:
-        """A sealed block's codes, uint64 [words, BLOCK_ROWS], verified."""
+    def read_columns(self, block: int, into: UInt64 | None = None) -> UInt64:
+        """A sealed block's codes, uint64 [words, BLOCK_ROWS], verified. into: memory to read them to."""
         width = words(self.bits)
-        codes = np.empty((width, BLOCK_ROWS), dtype=np.uint64)
+        codes = np.empty((width, BLOCK_ROWS), dtype=np.uint64) if into is None else into
         found = 0
         for word, crc, column in self.connection.execute(
             "SELECT word, crc, codes FROM columns WHERE block = ? ORDER BY word", (block,)

@@ -275,7 +275,7 @@ def test_encoding_goes_on_where_it_stopped(tmp_path):
 
 def test_fitted_codes_nest_and_follow_the_vectors_better_with_every_width():
     rng = np.random.default_rng(0)
-    vectors = rng.normal(size=(3000, 128)) @ np.diag(np.linspace(2, 0.2, 128)) + rng.normal(size=128)
+    vectors = rng.normal(size=(3000, 128)) @ np.diag(np.linspace(1.2, 0.8, 128)) + rng.normal(size=128)
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     codec = hash_head.fit(vectors, seed=0)
     assert codec.widths == (64, 128)
