@@ -165,9 +165,19 @@ static void search_strips(const Search *search, const Columns *columns, size_t f
     }
 }
 
-/* Returns 0 without memory. */
-static int search_block(const Search *search, const Columns *block, size_t rows, int64_t first_row)
+/* Whether most groups of 8 rows have no live one. */
+static int is_sparse(const Columns *block, size_t rows)
 {
+    size_t groups = 0;
+    for (size_t i = 0; block->live && i < rows / 8; i++)
+        groups += block->live[i] != 0;
+    return block->live && groups < rows / 32;
+}
+
+/* Returns 0 without memory. */
+static int search_block(const Search *search, Columns *block, size_t rows, int64_t first_row)
+{
+    block->sparse = is_sparse(block, rows);
     for (size_t i = 0; i < search->queries; i++)
         if (!best_reserve(&search->best[i], rows))
             return 0;
@@ -183,7 +193,7 @@ static int search_block(const Search *search, const Columns *block, size_t rows,
             memcpy(codes + word * STRIP, block->codes + word * block->stride + strips * STRIP, left * sizeof *codes);
         for (size_t row = 0; row < left; row++)
             live[row / 8] |= (uint8_t)((block->live ? block->live[(strips * STRIP + row) / 8] : 0xff) & 1 << row % 8);
-        const Columns tail = {codes, STRIP, live};
+        const Columns tail = {codes, STRIP, live, 0};
         search_strips(search, &tail, 0, 1, first_row + (int64_t)(strips * STRIP));
     }
     return 1;

@@ -13,6 +13,7 @@
 #define MAX_WORDS 16
 #define MAX_PLANES 4
 #define AHEAD_OCTETS 2048 /* hardware prefetchers stop at the end of each page */
+#define AHEAD_STRIPS 6
 
 typedef struct {
     size_t words, planes;
@@ -24,6 +25,7 @@ typedef struct {
     const uint64_t *codes; /* [words][stride] */
     size_t stride;
     const uint8_t *live; /* a bit for each row, or NULL */
+    int sparse; /* few groups of 8 rows are live: what is read next must be looked up */
 } Columns;
 
 typedef struct {
@@ -52,6 +54,24 @@ INLINE uint64_t live_rows(const Columns *columns, size_t strip)
 #endif
     }
     return live;
+}
+
+/* The highest bit of each octet that is not 0: of each group of 8 rows with a live one. */
+INLINE uint64_t live_groups(uint64_t live)
+{
+    const uint64_t low = UINT64_C(0x7f7f7f7f7f7f7f7f);
+    return (((live & low) + low) | live) & ~low;
+}
+
+INLINE void read_live_ahead(const Columns *columns, size_t strip, size_t to, size_t words)
+{
+    strip += AHEAD_STRIPS;
+    if (strip >= to)
+        return;
+    for (uint64_t groups = live_groups(live_rows(columns, strip)); groups; groups &= groups - 1)
+        for (size_t word = 0; word < words; word++)
+            __builtin_prefetch(columns->codes + word * columns->stride + strip * STRIP +
+                               ((unsigned)__builtin_ctzll(groups) & ~7u));
 }
 
 /* Compilers know this pattern and use the instruction for it where the target has one. */

@@ -13,15 +13,17 @@ AVX512 INLINE size_t seek_avx512_by(const Columns *columns, size_t from, size_t 
         const uint64_t live = live_rows(columns, strip);
         const uint64_t *codes = columns->codes + strip * STRIP;
         found->near = 0;
-        for (unsigned row = 0; row < STRIP; row += 8) {
-            if (!(live >> row & 0xff))
-                continue;
+        if (columns->sparse)
+            read_live_ahead(columns, strip, to, words);
+        for (uint64_t groups = live_groups(live); groups; groups &= groups - 1) {
+            const unsigned row = (unsigned)__builtin_ctzll(groups) & ~7u;
             __m512i sums[MAX_PLANES];
             for (size_t plane = 0; plane < planes; plane++)
                 sums[plane] = _mm512_setzero_si512();
             for (size_t word = 0; word < words; word++) {
                 const __m512i code = _mm512_loadu_si512(codes + word * columns->stride + row);
-                read_ahead(codes + word * columns->stride + row);
+                if (!columns->sparse)
+                    read_ahead(codes + word * columns->stride + row);
                 for (size_t plane = 0; plane < planes; plane++) {
                     const __m512i bits = _mm512_set1_epi64((int64_t)query->bits[plane * words + word]);
                     sums[plane] = _mm512_add_epi64(sums[plane], _mm512_popcnt_epi64(_mm512_xor_si512(code, bits)));

@@ -60,7 +60,7 @@ static int agrees(const Isa *isa, size_t words, size_t planes, size_t queries, s
         memset(live, 0, octets);
         for (size_t j = 0; j < octets * 8; j++)
             live[j / 8] |= (uint8_t)((random_below(8) < live_of_8) << j % 8);
-        const Columns columns = {codes, sizes[i], live_of_8 == 8 ? NULL : live};
+        Columns columns = {codes, sizes[i], live_of_8 == 8 ? NULL : live, 0};
         for (size_t row = 0; row < sizes[i]; row++) {
             if (columns.live && !(live[row / 8] >> row % 8 & 1))
                 continue;
