@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS ?= dev
 
-.PHONY: demo test test-full lint bench native sanitize neon clean
+.PHONY: demo test test-full lint bench native sanitize neon fresh clean
 
 $(VENV)/ready-$(EXTRAS): pyproject.toml setup.py $(wildcard edgeret/_*.[ch])
 	$(PYTHON) -m venv $(VENV)
@@ -61,6 +61,13 @@ neon: $(KERNEL)
 	aarch64-linux-gnu-gcc $(KERNEL_FLAGS) -static $< -o build/neon/kernel
 	qemu-aarch64-static -cpu max build/neon/kernel
 	qemu-aarch64-static -cpu cortex-a72 build/neon/kernel 100
+
+# What a user gets: no extras, no checkout, an empty environment.
+fresh:
+	rm -rf build/fresh
+	$(PYTHON) -m venv build/fresh
+	build/fresh/bin/python -m pip install --quiet .
+	cd build/fresh && bin/edgeret demo </dev/null
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info edgeret/*.so
