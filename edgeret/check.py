@@ -113,7 +113,8 @@ def _check_lexicon(store: Store) -> None:
             store.connection.execute("DROP TABLE temp.terms")
         # The lengths of the passages in words, which FTS5 has just compared with the texts.
         expected = sum(
-            varint(size, 0)[0] for (size,) in store.connection.execute("SELECT CAST(sz AS BLOB) FROM lexicon_docsize")
+            varint(size, 0)[0]
+            for (size,) in store.connection.execute("SELECT CAST(sz AS BLOB) FROM lexicon_docsize")
         )
     if lost or found != expected:
         raise store.damaged(f"{lost} terms and {expected - found} words of the lexicon cannot be found")

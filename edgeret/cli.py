@@ -16,35 +16,26 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from edgeret import demo, inputs
+from edgeret import demo, inputs, signing
+from edgeret.arguments import DEFAULT_BITS, parser
 from edgeret.bundle import Bundle, available
 from edgeret.documents import Document, Hit
 from edgeret.errors import EdgeretError, IndexExistsError, InvalidQueryError
 from edgeret.index import DEFAULT_MODEL, Index
-from edgeret.search import MODES
 
 COMMIT_EVERY: Final = 1000
 """Documents in one commit of `edgeret index`."""
 
-DEFAULT_BITS: Final = 256
-
 _SNIPPET: Final = 100
-_EXIT_CODES: Final = """\
-exit codes:
-  0    done; a search that finds nothing is done too
-  1    it cannot be done: one line on standard error says why and how to mend it
-  2    wrong usage
-  130  interrupted
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. Raises SystemExit for wrong usage, --help and --version."""
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
-        arguments.run(arguments)
+        _VERBS[arguments.verb](arguments)
         sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has gone: the interpreter must not try to flush it at its end.
@@ -111,6 +102,9 @@ def _info(arguments: argparse.Namespace) -> None:
 
 
 def _check(arguments: argparse.Namespace) -> None:
+    if arguments.repair:
+        _answer(arguments, asdict(Index.repair(arguments.path, arguments.repair, arguments.model)))
+        return
     # The lexicon can be verified only where it may be written.
     with _open(arguments, readonly=not os.access(arguments.path, os.W_OK)) as index:
         _answer(arguments, asdict(index.check(quick=arguments.quick)))
@@ -127,6 +121,21 @@ def _backup(arguments: argparse.Namespace) -> None:
     with _open(arguments, readonly=True) as index:
         index.backup(arguments.target)
     _answer(arguments, {"path": arguments.target, "file_bytes": Path(arguments.target).stat().st_size})
+
+
+def _seal(arguments: argparse.Namespace) -> None:
+    with _open(arguments, readonly=True) as index:
+        index.seal(arguments.target)
+    _answer(arguments, {"path": arguments.target, "file_bytes": Path(arguments.target).stat().st_size})
+
+
+def _sign(arguments: argparse.Namespace) -> None:
+    _answer(arguments, {"signature": str(signing.sign(arguments.path, arguments.key))})
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    signing.verify(arguments.path, arguments.public_key)
+    _answer(arguments, {"verified": arguments.path})
 
 
 def _models(arguments: argparse.Namespace) -> None:
@@ -189,7 +198,8 @@ def _reply(index: Index, question: str) -> None:
 
 
 def _open(arguments: argparse.Namespace, readonly: bool = False) -> Index:
-    return Index.open(arguments.path, arguments.model, arguments.memory_budget, readonly)
+    wait = 0.0 if readonly else arguments.wait
+    return Index.open(arguments.path, arguments.model, arguments.memory_budget, readonly, wait)
 
 
 def _open_or_create(arguments: argparse.Namespace) -> Index:
@@ -201,6 +211,7 @@ def _open_or_create(arguments: argparse.Namespace) -> Index:
             bits=arguments.bits or DEFAULT_BITS,
             filters=arguments.filter or (),
             memory_budget=arguments.memory_budget,
+            wait=arguments.wait,
         )
     index = _open(arguments)
     found = index.info()
@@ -261,124 +272,18 @@ def _one_line(text: str) -> str:
     return " ".join("".join(character if character.isprintable() else " " for character in text).split())
 
 
-# -- arguments
-
-
-class _Version(argparse.Action):
-    """Looks the version up only when it is asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib import metadata
-
-        try:
-            print(f"edgeret {metadata.version('edgeret')}")
-        except metadata.PackageNotFoundError:
-            print("edgeret (not installed)")
-        parser.exit()
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="edgeret",
-        description="Semantic search in one file, without a network.",
-        epilog=_EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    verbs = parser.add_subparsers(title="verbs", required=True, metavar="VERB")
-    opening, making, answering = _opening(), _making(), _answering()
-    path = argparse.ArgumentParser(add_help=False)
-    path.add_argument("path", metavar="PATH", help="the index file")
-
-    def verb(
-        name: str, run: Callable[[argparse.Namespace], None], summary: str, *parents: argparse.ArgumentParser
-    ) -> argparse.ArgumentParser:
-        added = verbs.add_parser(
-            name, help=summary, description=f"{summary}.", parents=parents, allow_abbrev=False,
-            epilog=_EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter,
-        )  # fmt: skip
-        added.set_defaults(run=run)
-        return added
-
-    index = verb(
-        "index", _index, "add documents to an index, made if missing", path, opening, making, answering
-    )
-    index.add_argument(
-        "inputs", metavar="INPUT", nargs="+",
-        help="folder of text or Markdown, text file, .jsonl (id, text, any other key is metadata), or - for "
-        "JSON Lines on standard input",
-    )  # fmt: skip
-
-    search = verb("search", _search, "find the documents nearest to a query", path, opening, answering)
-    search.add_argument("query", metavar="QUERY")
-    search.add_argument("-k", type=int, default=10, help="documents to find (default: 10)")
-    search.add_argument("--where", type=_json_object, metavar="JSON", help="condition on the metadata")
-    search.add_argument("--mode", choices=MODES, default="dense", help="(default: dense)")
-    search.add_argument(
-        "--oversample", type=int, default=4, metavar="N", help="candidates for each of k (default: 4)"
-    )
-
-    get = verb("get", _get, "show a document", path, opening, answering)
-    get.add_argument("id", metavar="ID")
-
-    delete = verb("delete", _delete, "remove documents; unknown ids are no error", path, opening, answering)
-    delete.add_argument("ids", metavar="ID", nargs="+")
-    delete.add_argument(
-        "--erase", action="store_true", help="also overwrite what remains of them in the file"
-    )
-
-    verb("info", _info, "show what an index is and how large", path, opening, answering)
-    check = verb("check", _check, "compare every part of an index with every other", path, opening, answering)
-    check.add_argument("--quick", action="store_true", help="only SQLite's structures and the counters")
-    verb("compact", _compact, "give the space of deleted documents back", path, opening, answering)
-    backup = verb("backup", _backup, "copy an index, also while it is in use", path, opening, answering)
-    backup.add_argument("target", metavar="TARGET", help="the new file")
-    verb("models", _models, "list the installed models", answering)
-
-    shown = verb("demo", _demo, "search the docstrings of Python's own standard library", opening, making)
-    shown.add_argument(
-        "path", metavar="PATH", nargs="?", help="keep the index here (default: a temporary file)"
-    )
-    shown.add_argument("--all", action="store_true", help=f"all docstrings instead of {demo.ENTRIES}")
-    return parser
-
-
-def _opening() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
-    options.add_argument(
-        "--model",
-        help=f"a model's name or folder (default: the index's own; for a new index {DEFAULT_MODEL})",
-    )
-    options.add_argument("--memory-budget", metavar="SIZE", help="bound on the memory taken, such as 112MB")
-    return options
-
-
-def _making() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
-    options.add_argument(
-        "--bits", type=int, help=f"length of a code in a new index (default: {DEFAULT_BITS})"
-    )
-    options.add_argument(
-        "--filter",
-        action="append",
-        metavar="KEY",
-        help="metadata key often asked by --where; may be repeated",
-    )
-    return options
-
-
-def _answering() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False)
-    options.add_argument("--json", action="store_true", help="answer with one JSON value")
-    return options
-
-
-def _json_object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise argparse.ArgumentTypeError(f"expected JSON, got {text!r} ({error})") from None
-    if not isinstance(value, dict):
-        raise argparse.ArgumentTypeError(f'expected a JSON object such as {{"lang": "en"}}, got {text!r}')
-    return value
+_VERBS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
+    "index": _index,
+    "search": _search,
+    "get": _get,
+    "delete": _delete,
+    "info": _info,
+    "check": _check,
+    "compact": _compact,
+    "backup": _backup,
+    "seal": _seal,
+    "sign": _sign,
+    "verify": _verify,
+    "models": _models,
+    "demo": _demo,
+}

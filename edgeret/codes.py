@@ -48,7 +48,9 @@ class Codes:
         # A picture of a later generation than this transaction's can't tell what changed in between.
         since = self.generation if self.generation < state.generation else -1
         changed = store.blocks(since)
-        stale = [block for block, written, _ in changed if block not in kept or kept[block].written != written]
+        stale = [
+            block for block, written, _ in changed if block not in kept or kept[block].written != written
+        ]
         loaded = self._load(store, stale)
         for block, written, live in changed:
             if not 0 <= block < state.next_row // BLOCK_ROWS:

@@ -33,6 +33,7 @@ PAGE_BYTES: Final = 4096
 CACHE_BYTES: Final = 2_000_000
 
 _OPENING_MS: Final = 5000
+_LONGEST_WAIT: Final = 1e6
 
 _TOKENIZER: Final = "porter unicode61 remove_diacritics 2"
 _SCHEMA: Final = """
@@ -144,8 +145,12 @@ def create(path: Path, meta: dict[str, str], filters: Sequence[str]) -> None:
             connection.close()
 
 
-def connect(path: Path, readonly: bool, cache_bytes: int = CACHE_BYTES) -> sqlite3.Connection:
+def connect(
+    path: Path, readonly: bool, cache_bytes: int = CACHE_BYTES, wait: float = 0.0
+) -> sqlite3.Connection:
     """Open the index at `path`; transactions are begun and ended explicitly.
+
+    wait: seconds that a writer waits for a lock.
 
     A reader on a writable medium opens read-write and forbids itself to write: the last connection
     that closes merges the write-ahead log and removes it, which a `mode=ro` connection cannot do.
@@ -157,7 +162,9 @@ def connect(path: Path, readonly: bool, cache_bytes: int = CACHE_BYTES) -> sqlit
     check_path(path)
     if not readonly and not _writable(path):
         # SQLite would open it all the same, and the first write would fail.
-        raise ReadOnlyError(f"'{path}' cannot be written: open it with readonly=True, or check the permissions")
+        raise ReadOnlyError(
+            f"'{path}' cannot be written: open it with readonly=True, or check the permissions"
+        )
     with translated(path):
         connection = _connect(path, _read_mode(path) if readonly else "rw")
         try:
@@ -169,7 +176,7 @@ def connect(path: Path, readonly: bool, cache_bytes: int = CACHE_BYTES) -> sqlit
                 connection.execute("PRAGMA query_only = ON")
             else:
                 connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA busy_timeout = 0")
+                connection.execute(f"PRAGMA busy_timeout = {int(min(wait, _LONGEST_WAIT) * 1000)}")
         except BaseException:
             connection.close()
             raise
@@ -253,23 +260,29 @@ def backup(source: sqlite3.Connection, path: Path, target: Path) -> None:
 
     Raises IndexExistsError if `target` exists, StorageError if it cannot be written.
     """
+    with claimed(target), translated(path), closing(_connect(target, "rw")) as copy:
+        _configure(copy)
+        source.backup(copy, pages=256)
+
+
+@contextmanager
+def claimed(target: Path) -> Iterator[None]:
+    """Make an empty file, readable by its owner only, to be filled meanwhile; it goes if that fails.
+
+    Raises IndexExistsError if `target` exists, StorageError if it cannot be written.
+    """
     try:
         os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        raise IndexExistsError(f"'{target}' exists: choose another name for the backup") from None
+        raise IndexExistsError(f"'{target}' exists: choose another name") from None
     except OSError as error:
-        raise StorageError(f"cannot write a backup to '{target}': {error.strerror}") from None
-    with translated(path):
-        copy = _connect(target, "rw")
-        try:
-            _configure(copy)
-            source.backup(copy, pages=256)
-        except BaseException:
-            with suppress(OSError):
-                target.unlink()
-            raise
-        finally:
-            copy.close()
+        raise StorageError(f"cannot write '{target}': {error.strerror}") from None
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            target.unlink()
+        raise
 
 
 def count_matching(match: str, texts: Sequence[str]) -> int:
@@ -300,7 +313,7 @@ def translated(path: Path) -> Iterator[None]:
 def _translate(path: Path, error: sqlite3.Error) -> EdgeretError:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     match code & 0xFF:
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
             return LockedError(
                 f"'{path}' is being written by another connection: try again when it has ended"
             )

@@ -1,23 +1,25 @@
-"""Texts to unit vectors: tokens, their rows of the token table, a backend's graph.
+"""Texts to unit vectors: tokens, their rows of the token table, a backend's graph or a plain sum.
 
 One text is one inference, never padded: a text's vector depends on that text alone.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.bundle import Bundle, available
 from edgeret.codec import Codec
-from edgeret.errors import BackendError, InvalidDocumentError
+from edgeret.errors import BackendError, BundleError, InvalidDocumentError
+from edgeret.manifest import refuse
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -26,11 +28,17 @@ Float32 = NDArray[np.float32]
 
 _LEAST_GOLDEN_COSINE: Final = 0.98
 
+# The two entries, -7 to 7, that a byte of a table of 4 bits holds, low nibble first; 8 bytes an entry, so that
+# one lookup gives both.
+_NIBBLES: Final = np.stack(np.divmod(np.arange(256), 16)[::-1], axis=1).astype(np.float32) - 8
+_PAIRS: Final = _NIBBLES.view(np.float64)[:, 0]
+
 # Growth of the peak RSS on x86-64, rounded up: importing onnxruntime, a vocabulary of 30,000 words,
 # and repeated texts of 256 tokens through six layers of 384 dims.
 _RUNTIME_BYTES: Final = 20_000_000
 _TOKENIZER_BYTES: Final = 15_000_000
 _TEXT_BYTES: Final = 32_000_000
+_STATIC_TEXT_BYTES: Final = 2_000_000
 
 
 class Backend(Protocol):
@@ -45,6 +53,8 @@ class OnnxBackend:
     """The graph on onnxruntime, one core for each text."""
 
     def __init__(self, bundle: Bundle) -> None:
+        # Else it sends events about its use to its maker; it looks once, when it is imported.
+        os.environ["ORT_DISABLE_TELEMETRY"] = "1"
         try:
             import onnxruntime
             from onnxruntime.capi import onnxruntime_pybind11_state as states
@@ -82,15 +92,53 @@ class OnnxBackend:
         return vector
 
 
-_BACKENDS: Final[dict[str, Callable[[Bundle], Backend]]] = {"onnx": OnnxBackend}
+class StaticBackend:
+    """No graph: the sum of the token embeddings, and a small network that corrects its direction. NumPy only."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        hidden = len(bundle.tensor("inner_bias"))
+        self._inner, self._inner_bias = _dense(bundle, "inner", (hidden, bundle.dim))
+        self._outer, self._outer_bias = _dense(bundle, "outer", (bundle.dim, hidden))
+
+    def run(self, tokens: Float32) -> Float32:
+        """Token embeddings [1, n, dim] -> a unit vector [dim]."""
+        total = _unit(np.add.reduce(tokens[0]))
+        inner = self._inner @ total
+        inner += self._inner_bias
+        np.maximum(inner, 0, out=inner)
+        total += self._outer @ inner
+        total += self._outer_bias
+        return _unit(total)
+
+
+_BACKENDS: Final[dict[str, Callable[[Bundle], Backend]]] = {"onnx": OnnxBackend, "static": StaticBackend}
+
+
+class _Table:
+    """The token embeddings, mapped: int8, or 4 bits, two entries in a byte."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._packed = bundle.tensor("tokens").dtype == np.uint8
+        if self._packed:
+            count = len(bundle.tensor("tokens"))
+            self._rows = _tensor(bundle, "tokens", "uint8", (count, bundle.dim // 2))
+            self._scales = _tensor(bundle, "token_scales", "float32", (count,))
+        else:
+            self._rows, self._scales = bundle.token_table()
+
+    def take(self, ids: list[int]) -> Float32:
+        """Token ids -> their embeddings, float32 [n, dim]."""
+        rows = self._rows[ids]
+        values = _PAIRS.take(rows).view(np.float32) if self._packed else rows
+        tokens: Float32 = values * self._scales[ids][:, None]
+        return tokens
 
 
 class _Pipeline(NamedTuple):
     """What turns a text into a vector, once started."""
 
     tokenizer: Tokenizer
-    rows: NDArray[np.int8]
-    scales: Float32
+    table: _Table
     backend: Backend
     max_tokens: int
 
@@ -98,8 +146,7 @@ class _Pipeline(NamedTuple):
         ids = _tokenize(self.tokenizer, text).ids
         if len(ids) > self.max_tokens:
             ids = [*ids[: self.max_tokens - 1], ids[-1]]
-        tokens = self.rows[ids] * self.scales[ids][:, None]
-        return self.backend.run(tokens[None])
+        return self.backend.run(self.table.take(ids)[None])
 
 
 class Encoder:
@@ -121,11 +168,12 @@ class Encoder:
     def load(cls, name_or_path: str | Path, backend: str | None = None, threads: int = 1) -> Encoder:
         """Load a bundle by its name or folder. This is light: the bundle is verified, nothing started.
 
-        backend: "onnx"; by default the first that the bundle has. Raises BundleError,
+        backend: "onnx" or "static"; by default the first that the bundle has. Raises BundleError,
         FormatVersionError, or BackendError for a backend that the bundle does not have.
         """
         bundle = Bundle.open(name_or_path)
-        backends = [name for name in _BACKENDS if name in bundle.manifest.graphs]
+        served = {"static"} if bundle.manifest.kind == "static" else set(bundle.manifest.graphs)
+        backends = [name for name in _BACKENDS if name in served]
         chosen = backend or next(iter(backends), None)
         if chosen not in backends:
             raise BackendError(
@@ -163,13 +211,20 @@ class Encoder:
     @property
     def planned_bytes(self) -> dict[str, int]:
         """What encoding adds to the process at most, part by part, in bytes."""
-        files, graph = self.bundle.manifest.files, self.bundle.manifest.graphs[self.backend]
-        return {
-            "runtime library": _RUNTIME_BYTES,
+        files, tensors = self.bundle.manifest.files, self.bundle.manifest.tensors
+        table = {
             "tokenizer": _TOKENIZER_BYTES,
+            "token table": files[tensors["tokens"].file].nbytes,
+        }
+        if self.backend == "static":
+            # The weights as float32, four bytes each.
+            head = tensors["inner"].nbytes + tensors["outer"].nbytes
+            return table | {"head": 4 * head, "longest texts": _STATIC_TEXT_BYTES * self.threads}
+        graph = self.bundle.manifest.graphs[self.backend]
+        return table | {
+            "runtime library": _RUNTIME_BYTES,
             "session": files[graph.file].nbytes * 5 // 2,
             "longest texts": _TEXT_BYTES * self.threads,
-            "token table": files[self.bundle.manifest.tensors["tokens"].file].nbytes,
         }
 
     @property
@@ -208,7 +263,7 @@ class Encoder:
     def _start(self) -> _Pipeline:
         backend = _BACKENDS[self.backend](self.bundle)
         pipeline = _Pipeline(
-            _load_tokenizer(self.bundle), *self.bundle.token_table(), backend, self.bundle.max_tokens
+            _load_tokenizer(self.bundle), _Table(self.bundle), backend, self.bundle.max_tokens
         )
         golden = self.bundle.golden()
         cosine = float(pipeline.encode(golden.texts[0]) @ golden.own[0])
@@ -220,12 +275,38 @@ class Encoder:
         return pipeline
 
 
+def _dense(bundle: Bundle, name: str, shape: tuple[int, int]) -> tuple[Float32, Float32]:
+    """A dense layer: weights float32 [outputs, inputs], stored as int8 with a scale for each output, and biases."""
+    weights = _tensor(bundle, name, "int8", shape)
+    scales = _tensor(bundle, name + "_scales", "float32", shape[:1])
+    return weights * scales[:, None], np.array(_tensor(bundle, name + "_bias", "float32", shape[:1]))
+
+
+def _tensor(bundle: Bundle, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    array, found = bundle.tensor(name), bundle.manifest.tensors[name]
+    if (found.dtype, found.shape) != (dtype, shape):
+        refuse(bundle.path, f"{name} as {dtype} {shape}", f"{found.dtype} {found.shape}")
+    return array
+
+
+def _unit(vector: Float32) -> Float32:
+    length = float(np.sqrt(vector @ vector))
+    return vector / np.float32(length) if length else vector
+
+
 def _load_tokenizer(bundle: Bundle) -> Tokenizer:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
         raise BackendError("expected tokenizers, found no such package: pip install tokenizers") from error
-    return Tokenizer.from_file(str(bundle.file("tokenizer.json")))
+    try:
+        return Tokenizer.from_file(str(bundle.file("tokenizer.json")))
+    # The package has no class of its own for a file that it cannot read.
+    except Exception as error:
+        raise BundleError(
+            f"bundle {bundle.path}: expected a tokenizer in tokenizer.json, found {error}: "
+            "install or export the bundle again"
+        ) from error
 
 
 def _tokenize(tokenizer: Tokenizer, text: str, *, special: bool = True) -> Encoding:

@@ -82,5 +82,9 @@ class ForkedError(EdgeretError):
     """The index was opened before a fork and used in the child."""
 
 
+class SignatureError(EdgeretError):
+    """An index or a bundle is not signed, not by the owner of this key, or cannot be signed."""
+
+
 class BudgetError(EdgeretError, MemoryError):
     """The memory budget cannot be met."""

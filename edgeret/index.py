@@ -20,6 +20,7 @@ from edgeret.errors import FilterError, InvalidQueryError, ReadOnlyError, SpaceM
 from edgeret.plan import Plan, parse_bytes
 from edgeret.repair import repair
 from edgeret.reports import CheckSummary, Explanation, Info, RepairSummary
+from edgeret.seal import seal
 from edgeret.search import Query, Where
 from edgeret.searcher import Searcher
 from edgeret.store import Store
@@ -32,7 +33,7 @@ class Index:
     """A searchable collection in one file. Made by `create` or `open`; usable from any thread."""
 
     def __init__(
-        self, path: Path, encoder: TextEncoder, memory_budget: str | int | None, readonly: bool
+        self, path: Path, encoder: TextEncoder, memory_budget: str | int | None, readonly: bool, wait: float
     ) -> None:
         self._path = path
         self._encoder = encoder
@@ -40,7 +41,9 @@ class Index:
         self._write_lock = threading.Lock()
         self._suspect = False
         self._budget = None if memory_budget is None else parse_bytes(memory_budget)
-        self._store = Store(path, readonly)
+        if not wait >= 0:
+            raise InvalidQueryError(f"expected to wait for 0 seconds or more, got {wait}")
+        self._store = Store(path, readonly, wait=wait)
         try:
             self._check_space()
             with self._store.reading() as state:
@@ -63,13 +66,14 @@ class Index:
         filters: Sequence[str] = (),
         memory_budget: str | int | None = None,
         exist_ok: bool = False,
+        wait: float = 0.0,
     ) -> Index:
         """Create an index file and open it.
 
         model: a bundle's name or folder, or an encoder; None takes the default. bits: length of a code, one
         of the codec's widths. filters: metadata keys that `where` will ask often; they get an SQL index.
         memory_budget: "112MB", "96MiB" or bytes, beyond what `import edgeret` takes. exist_ok: open the
-        index that is there instead.
+        index that is there instead. wait: as in `open`.
 
         Raises IndexExistsError, BundleError, BudgetError, FilterError for a key that cannot be
         indexed, InvalidQueryError for bits that the codec lacks, StorageError.
@@ -77,7 +81,7 @@ class Index:
         target = Path(path)
         database.roll_back(target)
         if exist_ok and target.exists() and target.stat().st_size:
-            return cls.open(target, model, memory_budget)
+            return cls.open(target, model, memory_budget, wait=wait)
         encoder = _load(DEFAULT_MODEL if model is None else model)
         if bits not in encoder.codec.widths:
             raise InvalidQueryError(
@@ -91,7 +95,7 @@ class Index:
         if memory_budget is not None:
             Plan.of(0, bits, encoder.planned_bytes, parse_bytes(memory_budget))
         database.create(target, describe(encoder, bits, filters), filters)
-        return cls(target, encoder, memory_budget, readonly=False)
+        return cls(target, encoder, memory_budget, readonly=False, wait=wait)
 
     @classmethod
     def open(
@@ -100,11 +104,13 @@ class Index:
         model: str | os.PathLike[str] | TextEncoder | None = None,
         memory_budget: str | int | None = None,
         readonly: bool = False,
+        wait: float = 0.0,
     ) -> Index:
         """Open an index file.
 
         model: None takes the bundle that the index was made with; any other bundle of the same space
-        will do. readonly: many processes may, even from a read-only medium.
+        will do. readonly: many processes may, even from a read-only medium. wait: seconds that a change
+        waits for another writer to end before it raises LockedError.
 
         Raises IndexMissingError, NotAnIndexError, CorruptIndexError, FormatVersionError, BundleError,
         SpaceMismatchError, BudgetError, NeedsRecoveryError, StorageError.
@@ -116,7 +122,7 @@ class Index:
             store.close()
         else:
             database.check_path(target)
-        return cls(target, _load(model), memory_budget, readonly)
+        return cls(target, _load(model), memory_budget, readonly, wait)
 
     @classmethod
     def repair(
@@ -165,7 +171,7 @@ class Index:
     def delete(self, ids: Iterable[str], erase: bool = False) -> int:
         """Remove documents at once; returns how many there were. Unknown ids are no error.
 
-        erase: also overwrite what remains of them in the file, which takes longer.
+        erase: also write the file anew, as `compact` does, so that nothing of them remains in it.
         Raises LockedError, also when a reader prevents erasing.
         """
         if isinstance(ids, str):
@@ -174,7 +180,11 @@ class Index:
             return writer.delete(ids, erase)
 
     def compact(self) -> None:
-        """Overwrite what deleted documents left behind and give their space back."""
+        """Write the file anew, so that nothing of deleted documents remains, and give their space back.
+
+        Meanwhile it takes twice the file's bytes: in its log, and where SQLite keeps temporary files.
+        Raises LockedError, also when a reader prevents it.
+        """
         with self._writing() as writer:
             writer.compact()
 
@@ -182,6 +192,15 @@ class Index:
         """Copy the index, also while it is written, to a new file. Raises IndexExistsError."""
         with self._connections.reading() as (store, _):
             database.backup(store.connection, store.path, Path(path))
+
+    def seal(self, path: str | os.PathLike[str]) -> None:
+        """Write the index, compact and without a journal, to one new file to ship; this one stays as it is.
+
+        Such a file opens on read-only media. Meanwhile it takes four times the bytes: beside the new file, and
+        where SQLite keeps temporary files. Raises IndexExistsError, StorageError.
+        """
+        with self._connections.reading() as (store, _):
+            seal(store, Path(path))
 
     # -- reading
 
@@ -297,6 +316,8 @@ class Index:
     @contextmanager
     def _alone(self) -> Iterator[None]:
         """Nobody else uses the writer's connection, and the medium has not failed it."""
+        # Before the lock too: in a forked process its owner may be a thread that is not there.
+        self._connections.alive()
         with self._write_lock:
             self._connections.alive()
             if self._suspect:

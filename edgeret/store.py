@@ -64,11 +64,14 @@ class StoredDocument(NamedTuple):
 class Store:
     """One connection to an index file. Not for two threads at once: Index sees to that."""
 
-    def __init__(self, path: Path, readonly: bool, cache_bytes: int = database.CACHE_BYTES) -> None:
+    def __init__(
+        self, path: Path, readonly: bool, cache_bytes: int = database.CACHE_BYTES, wait: float = 0.0
+    ) -> None:
         self.path = path
         self.readonly = readonly
         self._cache_bytes = cache_bytes
-        self.connection = database.connect(path, readonly, cache_bytes)
+        self._wait = wait
+        self.connection = database.connect(path, readonly, cache_bytes, wait)
         try:
             with database.translated(path):
                 self.meta = self._read_meta()
@@ -99,7 +102,7 @@ class Store:
 
     def renew(self) -> None:
         """Go on with a new connection; raises as opening does, and then the old one stays."""
-        fresh = database.connect(self.path, self.readonly, self._cache_bytes)
+        fresh = database.connect(self.path, self.readonly, self._cache_bytes, self._wait)
         self.connection.close()
         self.connection = fresh
 

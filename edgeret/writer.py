@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -12,8 +13,11 @@ from edgeret import database
 from edgeret.change import Change
 from edgeret.codec import Int8, UInt64
 from edgeret.documents import Record
-from edgeret.errors import LockedError
+from edgeret.errors import LockedError, StorageError
 from edgeret.store import Store
+
+_READERS_MS: Final = 1000
+"""How long emptying the log waits for searches to end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,14 @@ class Writer:
 
     def unstage(self) -> None:
         """Forget what was staged."""
-        if self._staging:
+        if not self._staging:
+            return
+        try:
             with database.translated(self.store.path):
                 self.store.connection.execute("DELETE FROM staged")
+        except StorageError:
+            # What is published is committed: that succeeded. The staged rows go with their connection.
+            self.renew()
 
     def holds(self, record: Record, vector: Int8 | None) -> bool:
         """Whether the index, with what is staged, already has this very document.
@@ -128,7 +137,7 @@ class Writer:
     def delete(self, ids: Iterable[str], erase: bool) -> int:
         """Remove documents; returns how many there were. Unknown ids are no error.
 
-        erase: also overwrite what is left of them in sealed blocks, the lexicon and the log.
+        erase: also drop their codes and terms, and write the file anew without them.
         """
         with self._changing() as change:
             removed = sum([change.remove(identity) for identity in ids])
@@ -136,29 +145,43 @@ class Writer:
                 change.zero_dead_codes()
                 change.optimize_lexicon()
         if erase:
-            self.truncate_log()
+            self._rewrite()
         return removed
 
     def compact(self) -> None:
-        """Empty sparse blocks, overwrite deleted codes and terms, give free pages back."""
+        """Empty sparse blocks, drop deleted codes and terms, write the file anew without free pages."""
         with self._changing() as change:
             change.empty_sparse_blocks()
             change.zero_dead_codes()
             change.optimize_lexicon()
-        with database.translated(self.store.path):
-            # Each step of this pragma frees one page and `execute` takes a single step: run it as a script.
-            self.store.connection.executescript("PRAGMA incremental_vacuum;")
-        self.truncate_log()
+        self._rewrite()
 
     def truncate_log(self) -> None:
         """Merge the write-ahead log and cut it to nothing; raises LockedError if a reader prevents it."""
+        connection = self.store.connection
         with database.translated(self.store.path):
-            busy = self.store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            (wait_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
+            # Searches end soon, and there may always be one: without a wait the log would never be cut.
+            connection.execute(f"PRAGMA busy_timeout = {max(_READERS_MS, wait_ms)}")
+            try:
+                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {wait_ms}")
         if busy:
             raise LockedError(
-                f"'{self.store.path}': deleted content is still in the write-ahead log because another connection "
+                f"'{self.store.path}': deleted content is still in the file or its log because another connection "
                 "is reading: run it again when that has ended"
             )
+
+    def _rewrite(self) -> None:
+        """Write the file anew from what is live, and cut the log to nothing."""
+        # First, since a reader who prevents it would let the log grow by the file's size at every attempt.
+        self.truncate_log()
+        with database.translated(self.store.path):
+            # Not zeros in place: where SQLite balances a tree, `secure_delete` leaves copies of the cells
+            # that it moves in the free space of their old pages.
+            self.store.connection.execute("VACUUM")
+        self.truncate_log()
 
     def _count_staged(self) -> int:
         if not self._staging:

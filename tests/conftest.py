@@ -27,6 +27,14 @@ def index(path: Path, encoder: FakeEncoder) -> Iterator[edgeret.Index]:
 
 
 @pytest.fixture
+def sound(path, encoder) -> Path:
+    """A file of twenty documents."""
+    with edgeret.Index.create(path, model=encoder, bits=96, filters=["year"]) as index:
+        index.add([edgeret.Document(f"d{i}", f"red cat number{i}", {"year": i}) for i in range(20)])
+    return path
+
+
+@pytest.fixture
 def trust(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Note counts in the file that EDGERET_TRUST_LOG names, one JSON object a line."""
     start = time.monotonic()

@@ -398,3 +398,14 @@ def test_demo_ends_with_the_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     monkeypatch.setattr("builtins.input", ended)
     assert main(["demo", "--bits", "64"]) == 0
+
+
+def test_a_command_waits_for_a_writer_as_long_as_asked(
+    index: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Index.open(index) as other, other._store.writing():
+        begun = time.monotonic()
+        assert "being written" in failure(capsys, "delete", index, "wifi", "--wait", "0.3")
+        assert time.monotonic() - begun > 0.25
+        assert "0 seconds or more" in failure(capsys, "delete", index, "wifi", "--wait", "-1")
+    assert main(["delete", index, "wifi", "--wait", "0.3"]) == 0

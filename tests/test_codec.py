@@ -114,7 +114,9 @@ def test_levels_are_the_odd_integers():
     """Weighted distance = (sum of |levels| that disagree) + constant: checked against levels worked out here."""
     codec, query = random_codec(), unit(1, seed=7)[0]
     planes = codec.encode_query(query, 96)
-    levels = 2 * sum(2**j * unpack(planes[j : j + 1], 96)[0].astype(int) for j in range(PLANES)) - (2**PLANES - 1)
+    levels = 2 * sum(2**j * unpack(planes[j : j + 1], 96)[0].astype(int) for j in range(PLANES)) - (
+        2**PLANES - 1
+    )
     assert set(np.abs(levels)) <= {1, 3, 5, 7, 9, 11, 13, 15}
     weights = query @ codec.query_projection
     assert (np.sign(levels) == np.sign(weights))[np.abs(weights) > 1e-6].all()

@@ -27,7 +27,9 @@ def snippets(language: str) -> list[tuple[str, str, str]]:
         for number, (kind, source) in enumerate(fences[:-1]):
             if kind == language:
                 following = fences[number + 1]
-                found.append((f"{page.name}-{number}", source, following[1] if following[0] == "text" else ""))
+                found.append(
+                    (f"{page.name}-{number}", source, following[1] if following[0] == "text" else "")
+                )
     return found
 
 
@@ -61,7 +63,12 @@ def test_console_lines_print_what_the_page_shows(name, source, shown, tmp_path):
         words = shlex.split(command)
         assert words[0] == "edgeret", f"{name}: only the edgeret command can be run here, not {words[0]}"
         done = subprocess.run(
-            [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+            [sys.executable, "-m", *words],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         assert same(expected, done.stdout + done.stderr), done.stdout + done.stderr
 

@@ -16,7 +16,9 @@ HELP = [
     Document("wifi", "Hold the button for five seconds to reset the Wi-Fi.", {"room": "hall", "year": 2024}),
     Document("lamp", "The lamp turns red when its battery is low.", {"room": "hall", "year": 2021}),
     Document("oven", "Preheat the oven to 200 degrees before baking.", {"room": "kitchen", "year": 2019}),
-    Document("tap", "Close the valve under the sink before you change the tap.", {"room": "kitchen", "year": 2024}),
+    Document(
+        "tap", "Close the valve under the sink before you change the tap.", {"room": "kitchen", "year": 2024}
+    ),
     Document("heat", "Bleed the radiator when its upper half stays cold.", {"room": "hall", "year": 2020}),
 ]
 ANSWERS = {
@@ -80,7 +82,9 @@ def test_what_one_process_writes_another_reads(path):
         text=True,
         check=True,
     )
-    assert [(hit["id"], hit["score"]) for hit in json.loads(done.stdout)] == [(hit.id, hit.score) for hit in expected]
+    assert [(hit["id"], hit["score"]) for hit in json.loads(done.stdout)] == [
+        (hit.id, hit.score) for hit in expected
+    ]
 
 
 def test_search_costs_less_than_twice_its_encoding(path):

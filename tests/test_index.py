@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -430,6 +431,27 @@ def test_a_second_writer_is_told_at_once(index, path, encoder):
     with Index.open(path, model=encoder) as other, index._store.writing(), pytest.raises(LockedError):
         other.add(["x"])
     index.add(["y"])
+
+
+def test_a_second_writer_waits_as_long_as_asked(index, path, encoder):
+    with Index.open(path, model=encoder, wait=30) as patient:
+        with index._store.writing():
+            waiting = threading.Thread(target=patient.add, args=[["x"]])
+            waiting.start()
+            waiting.join(0.3)
+            assert waiting.is_alive()
+        waiting.join(30)
+        assert len(index) == 1
+    with Index.open(path, model=encoder, wait=0.2) as hasty, index._store.writing():
+        begun = time.monotonic()
+        with pytest.raises(LockedError):
+            hasty.add(["y"])
+        assert 0.15 < time.monotonic() - begun < 10
+    for wait in (-1, math.nan):
+        with pytest.raises(InvalidQueryError, match="0 seconds or more"):
+            Index.open(path, model=encoder, wait=wait)
+    with Index.create(path, model=encoder, exist_ok=True, wait=math.inf) as endless:
+        endless.add(["z"])
 
 
 def test_a_budget_too_small_is_refused_and_one_that_fits_is_planned(path, encoder):

@@ -15,17 +15,27 @@ FLOORS = [
     {"codec", "scan", "ranking", "filters", "passages", "documents", "manifest", "pages"},
     {"bundle", "plan", "reports", "inputs"},
     {"encoder", "database"},
-    {"store"},
+    {"store", "signing"},
     {"codes", "change", "connections"},
     {"search", "check", "writer"},
-    {"encoding"},
+    {"encoding", "seal"},
     {"repair", "searcher"},
     {"index"},
     {"__init__", "demo"},
+    {"arguments"},
     {"cli"},
     {"__main__"},
 ]
-HEAVY = {"onnxruntime", "tokenizers", "tqdm", "torch", "transformers", "ai_edge_litert", "usearch"}
+HEAVY = {
+    "onnxruntime",
+    "tokenizers",
+    "tqdm",
+    "torch",
+    "transformers",
+    "ai_edge_litert",
+    "usearch",
+    "cryptography",
+}
 STANDARD = sys.stdlib_module_names
 
 

@@ -1,0 +1,162 @@
+"""Arguments: the grammar of the shell's verbs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any, Final
+
+from edgeret import demo
+from edgeret.index import DEFAULT_MODEL
+from edgeret.search import MODES
+
+DEFAULT_BITS: Final = 256
+
+_EXIT_CODES: Final = """\
+exit codes:
+  0    done; a search that finds nothing is done too
+  1    it cannot be done: one line on standard error says why and how to mend it
+  2    wrong usage
+  130  interrupted
+"""
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib import metadata
+
+        try:
+            version = metadata.version("edgeret")
+        except metadata.PackageNotFoundError:
+            version = "(not installed)"
+        sys.stdout.write(f"edgeret {version}\n")
+        parser.exit()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all verbs; it sets `verb`."""
+    shell = argparse.ArgumentParser(
+        prog="edgeret",
+        description="Semantic search in one file, without a network.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    shell.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    verbs = shell.add_subparsers(title="verbs", required=True, metavar="VERB")
+    opening, waiting, making, answering = _opening(), _waiting(), _making(), _answering()
+    path, signed = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
+    path.add_argument("path", metavar="PATH", help="the index file")
+    signed.add_argument("path", metavar="PATH", help="a sealed index, or a model's folder")
+
+    def verb(name: str, summary: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added = verbs.add_parser(
+            name, help=summary, description=f"{summary}.", parents=parents, allow_abbrev=False,
+            epilog=_EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        added.set_defaults(verb=name)
+        return added
+
+    index = verb(
+        "index", "add documents to an index, made if missing", path, opening, waiting, making, answering
+    )
+    index.add_argument(
+        "inputs", metavar="INPUT", nargs="+",
+        help="folder of text or Markdown, text file, .jsonl (id, text, any other key is metadata), or - for "
+        "JSON Lines on standard input",
+    )  # fmt: skip
+
+    search = verb("search", "find the documents nearest to a query", path, opening, answering)
+    search.add_argument("query", metavar="QUERY")
+    search.add_argument("-k", type=int, default=10, help="documents to find (default: 10)")
+    search.add_argument("--where", type=_json_object, metavar="JSON", help="condition on the metadata")
+    search.add_argument("--mode", choices=MODES, default="dense", help="(default: dense)")
+    search.add_argument(
+        "--oversample", type=int, default=4, metavar="N", help="candidates for each of k (default: 4)"
+    )
+
+    get = verb("get", "show a document", path, opening, answering)
+    get.add_argument("id", metavar="ID")
+
+    delete = verb("delete", "remove documents; unknown ids are no error", path, opening, waiting, answering)
+    delete.add_argument("ids", metavar="ID", nargs="+")
+    delete.add_argument(
+        "--erase", action="store_true", help="also write the file anew, so that nothing of them remains in it"
+    )
+
+    verb("info", "show what an index is and how large", path, opening, answering)
+    check = verb(
+        "check", "compare every part of an index with every other", path, opening, waiting, answering
+    )
+    check.add_argument("--quick", action="store_true", help="only SQLite's structures and the counters")
+    check.add_argument(
+        "--repair", metavar="TARGET", help="write what can be saved to a new index, and check that"
+    )
+    verb("compact", "write the file anew, without what was deleted", path, opening, waiting, answering)
+    backup = verb("backup", "copy an index, also while it is in use", path, opening, answering)
+    backup.add_argument("target", metavar="TARGET", help="the new file")
+    seal = verb("seal", "write an index to one compact file to ship", path, opening, answering)
+    seal.add_argument("target", metavar="TARGET", help="the new file")
+    sign = verb("sign", "sign a sealed index or a model", signed, answering)
+    sign.add_argument("--key", required=True, metavar="PEM", help="your private Ed25519 key")
+    verify = verb("verify", "tell whether a sealed index or a model is what was signed", signed, answering)
+    verify.add_argument("--public-key", required=True, metavar="PEM", help="the signer's public Ed25519 key")
+    verb("models", "list the installed models", answering)
+
+    shown = verb("demo", "search the docstrings of Python's own standard library", opening, waiting, making)
+    shown.add_argument(
+        "path", metavar="PATH", nargs="?", help="keep the index here (default: a temporary file)"
+    )
+    shown.add_argument("--all", action="store_true", help=f"all docstrings instead of {demo.ENTRIES}")
+    return shell
+
+
+def _opening() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--model",
+        help=f"a model's name or folder (default: the index's own; for a new index {DEFAULT_MODEL})",
+    )
+    options.add_argument("--memory-budget", metavar="SIZE", help="bound on the memory taken, such as 112MB")
+    return options
+
+
+def _waiting() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--wait", type=float, default=0.0, metavar="SECONDS", help="for another writer to end (default: 0)"
+    )
+    return options
+
+
+def _making() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--bits", type=int, help=f"length of a code in a new index (default: {DEFAULT_BITS})"
+    )
+    options.add_argument(
+        "--filter",
+        action="append",
+        metavar="KEY",
+        help="metadata key often asked by --where; may be repeated",
+    )
+    return options
+
+
+def _answering() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--json", action="store_true", help="answer with one JSON value")
+    return options
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"expected JSON, got {text!r} ({error})") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f'expected a JSON object such as {{"lang": "en"}}, got {text!r}')
+    return value

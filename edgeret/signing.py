@@ -1,0 +1,144 @@
+"""Signing: whether an index or a bundle is, byte for byte, what the owner of a key has signed.
+
+Ed25519 (RFC 8032), detached. What is signed is a line of text with the SHA-256 of a sealed index, or of a
+bundle's manifest, which has the hashes of all its files. Needs the package `cryptography`, the extra `sign`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+from edgeret import database
+from edgeret.bundle import Bundle
+from edgeret.errors import NotAnIndexError, SignatureError, StorageError
+from edgeret.manifest import MANIFEST
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+SUFFIX: Final = ".sig"
+"""A signature's name ends so, its beginning is that of the index or of the bundle's manifest beside it."""
+
+_SIGNATURE_BYTES: Final = 64
+_LARGEST_KEY_BYTES: Final = 1 << 16
+
+
+def sign(path: str | os.PathLike[str], private_key: str | os.PathLike[str]) -> Path:
+    """Sign a sealed index or a bundle's folder; returns the signature's path. An older one is replaced.
+
+    private_key: a PEM file, not encrypted. Raises SignatureError for an index that is not sealed or
+    another kind of key, IndexMissingError, NotAnIndexError, BundleError, StorageError.
+    """
+    key = _private(Path(private_key))
+    if Path(path).is_dir():
+        Bundle.open(Path(path))
+    signed, message = _message(Path(path))
+    target = signed.with_name(signed.name + SUFFIX)
+    try:
+        target.write_bytes(key.sign(message))
+    except OSError as error:
+        raise StorageError(f"cannot write '{target}': {error.strerror}") from None
+    return target
+
+
+def verify(path: str | os.PathLike[str], public_key: str | os.PathLike[str]) -> None:
+    """Raise SignatureError unless the owner of the key has signed this sealed index or bundle.
+
+    Every byte of it is read. Call this before it is opened: SQLite's locks on a file that this process has open
+    would be gone. public_key: a PEM file. Raises IndexMissingError, NotAnIndexError, BundleError, StorageError.
+    """
+    key = _public(Path(public_key))
+    from cryptography.exceptions import InvalidSignature
+
+    signed, message = _message(Path(path))
+    signature = signed.with_name(signed.name + SUFFIX)
+    if not signature.exists():
+        raise SignatureError(f"expected a signature of '{path}' in '{signature}', found none: do not use it")
+    try:
+        key.verify(_read(signature, _SIGNATURE_BYTES + 1), message)
+    except InvalidSignature:
+        raise SignatureError(
+            f"expected '{path}' as the owner of '{public_key}' signed it, found it changed, or signed by somebody "
+            "else: do not use it"
+        ) from None
+    if Path(path).is_dir():
+        Bundle.open(Path(path))
+
+
+def _message(path: Path) -> tuple[Path, bytes]:
+    """The file whose bytes count, and what is signed of it."""
+    kind, file = ("bundle", path / MANIFEST) if path.is_dir() else ("index", path)
+    if kind == "index":
+        _check_sealed(path)
+    try:
+        with file.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise StorageError(f"cannot read '{file}': {error.strerror}") from None
+    return file, f"edgeret {kind} sha256 {digest}\n".encode()
+
+
+def _check_sealed(path: Path) -> None:
+    """Refuse a file to which SQLite would add what lies beside it: that has no signature."""
+    database.check_path(path)
+    header = _read(path, 100)
+    if header[:16] != b"SQLite format 3\0" or header[68:72] != database.APPLICATION_ID.to_bytes(4, "big"):
+        raise NotAnIndexError(
+            f"expected an edgeret index, '{path}' is another kind of file: choose another path"
+        )
+    # Bytes 18 and 19: 1 for a rollback journal, 2 for a write-ahead log.
+    beside = [path.with_name(path.name + suffix) for suffix in ("-wal", "-journal")]
+    if header[18:20] != b"\1\1" or any(log.exists() for log in beside):
+        raise SignatureError(
+            f"expected a sealed index, '{path}' was opened for changes since: write a new one with 'edgeret seal'"
+        )
+
+
+def _private(path: Path) -> Ed25519PrivateKey:
+    _require_cryptography()
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(_read(path, _LARGEST_KEY_BYTES), password=None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        _refuse_key("private", path, error)
+    return key if isinstance(key, Ed25519PrivateKey) else _refuse_key("private", path, type(key).__name__)
+
+
+def _public(path: Path) -> Ed25519PublicKey:
+    _require_cryptography()
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(_read(path, _LARGEST_KEY_BYTES))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        _refuse_key("public", path, error)
+    return key if isinstance(key, Ed25519PublicKey) else _refuse_key("public", path, type(key).__name__)
+
+
+def _refuse_key(kind: str, path: Path, found: Any) -> NoReturn:
+    raise SignatureError(
+        f"expected an Ed25519 {kind} key in PEM, not encrypted, in '{path}', found {found}: "
+        "make one with 'openssl genpkey -algorithm ed25519'"
+    )
+
+
+def _require_cryptography() -> None:
+    if find_spec("cryptography") is None:
+        raise SignatureError("expected cryptography, found no such package: pip install 'edgeret[sign]'")
+
+
+def _read(path: Path, limit: int) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(limit)
+    except OSError as error:
+        raise StorageError(f"cannot read '{path}': {error.strerror}") from None

@@ -1,0 +1,186 @@
+"""Every kind of change to an index, step by step, and how an index is examined afterwards."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from fake import DIM, FakeEncoder
+
+from edgeret import Document, Index
+from edgeret.errors import IndexMissingError, NotAnIndexError
+
+SMALL_BLOCK = 64
+BITS = 96
+
+Contents = dict[str, tuple[str, str, tuple[tuple[int, int, bytes], ...]]]
+"""id -> text, metadata, passages (start, stop, stored vector)."""
+
+Act = Callable[[Path, Index | None], Index | None]
+"""Takes the path and the open index; returns the index to go on with."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One call. parts: the same as calls of one commit each."""
+
+    name: str
+    act: Act
+    parts: tuple[Act, ...]
+
+
+def shrink_blocks(rows: int = SMALL_BLOCK) -> list[tuple[object, str, int]]:
+    """(module, attribute, value) to set so that blocks are sealed after a few rows."""
+    modules = [sys.modules[f"edgeret.{name}"] for name in ("store", "change", "codes", "check")]
+    changes: list[tuple[object, str, int]] = [(module, "BLOCK_ROWS", rows) for module in modules]
+    changes.append((sys.modules["edgeret.change"], "_SPARSE_ROWS", rows * 3 // 4))
+    return changes
+
+
+def documents(first: int, count: int, version: str = "first") -> list[Document]:
+    """Documents of one passage, of several, and with a vector of their own."""
+    made = []
+    for number in range(first, first + count):
+        text = f"{version} red cat number{number}"
+        if number % 10 == 3:
+            text = " ".join(
+                f"Sentence {part} of {version} number{number} is long enough." for part in range(9)
+            )
+        vector = np.random.default_rng(number).normal(size=DIM) if number % 3 == 0 else None
+        made.append(Document(f"d{number}", text, {"year": number % 7}, vector))
+    return made
+
+
+def contents(index: Index) -> Contents:
+    """All that the user gave, as it is stored."""
+    found: dict[str, tuple[str, str, list[tuple[int, int, bytes]]]] = {}
+    for identity, text, metadata, *passage in index._store.connection.execute(
+        "SELECT id, text, metadata, start, stop, vector FROM documents JOIN passages USING (doc) ORDER BY id, start"
+    ):
+        found.setdefault(identity, (text, metadata, []))[2].append(tuple(passage))
+    return {identity: (text, metadata, tuple(parts)) for identity, (text, metadata, parts) in found.items()}
+
+
+def examine(index: Index) -> Contents:
+    """Check an open index, search it in both ways, and return what is in it."""
+    index.check()
+    found = contents(index)
+    query = np.random.default_rng(0).normal(size=DIM)
+    assert {hit.id for hit in index.search(query, k=len(found) + 1)} == set(found)
+    by_words = {identity for identity, (text, *_) in found.items() if "cat" in text}
+    assert {hit.id for hit in index.search("cat", k=len(found) + 1, mode="lexical")} == by_words
+    return found
+
+
+def reopen(path: Path) -> Contents | None:
+    """Open what a crash has left, recover it and examine it; None if no index is there yet."""
+    try:
+        index = Index.open(path, FakeEncoder())
+    except (IndexMissingError, NotAnIndexError):
+        create(path, None).close()
+        return None
+    with index:
+        return examine(index)
+
+
+def create(path: Path, _: Index | None) -> Index:
+    return Index.create(path, FakeEncoder(), BITS, filters=["year"], exist_ok=True)
+
+
+def _open(path: Path, _: Index | None) -> Index:
+    return Index.open(path, FakeEncoder())
+
+
+def _on(call: Callable[[Path, Index], object]) -> Act:
+    def act(path: Path, index: Index | None) -> Index:
+        assert index is not None
+        call(path, index)
+        return index
+
+    return act
+
+
+def _add(made: Sequence[Document], commit_every: int | None = None) -> Act:
+    return _on(lambda _, index: index.add(made, commit_every))
+
+
+def _add_large(_: Path, index: Index) -> None:
+    """More than SQLite's caches hold: staged documents go to its temporary file."""
+    vector = np.ones(DIM)
+    index.add([Document(f"large{letter}", letter * 900_000, {}, vector) for letter in "xyz"])
+
+
+def _delete(numbers: Sequence[int], erase: bool = False) -> Act:
+    return _on(lambda _, index: index.delete([f"d{number}" for number in numbers], erase))
+
+
+def spill(_: Path, index: Index) -> None:
+    """From here on pages leave the cache before the commit, and the log is merged after few commits."""
+    index._store.connection.execute("PRAGMA cache_size = 8")
+    index._store.connection.execute("PRAGMA wal_autocheckpoint = 40")
+
+
+def backup_of(path: Path) -> Path:
+    """Where the workload copies the index to."""
+    return path.with_name("copy.edgeret")
+
+
+def _step(name: str, act: Act, *parts: Act) -> Step:
+    return Step(name, act, parts or (act,))
+
+
+STEPS = [
+    _step("create", create),
+    _step("add", _add(documents(0, 12))),
+    _step("seal", _add(documents(12, 25))),
+    _step("replace", _add(documents(4, 5, "second"))),
+    _step("delete", _delete(range(8, 16))),
+    _step("erase", _delete([1, 20, 33], erase=True)),
+    _step("spill", _on(spill)),
+    _step(
+        "load",
+        _add(documents(40, 18), commit_every=6),
+        *(_add(documents(first, 6)) for first in (40, 46, 52)),
+    ),
+    _step("backup", _on(lambda path, index: index.backup(backup_of(path)))),
+    _step("thin", _delete([*range(16, 30), *range(40, 50)])),
+    _step("compact", _on(lambda _, index: index.compact())),
+    _step("close", _on(lambda _, index: index.close())),
+    _step("open", _open),
+    _step("late", _add(documents(70, 3))),
+    _step("close", _on(lambda _, index: index.close())),
+]
+
+WITH_LARGE = [*STEPS[:-1], _step("large", _on(_add_large)), STEPS[-1]]
+"""Too many writes to look at the medium after each of them."""
+
+
+def expected(path: Path, steps: Sequence[Step]) -> list[list[Contents | None]]:
+    """For each step the contents before it, after each of its commits, and so after it: from a run undisturbed."""
+    states: list[list[Contents | None]] = []
+    index: Index | None = None
+    last: Contents | None = None
+    for step in steps:
+        known = [last]
+        for part in step.parts:
+            if step.name == "close":
+                index = part(path, index)
+            else:
+                index = part(path, index)
+                assert index is not None
+                last = examine(index)
+            known.append(last)
+        states.append(known)
+    return states
+
+
+def run(path: Path, steps: Sequence[Step], mark: Callable[[int], object]) -> None:
+    """All steps, each announced by its number before it begins; the count of steps at the end."""
+    index: Index | None = None
+    for number, step in enumerate(steps):
+        mark(number)
+        index = step.act(path, index)
+    mark(len(steps))

@@ -1,0 +1,191 @@
+"""Many readers and one writer: in threads, in processes, after a kill, after a fork, from a read-only medium."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from crash import shim, workload
+from crash.company import EVERY, Reader, pair, pairs
+from fake import FakeEncoder
+
+from edgeret import Index
+from edgeret.errors import LockedError, NeedsRecoveryError, ReadOnlyError
+
+FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
+SECONDS = 60 if FULL else 8
+READERS = 4 if FULL else 2
+THREADS = 2
+KEPT = 40
+"""Pairs that are in the index at the same time."""
+
+
+@pytest.fixture
+def shared(path: Path, encoder: FakeEncoder) -> Path:
+    """A closed index with the first pair."""
+    with Index.create(path, encoder, bits=64) as index:
+        index.add(pair(0))
+    return path
+
+
+@contextmanager
+def companion(verb: str, path: Path, *numbers: int) -> Iterator["subprocess.Popen[str]"]:
+    """A process of `crash.company` that has said that it is ready."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "crash.company", verb, str(path), *map(str, numbers)],
+        env=shim.environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            ready = process.stdout.readline()
+            assert ready, process.stderr and process.stderr.read()
+            yield process
+        finally:
+            process.kill()
+
+
+def write(path: Path, seconds: float) -> dict[str, int]:
+    """Add pairs and delete old ones; now and then compact, and open the index again."""
+    until = time.monotonic() + seconds
+    index = Index.open(path, FakeEncoder())
+    number, busy = 0, 0
+    while time.monotonic() < until:
+        number += 1
+        index.add(pair(number))
+        if number >= KEPT:
+            index.delete([document.id for document in pair(number - KEPT)])
+        if number % 10 == 0:
+            try:
+                index.compact()
+            except LockedError:
+                busy += 1
+        if number % 15 == 0:
+            index.close()
+            index = Index.open(path, FakeEncoder())
+    index.check()
+    index.close()
+    return {"commits": number, "compactions_kept_from_the_log": busy}
+
+
+def test_readers_in_processes_see_whole_commits_in_order_while_one_writes(shared, trust):
+    with ExitStack() as stack:
+        readers = [stack.enter_context(companion("read", shared, THREADS)) for _ in range(READERS)]
+        counts = write(shared, SECONDS)
+        searches = 0
+        for reader in readers:
+            answer, trouble = reader.communicate("stop\n")
+            assert reader.returncode == 0, trouble
+            seen = json.loads(answer)
+            assert seen["commits"] > 1
+            searches += seen["searches"]
+    assert list(shared.parent.iterdir()) == [shared]
+    trust(**counts, searches=searches, readers=READERS, threads=THREADS, seconds_of_company=SECONDS)
+
+
+def test_readers_in_threads_see_whole_commits_in_order_while_one_writes(shared, trust):
+    reader = Reader(shared, THREADS)
+    counts: dict[str, int] = {}
+    reader.read(lambda: counts.update(write(shared, SECONDS / 4)))
+    assert len(reader.commits) > 1
+    trust(**counts, searches=reader.searches, threads=THREADS, seconds_of_company=SECONDS / 4)
+
+
+def test_a_backup_of_a_live_file_is_one_commit_of_it(shared, trust):
+    backups = []
+
+    def copy() -> None:
+        with Index.open(shared, FakeEncoder(), readonly=True) as index:
+            while not done.is_set():
+                backups.append(shared.with_name(f"copy-{len(backups)}.edgeret"))
+                index.backup(backups[-1])
+
+    done = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        copying = pool.submit(copy)
+        write(shared, SECONDS / 8)
+        done.set()
+        copying.result()
+    assert backups
+    for path in backups:
+        with Index.open(path, FakeEncoder(), readonly=True) as index:
+            numbers = pairs(list(workload.examine(index)))
+        assert sorted(numbers) == list(range(min(numbers), max(numbers) + 1))
+    trust(backups=len(backups))
+
+
+def test_a_second_writer_is_refused_at_once_and_a_killed_one_leaves_no_lock(shared):
+    with Index.open(shared, FakeEncoder()) as index:
+        for _ in range(3):
+            with companion("hold", shared) as holder:
+                start = time.monotonic()
+                for change in (lambda: index.add(["x"]), lambda: index.delete(["a0"]), index.compact):
+                    with pytest.raises(LockedError):
+                        change()
+                assert time.monotonic() - start < 1
+                assert len(index.search(EVERY)) == 2
+                with Index.open(shared, FakeEncoder()) as other:
+                    assert len(other) == 2
+                holder.send_signal(signal.SIGKILL)
+                holder.wait()
+                index.add(["x"])
+                index.delete(index.add(["y"]))
+                index.delete([hit.id for hit in index.search("x", mode="lexical")])
+        assert set(workload.examine(index)) == {"a0", "b0"}
+
+
+def test_a_fork_in_the_middle_of_a_change_disturbs_nothing(shared):
+    shim.child("crash.company", "fork", shared)
+
+
+# -- media that cannot be written
+
+
+@pytest.fixture
+def lock() -> Iterator[Callable[[Path], None]]:
+    """Makes a folder and its files read-only until the test has ended."""
+    locked = []
+
+    def make_readonly(folder: Path) -> None:
+        locked.append(folder)
+        for path in (*folder.iterdir(), folder):
+            path.chmod(0o500 if path.is_dir() else 0o400)
+        if os.access(folder, os.W_OK):
+            pytest.skip("root writes in spite of permissions: run it as another user")
+
+    yield make_readonly
+    for folder in locked:
+        folder.chmod(0o700)
+
+
+def test_a_file_on_a_readonly_medium_opens_and_searches(shared, lock):
+    lock(shared.parent)
+    with Index.open(shared, FakeEncoder(), readonly=True) as index:
+        assert set(workload.examine(index)) == {"a0", "b0"}
+    with pytest.raises(ReadOnlyError, match="readonly=True"):
+        Index.open(shared, FakeEncoder())
+    assert list(shared.parent.iterdir()) == [shared]
+
+
+def test_an_unmerged_log_on_a_readonly_medium_is_said(shared, tmp_path, lock):
+    folder = tmp_path / "copied"
+    with Index.open(shared, FakeEncoder()) as index:
+        index.add(pair(1))
+        folder.mkdir()
+        for name in (shared.name, f"{shared.name}-wal"):
+            shutil.copy(shared.parent / name, folder)
+    lock(folder)
+    with pytest.raises(NeedsRecoveryError, match="edgeret backup"):
+        Index.open(folder / shared.name, FakeEncoder(), readonly=True)

@@ -1,0 +1,345 @@
+import hashlib
+import json
+import os
+import queue
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from damage import alter
+from fake import FakeEncoder
+
+from edgeret import EdgeretError, Index
+from edgeret.database import FORMAT_VERSION, checksum, meta_checksum
+from edgeret.documents import Record
+from edgeret.errors import (
+    CorruptIndexError,
+    FormatVersionError,
+    IndexMissingError,
+    NotAnIndexError,
+    SpaceMismatchError,
+)
+from edgeret.store import Passage, passage_checksum
+
+FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
+FILES = 100_000 if FULL else 5_000
+BATCH = 625
+BATCH_SECONDS = 300
+
+TESTS = Path(__file__).parent
+
+
+# -- thousands of damaged files
+
+
+def judge(first: int, last: int, folder: Path) -> tuple[Counter[str], list[str]]:
+    """Judge files in a child, which a crash or an endless loop may cost: (counts, what was wrong)."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(TESTS.parent),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    command = [sys.executable, str(TESTS / "judge.py"), str(folder), str(first), str(last)]
+    try:
+        child = subprocess.run(
+            command, capture_output=True, text=True, timeout=BATCH_SECONDS, env=environment
+        )
+        output, ended, why = child.stdout, child.returncode == 0, child.stderr
+    except subprocess.TimeoutExpired as expired:
+        output, ended, why = bytes(expired.stdout or b"").decode(), False, "it did not end"
+    lines = [line.partition(" ")[::2] for line in output.splitlines()]
+    wrong = [json.loads(rest) for word, rest in lines if word == "wrong"]
+    counts = Counter(next((json.loads(rest) for word, rest in lines if word == "counts"), {}))
+    if not ended:
+        at = next((rest for word, rest in reversed(lines) if word == "file"), "none")
+        wrong.append(f"the interpreter died at file {at}: {why}")
+    return counts, wrong
+
+
+def test_no_damaged_file_crashes_or_lies(tmp_path, trust):
+    batches: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for first in range(0, FILES, BATCH):
+        batches.put(first)
+    counts, wrong = Counter(), []
+
+    def work() -> None:
+        while not batches.empty():
+            first = batches.get()
+            found, complaints = judge(first, min(first + BATCH, FILES), tmp_path)
+            counts.update(found)
+            wrong.extend(complaints)
+
+    workers = [threading.Thread(target=work) for _ in range(min(os.cpu_count() or 1, 4))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    trust(damaged_files=FILES, wrong=len(wrong), **counts)
+    assert wrong == []
+    assert counts["refused"] + counts["found"] + counts["harmless"] == FILES
+    # The damage is real, and repair is worth its name.
+    assert counts["harmless"] < FILES / 4
+    assert counts["documents_saved"] > 0.8 * counts["documents_before"]
+
+
+# -- what is no index
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"\0",
+        b"SQLite format 3\0",
+        b"SQLite format 3\0" + bytes(4080),
+        b"# notes\n" * 1000,
+        bytes(100_000),
+    ],
+    ids=["empty", "one byte", "magic alone", "magic and zeros", "text", "zeros"],
+)
+@pytest.mark.parametrize("readonly", [False, True])
+def test_another_kind_of_file_is_no_index(path, encoder, content, readonly):
+    path.write_bytes(content)
+    with pytest.raises((NotAnIndexError, CorruptIndexError)):
+        Index.open(path, model=encoder, readonly=readonly)
+    with pytest.raises(NotAnIndexError):
+        Index.repair(path, path.with_name("repaired"), model=encoder)
+    assert path.read_bytes() == content
+    assert not path.with_name("repaired").exists()
+
+
+def test_an_sqlite_file_of_another_program_is_no_index(path, encoder):
+    connection = sqlite3.connect(path)
+    connection.executescript("CREATE TABLE notes (text); INSERT INTO notes VALUES ('private')")
+    connection.close()
+    before = path.read_bytes()
+    with pytest.raises(NotAnIndexError, match="another program"):
+        Index.open(path, model=encoder)
+    assert path.read_bytes() == before
+
+
+def test_a_folder_and_a_missing_file_are_named(tmp_path, encoder):
+    with pytest.raises(NotAnIndexError):
+        Index.open(tmp_path, model=encoder)
+    with pytest.raises(IndexMissingError):
+        Index.open(tmp_path / "none", model=encoder)
+
+
+# -- damage that is sound SQLite, with sound checksums: what a hostile author would write
+
+
+def describe(path: Path, **entries: str) -> None:
+    """Change the description, and its checksum with it."""
+    connection = sqlite3.connect(path)
+    meta = dict(connection.execute("SELECT key, value FROM meta")) | entries
+    meta["crc"] = meta_checksum(meta)
+    with connection:
+        connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
+    connection.close()
+
+
+def count(path: Path, **counters: int) -> None:
+    """Change the counters, and their checksum with them."""
+    connection = sqlite3.connect(path)
+    names = ("generation", "next_row", "tail_changed", "documents", "passages")
+    state = dict(
+        zip(names, connection.execute(f"SELECT {', '.join(names)} FROM state").fetchone(), strict=True)
+    )
+    state |= counters
+    with connection:
+        connection.execute(
+            "UPDATE state SET generation = ?, next_row = ?, tail_changed = ?, documents = ?, passages = ?, crc = ?",
+            (*state.values(), checksum(*state.values())),
+        )
+    connection.close()
+
+
+def ask_everything(path: Path, encoder: FakeEncoder) -> None:
+    """Every question is answered rightly or refused by name; check refuses."""
+    with Index.open(path, model=encoder) as index:
+        for mode in ("dense", "lexical", "hybrid"):
+            for where in (None, {"year": {"$gte": 0}}):
+                try:
+                    hits = index.search("red cat", k=30, mode=mode, where=where)
+                except EdgeretError:
+                    continue
+                assert {hit.text for hit in hits} <= {f"red cat number{i}" for i in range(20)}
+        for identity in ("d3", "d4"):
+            try:
+                document = index.get(identity)
+            except EdgeretError:
+                continue
+            assert document is None or document.text == f"red cat number{identity[1:]}"
+        with pytest.raises(CorruptIndexError):
+            index.check()
+
+
+def test_a_newer_format_is_refused_with_the_remedy(sound, encoder):
+    alter(sound, f"PRAGMA user_version = {FORMAT_VERSION + 1}")
+    for use in (Index.open, lambda path, model: Index.repair(path, f"{path}.new", model)):
+        with pytest.raises(FormatVersionError, match="upgrade edgeret"):
+            use(sound, model=encoder)
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"bits": str(10**9)},
+        {"bits": "-64"},
+        {"bits": "9" * 5000},
+        {"bits": "1e400"},
+        {"bits": "[" * 100_000},
+        {"dim": "-1"},
+        {"dim": str(2**60)},
+        {"dim": "null"},
+        {"filters": '"year"'},
+        {"filters": "[1]"},
+        {"filters": "[]"},
+        {"filters": json.dumps(["year"] * 2000)},
+        {"filters": "{}"},
+        {"space": "0" * 32},
+        {"surplus": "x"},
+    ],
+    ids=str,
+)
+def test_a_hostile_description_is_refused(sound, encoder, entries):
+    describe(sound, **entries)
+    with pytest.raises((CorruptIndexError, SpaceMismatchError)):
+        Index.open(sound, model=encoder)
+
+
+@pytest.mark.parametrize("model", ["/nowhere", "x" * 5000, "", "..", "a\0b"])
+def test_a_model_that_is_not_there_is_named(sound, model):
+    describe(sound, model=model)
+    with pytest.raises(EdgeretError, match=r"damaged|expected the name of a bundle|manifest"):
+        Index.open(sound)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER hostile AFTER INSERT ON documents BEGIN DELETE FROM passages; END",
+        "CREATE VIEW hostile AS SELECT 1",
+        "CREATE TABLE hostile (x)",
+        "DROP INDEX passages_by_doc",
+        "ALTER TABLE documents ADD COLUMN surplus",
+        "ALTER TABLE tail RENAME TO head",
+    ],
+)
+def test_another_schema_is_refused(sound, encoder, statement):
+    alter(sound, statement)
+    with pytest.raises(CorruptIndexError):
+        Index.open(sound, model=encoder)
+
+
+@pytest.mark.parametrize(
+    "counters",
+    [
+        {"next_row": 2**60},
+        {"next_row": -(2**60)},
+        {"next_row": 3},
+        {"next_row": 0},
+        {"passages": 2**60},
+        {"passages": -1},
+        {"documents": 2**62},
+        {"documents": -1},
+    ],
+    ids=str,
+)
+def test_hostile_counters_take_no_memory_and_are_found(sound, encoder, counters):
+    count(sound, **counters)
+    ask_everything(sound, encoder)
+
+
+def test_a_row_at_the_end_of_the_numbers_takes_no_memory(sound, encoder):
+    """A file that agrees with itself, and whose last row is number 2**40: a bitmap of all rows would not fit."""
+    row = 2**40
+    connection = sqlite3.connect(sound)
+    _, doc, start, stop, vector, _ = connection.execute("SELECT * FROM passages WHERE row = 3").fetchone()
+    moved = (row, doc, start, stop, vector)
+    with connection:
+        connection.execute("DELETE FROM passages WHERE row = 3")
+        connection.execute(
+            "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", (*moved, passage_checksum(Passage(*moved)))
+        )
+        connection.execute("UPDATE tail SET row = ? WHERE row = 3", (row,))
+    connection.close()
+    count(sound, next_row=row + 1)
+    ask_everything(sound, encoder)
+
+
+@pytest.mark.parametrize("span", [(-5, 3), (3, 1), (0, 10**6), (2**62, 2**63 - 1)])
+def test_hostile_spans_are_found(sound, encoder, span):
+    connection = sqlite3.connect(sound)
+    row, doc, _, _, vector, _ = connection.execute("SELECT * FROM passages WHERE row = 3").fetchone()
+    moved = (row, doc, *span, vector)
+    with connection:
+        connection.execute(
+            "REPLACE INTO passages VALUES (?, ?, ?, ?, ?, ?)", (*moved, passage_checksum(Passage(*moved)))
+        )
+    connection.close()
+    with Index.open(sound, model=encoder) as index, pytest.raises(CorruptIndexError):
+        index.check()
+    with Index.open(sound, model=encoder) as index:
+        try:
+            found = {hit.id: hit for hit in index.search("red cat number3", k=30)}
+        except CorruptIndexError:
+            return
+        assert found["d3"].text == "red cat number3"[slice(*span)] or "d3" not in found
+
+
+@pytest.mark.parametrize("metadata", ["[]", "3", "null", "{", "[" * 100_000, '{"year": NaN}', '"' * 9])
+def test_hostile_metadata_are_found(sound, encoder, metadata):
+    digest = Record("d3", "red cat number3", metadata, None).digest
+    alter(
+        sound,
+        (
+            "UPDATE documents SET metadata = ?, digest = ?, crc = ? WHERE doc = 3",
+            (metadata, digest, checksum(3, 0, content=digest)),
+        ),
+    )
+    ask_everything(sound, encoder)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["UPDATE documents SET doc = -1 WHERE doc = 3", "UPDATE documents SET doc = 3 WHERE doc = 4",
+         "UPDATE documents SET doc = 4 WHERE doc = -1"],
+        ["UPDATE passages SET doc = 4 WHERE row = 3"],
+        ["UPDATE passages SET row = -1 WHERE row = 3", "UPDATE passages SET row = 3 WHERE row = 4",
+         "UPDATE passages SET row = 4 WHERE row = -1"],
+        ["UPDATE documents SET filter_0 = 77 WHERE doc = 3"],
+        ["UPDATE documents SET filter_0 = NULL"],
+        ["DELETE FROM passages WHERE row = 3", "DELETE FROM documents WHERE doc = 4"],
+        ["DELETE FROM tail WHERE row = 3"],
+        ["UPDATE tail SET row = 1000000000000 WHERE row = 19"],
+        ["UPDATE tail SET code = zeroblob(16), crc = 3971697493 WHERE row = 3"],
+        ["INSERT INTO blocks VALUES (0, 0, 0, zeroblob(2048))"],
+        ["INSERT INTO blocks VALUES (4000000000, 0, 0, zeroblob(2048))"],
+        ["INSERT INTO blocks VALUES (-3, 0, 0, 'text')"],
+        ["INSERT INTO lexicon (lexicon) VALUES ('delete-all')"],
+        ["DELETE FROM lexicon_docsize WHERE id = 3"],
+        ["UPDATE lexicon_data SET block = zeroblob(10)"],
+    ],
+    ids=lambda statements: statements[0],
+)  # fmt: skip
+def test_rows_that_point_elsewhere_are_found(sound, encoder, statements):
+    alter(sound, *statements)
+    ask_everything(sound, encoder)
+
+
+def test_digests_are_for_ever():
+    record = Record("a", "b", "{}", None)
+    assert (
+        record.digest
+        == hashlib.blake2b(
+            b"".join(len(part).to_bytes(8, "little") + part for part in (b"a", b"b", b"{}")), digest_size=16
+        ).digest()
+    )
+    assert checksum(1, -1, content=b"x") == 817635395

@@ -1,0 +1,130 @@
+"""What survives when the power fails, the disk refuses or the process is killed: the old state or the new one."""
+
+import errno
+import json
+import os
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from crash import medium, shim, workload
+
+from edgeret import EdgeretError, Index
+
+FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
+TORN = 12 if FULL else 1
+"""Images with a random choice of unsynced sectors for each crash point."""
+STRIDE = 1 if FULL else 23
+"""One in so many changes is made to fail, or to be the last one of a process."""
+KILLS = 1000 if FULL else 50
+
+
+@pytest.fixture
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for change in workload.shrink_blocks():
+        monkeypatch.setattr(*change)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return shim.build(tmp_path_factory.mktemp("shim"))
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> Iterator[Path]:
+    """A folder in RAM where there is one: thousands of images need no real sync."""
+    shared = Path("/dev/shm")
+    if not os.access(shared, os.W_OK):
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=shared) as folder:
+        yield Path(folder)
+
+
+# -- power failures
+
+
+def put(image: medium.Image, folder: Path) -> Path:
+    """Lay an image out as files."""
+    for left in folder.iterdir():
+        left.unlink()
+    for name, content in image.items():
+        (folder / name).write_bytes(content)
+    return folder / "test.edgeret"
+
+
+def examine_backup(path: Path) -> workload.Contents | None:
+    """What an interrupted backup left: nothing, something that says that it is no index, or all of it."""
+    try:
+        with Index.open(path, workload.FakeEncoder()) as index:
+            return workload.examine(index)
+    except EdgeretError:
+        return None
+
+
+def test_a_power_failure_leaves_the_old_or_the_new_state(memory, library, small_blocks, trust):
+    expected = workload.expected(memory / "reference.edgeret", workload.STEPS)
+    live, work, log = memory / "live", memory / "work", memory / "log"
+    live.mkdir()
+    work.mkdir()
+    shim.child("crash.harness", "record", live, log, library=library)
+    seen: set[tuple[int, ...]] = set()
+    disk = medium.Medium()
+    backed_up = next(number for number, step in enumerate(workload.STEPS) if step.name == "backup")
+    step, points, examined = 0, 0, 0
+    for number, change in enumerate(medium.read_log(log)):
+        allowed = expected[step] if step < len(expected) else expected[-1][-1:]
+        if change.name == medium.MARKS:
+            if change.kind == "w":
+                step = int(change.data)
+                allowed = expected[step][:1] if step < len(expected) else expected[-1][-1:]
+        else:
+            disk.apply(change)
+            points += 1
+        images = [disk.kept(), disk.lost(), disk.revived()]
+        images += [disk.torn(random.Random(number * 1000 + turn)) for turn in range(TORN)]
+        for image in images:
+            key = (step, len(allowed), *sorted(hash(part) for part in image.items()))
+            if key in seen:
+                continue
+            seen.add(key)
+            examined += 1
+            path = put(image, work)
+            where = f"crash after change {number} ({change.kind} {change.name}), in step {step}"
+            copied = examine_backup(workload.backup_of(path))
+            assert copied in (None, expected[backed_up][-1]), where
+            assert copied is not None or step <= backed_up, where
+            assert workload.reopen(path) in allowed, where
+    assert step == len(workload.STEPS)
+    trust(points=points, images=examined)
+
+
+# -- a disk that refuses
+
+
+def test_a_failing_write_is_a_named_error_and_leaves_the_index_as_it_was(memory, library, trust):
+    work = memory / "work"
+    (counts,) = shim.child("crash.harness", "fail", memory, STRIDE, library=library, temporary=work)
+    counted = json.loads(counts)
+    assert counted["refused"] > counted["points"] / 3
+    trust(**counted)
+
+
+@pytest.mark.parametrize("code", [errno.EROFS, errno.EACCES], ids=["EROFS", "EACCES"])
+def test_a_readonly_medium_is_searched_and_refuses_changes_by_name(memory, library, code):
+    shim.child("crash.harness", "refuse", memory, code, library=library)
+
+
+# -- a process that ends
+
+
+def test_a_process_that_dies_at_any_change_leaves_the_old_or_the_new_state(memory, library, trust):
+    (counts,) = shim.child("crash.harness", "die", memory, STRIDE, library=library)
+    trust(**json.loads(counts))
+
+
+def test_kill_9_loses_no_acknowledged_commit_and_leaves_no_lock(memory, trust):
+    (counts,) = shim.child("crash.victim", memory, KILLS)
+    trust(**json.loads(counts))

@@ -1,0 +1,99 @@
+"""Files of every released format are read for ever; tests/formats/make.py wrote them."""
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from formats.make import Reader, make_bundle, make_index
+
+from edgeret import Document, Hit, Index, database, manifest
+from edgeret.bundle import Bundle
+
+FORMATS = Path(__file__).parent / "formats"
+INDEXES = sorted(FORMATS.glob("index-*"))
+
+
+def test_every_format_has_its_files():
+    assert [folder.name for folder in INDEXES] == [
+        f"index-{n}" for n in range(1, database.FORMAT_VERSION + 1)
+    ]
+    assert sorted(folder.name for folder in FORMATS.glob("bundle-*")) == [
+        f"bundle-{n}" for n in range(1, manifest.FORMAT + 1)
+    ]
+
+
+def unpack(folder: Path, target: Path) -> tuple[Path, dict[str, Any], Reader]:
+    path = target / "index.edgeret"
+    path.write_bytes(gzip.decompress((folder / "index.edgeret.gz").read_bytes()))
+    return path, json.loads((folder / "expected.json").read_text()), Reader(FORMATS / "bundle-1")
+
+
+@pytest.mark.parametrize("folder", INDEXES, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("readonly", [True, False])
+def test_an_old_index_says_what_it_said(folder, tmp_path, readonly):
+    path, expected, encoder = unpack(folder, tmp_path)
+    with Index.open(path, model=encoder, readonly=readonly) as index:
+        summary = index.check()
+        assert (summary.documents, summary.blocks) == (len(expected["documents"]), 1)
+        info = index.info()
+        assert {key: getattr(info, key) for key in expected["info"]} == expected["info"]
+        for identity, (text, metadata) in expected["documents"].items():
+            assert index.get(identity) == Document(identity, text, metadata)
+        for answer in expected["answers"]:
+            hits = [Hit(**{**hit, "score": pytest.approx(hit["score"], rel=1e-5)}) for hit in answer["hits"]]
+            assert index.search(**answer["query"]) == hits
+            assert hits
+
+
+@pytest.mark.parametrize("folder", INDEXES, ids=lambda folder: folder.name)
+def test_an_old_index_can_be_changed(folder, tmp_path):
+    path, expected, encoder = unpack(folder, tmp_path)
+    with Index.open(path, model=encoder) as index:
+        index.add([Document("new", "something new"), Document("long", "short now")])
+        index.delete(["d0", "d12"], erase=True)
+        index.check()
+        index.compact()
+        assert index.check().documents == len(expected["documents"]) - 1
+        assert [hit.id for hit in index.search("something", mode="lexical")] == ["new"]
+
+
+def test_the_first_index_holds_what_stands_here(tmp_path):
+    """A few literals, should the expectations beside the file ever be made anew."""
+    path, expected, encoder = unpack(FORMATS / "index-1", tmp_path)
+    content = path.read_bytes()
+    assert content[:16] == b"SQLite format 3\0"
+    assert (content[68:72], content[60:64]) == (b"EdGe", b"\0\0\0\1")
+    assert (len(expected["documents"]), len(expected["answers"])) == (45, 5)
+    with Index.open(path, model=encoder, readonly=True) as index:
+        assert index.get("d3") == Document("d3", "replaced", {"year": "text"})
+        assert index.get("d7") is None
+        assert index.get("long").metadata == {"deep": {"er": [1.5, True, "é"]}, "year": None}
+        assert (
+            index.get("d16385").text
+            == "Le café est prêt; naïve Übung, 東京 and 🦊 are words too. number16385"
+        )
+
+
+def test_the_first_bundle_holds_what_stands_here():
+    opened = Bundle.open(FORMATS / "bundle-1")
+    assert (opened.name, opened.dim, opened.max_tokens) == ("bundle-1", 16, 16)
+    assert opened.geometry == "0123456789abcdef0123456789abcdef"
+    assert opened.codec().widths == (32, 64)
+    assert opened.file("card.md").read_text() == "# For ever, für immer\n"
+    assert opened.tensor("token_scales").tolist() == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+
+
+def test_what_is_written_today_says_the_same(tmp_path):
+    """As long as the format is that of the files: then nothing has changed in what it means."""
+    make_bundle(tmp_path / "bundle")
+    newest = FORMATS / f"index-{database.FORMAT_VERSION}"
+    assert Bundle.open(tmp_path / "bundle").space == Bundle.open(FORMATS / f"bundle-{manifest.FORMAT}").space
+    made = json.loads(json.dumps(make_index(tmp_path / "x.edgeret", tmp_path / "bundle")))
+    expected = json.loads((newest / "expected.json").read_text())
+    assert made["documents"] == expected["documents"]
+    assert made["info"] == expected["info"]
+    assert [[hit["id"] for hit in answer["hits"]] for answer in made["answers"]] == [
+        [hit["id"] for hit in answer["hits"]] for answer in expected["answers"]
+    ]

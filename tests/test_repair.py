@@ -1,0 +1,103 @@
+import json
+
+import numpy as np
+import pytest
+from damage import alter
+from fake import DIM, FakeEncoder
+
+from edgeret import Document, Index
+from edgeret.cli import main
+from edgeret.encoder import Encoder
+from edgeret.errors import SpaceMismatchError
+
+
+def test_repair_keeps_everything_of_a_sound_file(sound, encoder, tmp_path):
+    vectors = np.random.default_rng(0).normal(size=(3, DIM))
+    with Index.open(sound, model=encoder) as index:
+        index.add([Document("long", " ".join(f"Sentence {i} tells something." for i in range(900)))])
+        index.add([Document(f"v{i}", "", {}, vector) for i, vector in enumerate(vectors)])
+        index.delete(["d7"])
+        expected = [index.search(query, k=30) for query in ("red cat", "sentence 17", vectors[1])]
+        passages = index.info().passages
+    encoder.encoded.clear()
+    summary = Index.repair(sound, tmp_path / "new", model=encoder)
+    assert encoder.encoded == []
+    assert (summary.documents, summary.documents_expected, summary.described) == (23, 23, True)
+    assert (summary.vectors_kept, summary.vectors_encoded, summary.lost_ids) == (passages, 0, [])
+    with Index.open(tmp_path / "new", model=encoder) as index:
+        assert [index.search(query, k=30) for query in ("red cat", "sentence 17", vectors[1])] == expected
+        assert index.info().filters == ["year"]
+        assert index.get("d7") is None
+
+
+def test_repair_encodes_texts_whose_vectors_are_lost_and_names_lost_documents(sound, encoder, tmp_path):
+    with Index.open(sound, model=encoder) as index:
+        index.add([Document("mute", "", {}, np.ones(DIM)), Document("told", "blue bird", {}, np.ones(DIM))])
+        found = index.search("red cat", k=30)
+    alter(
+        sound,
+        "UPDATE documents SET text = 'other' WHERE id = 'd3'",
+        "UPDATE passages SET vector = zeroblob(96) WHERE row IN (5, 6, 20, 21)",
+        "DELETE FROM lexicon_data",
+        "DELETE FROM state",
+        "DELETE FROM tail",
+    )
+    encoder.encoded.clear()
+    summary = Index.repair(sound, tmp_path / "new", model=encoder)
+    assert sorted(encoder.encoded) == ["blue bird", "red cat number5", "red cat number6"]
+    assert (summary.documents, summary.documents_expected) == (20, None)
+    assert (sorted(summary.lost_ids), summary.own_vectors_lost) == (["d3", "mute"], ["told"])
+    with Index.open(tmp_path / "new", model=encoder) as index:
+        assert [hit for hit in index.search("red cat", k=30) if hit.id != "told"] == [
+            hit for hit in found if hit.id not in ("d3", "told", "mute")
+        ]
+
+
+def test_repair_reads_what_the_log_holds_and_leaves_what_was_deleted(sound, encoder, tmp_path):
+    with Index.open(sound, model=encoder) as index:
+        index.add([Document("fresh", "green dog")])
+        index.delete(["d1"])
+        Index.repair(sound, tmp_path / "new", model=encoder)
+    with Index.open(tmp_path / "new", model=encoder) as index:
+        assert index.get("fresh").text == "green dog"
+        assert index.get("d1") is None
+
+
+def test_repair_without_any_tree(sound, encoder, tmp_path):
+    """The first page, which names every table, is gone."""
+    image = bytearray(sound.read_bytes())
+    image[:4096] = bytes(4096)
+    sound.write_bytes(image)
+    summary = Index.repair(sound, tmp_path / "new", model=encoder)
+    assert (summary.documents, summary.vectors_kept, summary.described) == (20, 20, True)
+
+
+def test_repair_of_another_space_is_refused_and_nothing_is_written(sound, tmp_path):
+    with pytest.raises(SpaceMismatchError):
+        Index.repair(sound, tmp_path / "new", model=FakeEncoder(seed=1))
+    assert list(tmp_path.iterdir()) == [sound]
+
+
+def test_repair_trusts_no_vector_where_the_space_is_lost(sound, encoder, tmp_path):
+    alter(sound, "DELETE FROM meta WHERE key IN ('space', 'bits')")
+    encoder.encoded.clear()
+    summary = Index.repair(sound, tmp_path / "new", model=encoder)
+    assert (summary.documents, summary.vectors_kept, len(encoder.encoded), summary.described) == (
+        20,
+        0,
+        20,
+        False,
+    )
+
+
+def test_the_shell_repairs(sound, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(Encoder, "load", staticmethod(lambda *_: FakeEncoder()))
+    alter(sound, "UPDATE documents SET text = 'other' WHERE id = 'd3'")
+    target = tmp_path / "new.edgeret"
+    assert main(["check", str(sound)]) == 1
+    assert "'d3' is not what was written" in capsys.readouterr().err
+    assert main(["check", str(sound), "--repair", str(target), "--json"]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert (summary["documents"], summary["documents_expected"], summary["lost_ids"]) == (19, 20, ["d3"])
+    assert main(["check", str(sound), "--repair", str(target)]) == 1
+    assert "exists" in capsys.readouterr().err
