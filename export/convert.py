@@ -6,6 +6,7 @@ The token table stays outside: one table serves every backend, and a text touche
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -69,6 +70,8 @@ def quantize_rows(table: Float32, top: int = _TABLE_TOP) -> tuple[Int8, Float32]
 
 def session(model: bytes, threads: int = 1) -> Any:
     """An onnxruntime session of a serialized graph."""
+    # As in edgeret.encoder: it looks once, when it is imported.
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -291,6 +291,7 @@ native_only = pytest.mark.skipif(not NATIVE, reason="this edgeret is built witho
 
 @native_only
 def test_an_unknown_instruction_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("EDGERET_NO_NATIVE", raising=False)
     monkeypatch.setenv("EDGERET_SCAN_ISA", "mmx")
     with pytest.raises(InvalidQueryError, match="'mmx'"):
         top_k([Block(0, CODES)], np.zeros((1, 1, 1), np.uint64), 5)
