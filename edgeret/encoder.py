@@ -128,9 +128,9 @@ class _Table:
 
     def take(self, ids: list[int]) -> Float32:
         """Token ids -> their embeddings, float32 [n, dim]."""
-        rows = self._rows[ids]
+        rows = self._rows.take(ids, axis=0)
         values = _PAIRS.take(rows).view(np.float32) if self._packed else rows
-        tokens: Float32 = values * self._scales[ids][:, None]
+        tokens: Float32 = values * self._scales.take(ids)[:, None]
         return tokens
 
 
@@ -244,10 +244,12 @@ class Encoder:
         encode = self._pipeline().encode
         if min(self.threads, len(texts)) > 1:
             with ThreadPoolExecutor(self.threads) as pool:
-                rows = list(pool.map(encode, texts))
+                rows = pool.map(encode, texts)
         else:
-            rows = [encode(text) for text in texts]
-        return np.stack(rows, out=vectors)
+            rows = map(encode, texts)
+        for row, vector in enumerate(rows):
+            vectors[row] = vector
+        return vectors
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Where the text's tokens stand, in characters: no special tokens, nothing cut."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from export.text import RUN_WORDS, SOURCES
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -52,4 +54,55 @@ def describe(
 
 Golden texts include single punctuation marks and many scripts, which are the hard cases of INT8.
 `python -m export verify FOLDER --teacher DIR --text FILE...` measures on a sample of its own.
+"""
+
+
+def describe_student(
+    bundle: Bundle,
+    sources: Sequence[str],
+    share_alike: bool,
+    removed: int,
+    figures: dict[str, float],
+) -> str:
+    """Return the card's text of a student. `figures` are those of export.verify; sources: names of text.SOURCES."""
+    about, teacher = bundle.manifest.about, bundle.manifest.about["teacher"]
+    license_name = _LICENSES.get(about["license"], about["license"])
+    sizes = {name: file.nbytes for name, file in bundle.manifest.files.items() if name != "card.md"}
+    rows = "\n".join(f"| {name} | {size:,} |" for name, size in sorted(sizes.items()))
+    known = "\n".join(
+        f"| {name} | {SOURCES[name].license} | {SOURCES[name].attribution} |"
+        if name in SOURCES
+        else f"| {name} | | |"
+        for name in sources
+    )
+    shape = (
+        "a sum of token embeddings and one hidden layer"
+        if bundle.manifest.kind == "static"
+        else "transformer"
+    )
+    return f"""# {bundle.name}
+
+A student of {teacher["name"]}, in its space: {bundle.dim} dims, at most {bundle.max_tokens} tokens, {shape},
+token table of 4 bits. English.
+
+- License: {license_name}, as the teacher's.
+- Teacher: {teacher["name"]}, model.safetensors SHA-256 `{teacher["weights_sha256"]}`.
+- Learned from the teacher's vectors of the texts below, {"with" if share_alike else "without"} those whose license
+  asks to share alike; {removed} passages that share a run of {RUN_WORDS} words with a test collection were left out.
+- Geometry `{bundle.geometry}`, codec `{bundle.codec_id}`, space `{bundle.space}`.
+
+| text | license | by |
+|---|---|---|
+{known}
+
+| file | bytes |
+|---|---|
+{rows}
+| sum | {sum(sizes.values()):,} |
+
+| measured against the fp32 teacher | |
+|---|---|
+| cosine, {figures["teacher_texts"]:.0f} texts kept apart: mean | {figures["teacher_cosine_mean"]:.4f} |
+| worst | {figures["teacher_cosine_worst"]:.4f} |
+| cosine, {figures["golden_texts"]:.0f} golden texts: mean | {figures["golden_teacher_cosine_mean"]:.4f} |
 """

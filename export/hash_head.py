@@ -8,19 +8,19 @@ fits the text it was made from better, ranks the collections worse (docs/quality
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.codec import Codec
 from edgeret.errors import BundleError
+from export import text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+    from pathlib import Path
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -38,7 +38,7 @@ def sample(files: Sequence[Path], count: int, seed: int, exclude: Collection[str
     rng = np.random.default_rng(seed)
     pools = []
     for file in files:
-        lines = [line for line in _lines(file) if line.strip() and line not in exclude]
+        lines = [line for line in text.lines(file) if line.strip() and line not in exclude]
         rng.shuffle(lines)
         pools.append(lines)
     chosen: list[str] = []
@@ -50,11 +50,16 @@ def sample(files: Sequence[Path], count: int, seed: int, exclude: Collection[str
 
 
 def encode(
-    texts: Sequence[str], teacher: Callable[[Sequence[str]], Float32], key: str, cache: Path
-) -> Float32:
+    texts: Sequence[str],
+    teacher: Callable[[Sequence[str]], Float32],
+    key: str,
+    cache: Path,
+    dtype: type[np.floating] = np.float32,
+) -> NDArray[Any]:
     """Texts -> the teacher's vectors [n, dim]; what was encoded before is read from `cache`.
 
-    key: the teacher's fingerprint. An interrupted run goes on where it stopped.
+    key: the teacher's fingerprint. dtype: in which they are kept and given back. An interrupted run goes on
+    where it stopped.
     """
     cache.mkdir(parents=True, exist_ok=True)
     parts = []
@@ -64,7 +69,7 @@ def encode(
         path = cache / f"{digest}.npy"
         if not path.exists():
             fresh = path.with_suffix(".part.npy")
-            np.save(fresh, teacher(part))
+            np.save(fresh, teacher(part).astype(dtype))
             fresh.rename(path)
         parts.append(np.load(path))
     return np.concatenate(parts)
@@ -111,12 +116,3 @@ def _itq(points: Float64, rng: np.random.Generator) -> Float64:
         left, _, right = np.linalg.svd(points.T @ np.sign(points @ rotation))
         rotation = left @ right
     return rotation
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        blob = path.read_bytes()
-    except OSError as error:
-        raise BundleError(f"expected a text file at {path}, found {error.strerror}: check --text") from error
-    text = gzip.decompress(blob) if path.suffix == ".gz" else blob
-    return text.decode().split("\n")

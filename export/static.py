@@ -1,0 +1,76 @@
+"""The static student: a sum of token embeddings and a small network that corrects its direction."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from export.convert import quantize_rows
+from export.network import fake_quantize, used_rows
+
+if TYPE_CHECKING:
+    Float32 = NDArray[np.float32]
+
+HIDDEN: Final = 256
+BITS: Final = 4
+_TOP: Final = 2 ** (BITS - 1) - 1
+# A table's step is a share of its entries: those of frequent tokens are small.
+_TABLE_RATE: Final = 20.0
+
+
+class Static(nn.Module):
+    """The student in torch; `tensors` are what edgeret's StaticBackend reads.
+
+    table: float32 [vocabulary, dim], each row with its token's weight.
+    """
+
+    mixed = False
+
+    def __init__(self, table: Float32, hidden: int = HIDDEN) -> None:
+        super().__init__()
+        dim = table.shape[1]
+        self.scale = dim**0.5
+        self.table = nn.Parameter(torch.from_numpy(table / table.std()))
+        self.inner, self.outer = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def groups(self, rate: float) -> list[dict[str, Any]]:
+        """The parameters and their learning rates."""
+        head = [*self.inner.parameters(), *self.outer.parameters()]
+        return [{"params": [self.table], "lr": rate * _TABLE_RATE}, {"params": head, "lr": rate}]
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Token ids [n, tokens] and which of them count, bool [n, tokens] -> unit vectors [n, dim]."""
+        ids, rows = used_rows(ids, self.table)
+        rows = fake_quantize(rows, BITS)
+        total = functional.embedding_bag(ids, rows, mode="sum", per_sample_weights=mask.to(rows.dtype))
+        total = functional.normalize(total, dim=1)
+        return functional.normalize(
+            total + self.outer(functional.relu(self.inner(total * self.scale))) / self.scale, dim=1
+        )
+
+    def tensors(self) -> dict[str, dict[str, NDArray[Any]]]:
+        """The bundle's tensors, by file."""
+        table = self.table.detach().cpu().numpy()
+        rows, scales = quantize_rows(table, _TOP)
+        head: dict[str, NDArray[Any]] = {}
+        for name, layer, factor in (("inner", self.inner, self.scale), ("outer", self.outer, 1 / self.scale)):
+            weights = layer.weight.detach().cpu().numpy() * np.float32(factor)
+            head[name], head[name + "_scales"] = quantize_rows(weights)
+            # Only the outer layer's answer is scaled back; the inner one's bias is as it is.
+            bias = layer.bias.detach().cpu().numpy()
+            head[name + "_bias"] = bias / np.float32(self.scale) if name == "outer" else bias
+        return {"tokens.bin": {"tokens": pack_rows(rows), "token_scales": scales}, "head.bin": head}
+
+
+def pack_rows(rows: NDArray[np.int8]) -> NDArray[np.uint8]:
+    """Entries from -7 to 7, int8 [n, dim] -> uint8 [n, dim / 2]: plus 8, two in a byte, the low nibble first."""
+    nibbles = (rows + 8).astype(np.uint8)
+    packed: NDArray[np.uint8] = nibbles[:, ::2] | nibbles[:, 1::2] << 4
+    return packed

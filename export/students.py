@@ -1,0 +1,209 @@
+"""Students: what they learn from, how each starts, and their bundles. `export/training.py` trains them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from edgeret import bundle
+from edgeret.bundle import Bundle, Golden
+from edgeret.encoder import Encoder
+from edgeret.errors import BundleError
+from edgeret.manifest import Graph
+from export import card, convert, hash_head, mix, network, ridge, text, training, verify
+from export.base import PARITY_TEXTS, PEAK_TEXTS, golden_texts, made_with
+from export.network import Network
+from export.static import BITS, Static, pack_rows
+from export.training import Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from edgeret.codec import Codec
+    from export.teacher import Teacher
+
+WEIGHT_BITS: Final = 7
+_HELD_OUT_SHARE: Final = 0.02
+_HELD_OUT_TOKENS: Final = 60_000
+_SOLVED: Final = 150_000
+_LEAST_COSINE: Final = 0.9999
+_GRAPH: Final = "model.int8.onnx"
+
+Parts = tuple[dict[str, Graph], dict[str, dict[str, NDArray[Any]]], dict[str, bytes]]
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a student learns from, and texts that it does not see.
+
+    vectors: the teacher's, float16 [texts, dim]. removed: passages left out for a run of words that they share
+    with a collection.
+    """
+
+    texts: list[str]
+    tokens: Tokens
+    vectors: NDArray[np.float16]
+    held_out: list[str]
+    sources: list[str]
+    removed: int
+
+
+def gather(
+    teacher: Teacher, files: Sequence[Path], collections: Sequence[Path], share_alike: bool, count: int, seed: int,
+    cache: Path, device: str,
+) -> Material:  # fmt: skip
+    """Draw texts of `count` tokens and encode them by the teacher; what was encoded before comes from `cache`.
+
+    share_alike: False leaves out the sources whose license asks to share alike.
+    """
+    passages = text.read(files, share_alike)
+    passages, removed = text.without_runs(passages, text.collection_texts(collections))
+    passages, apart = text.split(passages, _HELD_OUT_SHARE)
+    texts = mix.texts(passages, count, seed)
+    held_out = mix.texts(apart, _HELD_OUT_TOKENS, seed)
+    wide = Network(teacher).to(device).eval()
+
+    def encode(part: Sequence[str]) -> NDArray[np.float32]:
+        return network.encode(wide, [found.ids for found in teacher.tokenizer.encode_batch(list(part))])
+
+    vectors = hash_head.encode(texts, encode, f"{teacher.geometry} bfloat16", cache, np.float16)
+    return Material(texts, Tokens.of(texts, teacher.tokenizer), vectors, held_out, sorted(passages), removed)
+
+
+def static(teacher: Teacher, material: Material, device: str) -> Static:
+    """The static student at its start: the closed form, from the teacher's vectors of single tokens."""
+    ends = teacher.tokenizer.encode("").ids
+    alone = [[ends[0], token, ends[-1]] for token in range(len(teacher.table))]
+    prior = network.encode(Network(teacher).to(device).eval(), alone)
+    # More texts make the closed form slower, not better: training sees them all.
+    table = ridge.solve(material.tokens.first(_SOLVED), material.vectors[:_SOLVED], prior, ends)
+    return Static(table).to(device)
+
+
+def layered(teacher: Teacher, layers: Sequence[int], device: str) -> Network:
+    """The student of a few of the teacher's layers, trained through its own quantizers."""
+    return Network(with_layers(teacher, layers), BITS, WEIGHT_BITS).to(device)
+
+
+def with_layers(teacher: Teacher, layers: Sequence[int]) -> Teacher:
+    """The teacher with only these of its layers, in this order."""
+    weights = {name: array for name, array in teacher.weights.items() if not name.startswith("encoder.")}
+    for position, layer in enumerate(layers):
+        prefix = f"encoder.layer.{layer}."
+        weights |= {
+            f"encoder.layer.{position}.{name.removeprefix(prefix)}": array
+            for name, array in teacher.weights.items()
+            if name.startswith(prefix)
+        }
+    return replace(teacher, weights=weights, layers=len(layers))
+
+
+def write(
+    student: Static | Network,
+    teacher: Teacher,
+    material: Material,
+    origin: Bundle,
+    out: Path,
+    share_alike: bool,
+) -> Bundle:
+    """Write the student's bundle to `out`, with what it measures against the teacher on held-out texts.
+
+    origin: a bundle of `teacher`, as `check_teacher` says; the student joins its space.
+    """
+    texts = golden_texts()
+    exact = teacher.encode(texts)
+    kind = "static" if isinstance(student, Static) else "transformer"
+    graphs, tensors, files = (
+        ({}, student.tensors(), {})
+        if isinstance(student, Static)
+        else _graph_parts(student, teacher, material.held_out[:PEAK_TEXTS])
+    )
+
+    def made(golden: Golden, described: str) -> Bundle:
+        proofs = {"golden.teacher": golden.teacher, "golden.own": golden.own}
+        return bundle.write(
+            out,
+            name=out.name,
+            max_tokens=teacher.max_tokens,
+            geometry=origin.geometry,
+            codec=origin.codec(),
+            kind=kind,
+            graphs=graphs,
+            tensors=tensors | {"golden.bin": proofs},
+            files=files
+            | {
+                "tokenizer.json": teacher.tokenizer_json.encode(),
+                "golden.json": (json.dumps({"texts": texts}, ensure_ascii=False, indent=1) + "\n").encode(),
+                "card.md": described.encode(),
+            },
+            about={
+                **{key: origin.manifest.about[key] for key in ("license", "teacher")},
+                "made_with": made_with() | {"torch": torch.__version__},
+            },
+        )
+
+    # What torch computes passes the check at the encoder's start; the bundle's own vectors replace it.
+    computed = training.encode(student, Tokens.of(texts, teacher.tokenizer))
+    own = Encoder.load(made(Golden(texts, exact, computed), "").path).encode(texts)
+    encoder = Encoder.load(made(Golden(texts, exact, own), "").path)
+    figures = verify.golden(encoder) | verify.parity(encoder, teacher, material.held_out[:PARITY_TEXTS])
+    described = card.describe_student(
+        encoder.bundle, material.sources, share_alike, material.removed, figures
+    )
+    return made(Golden(texts, exact, own), described)
+
+
+def check_teacher(teacher: Teacher, origin: Bundle) -> None:
+    """Check that `origin` is of this teacher, if perhaps of its weights in half precision: by its golden vectors.
+
+    Raises BundleError if it is not.
+    """
+    known = origin.golden()
+    found = float(verify.cosines(teacher.encode(known.texts), known.teacher).min())
+    if not found >= _LEAST_COSINE:
+        raise BundleError(
+            f"expected the teacher of bundle {origin.name!r}, which repeats its golden vectors with cosines of at "
+            f"least {_LEAST_COSINE}, found {found:.4f}: give its own teacher, or a bundle of this one"
+        )
+
+
+def with_codec(origin: Bundle, codec: Codec, out: Path) -> Bundle:
+    """Write a copy of a bundle with another codec: another space of the same geometry."""
+    manifest = origin.manifest
+    tensors: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, entry in manifest.tensors.items():
+        if entry.file != "codec.bin":
+            tensors.setdefault(entry.file, {})[name] = origin.tensor(name)
+    kept = [name for name in manifest.files if name not in {*tensors, "codec.bin"}]
+    return bundle.write(
+        out,
+        name=out.name,
+        max_tokens=manifest.max_tokens,
+        geometry=manifest.geometry,
+        codec=codec,
+        kind=manifest.kind,
+        graphs=manifest.graphs,
+        tensors=tensors,
+        files={name: origin.file(name).read_bytes() for name in kept},
+        about=manifest.about,
+    )
+
+
+def _graph_parts(student: Network, teacher: Teacher, texts: Sequence[str]) -> Parts:
+    """The graph of a layered student, in INT8, and its table of 4 bits."""
+    weights = student.weights()
+    rows, scales = convert.quantize_rows(weights[network.TABLE], 2 ** (BITS - 1) - 1)
+    weights[network.TABLE] = rows * scales[:, None]
+    trained = replace(teacher, weights=weights, layers=student.layers)
+    graph = convert.graph(trained, convert.activation_peaks(trained, texts))
+    return (
+        {"onnx": Graph(_GRAPH, convert.INPUT, convert.OUTPUT)},
+        {"tokens.bin": {"tokens": pack_rows(rows), "token_scales": scales}},
+        {_GRAPH: graph.SerializeToString(deterministic=True)},
+    )

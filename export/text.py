@@ -1,0 +1,148 @@
+"""Training text: whose it is, what must stay out of it, and the mix that students learn from.
+
+A file is one source, a passage a line, consecutive lines from one document: so windows can be joined.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from edgeret.errors import BundleError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+RUN_WORDS: Final = 13
+"""A passage that shares so many consecutive words with a collection is not trained on."""
+
+_WORD: Final = re.compile(r"[a-z0-9]+")
+_RUN_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
+
+
+class Source(NamedTuple):
+    """A source of text. loose: lines that do not follow one another, so that no window is joined of them."""
+
+    license: str
+    attribution: str
+    loose: bool = False
+
+    @property
+    def share_alike(self) -> bool:
+        """Whether the license asks that what is made of the text is shared alike."""
+        return "SA" in self.license
+
+
+SOURCES: Final = {
+    "nltk_inaugural": Source("public domain", "inaugural addresses of US presidents, by way of NLTK"),
+    "nltk_state_union": Source("public domain", "State of the Union addresses, by way of NLTK"),
+    "nq_open_questions": Source("CC BY-SA 3.0", "Natural Questions, Google", loose=True),
+    "open_english_wordnet": Source(
+        "CC BY 4.0", "Open English WordNet, after Princeton WordNet 3.0, copyright Princeton University", True
+    ),
+    "open_english_wordnet_headwords": Source(
+        "CC BY 4.0", "Open English WordNet, after Princeton WordNet 3.0, copyright Princeton University", True
+    ),
+    "openstax_cc_by": Source("CC BY 4.0", "textbooks of OpenStax, Rice University"),
+    "owasp_cheatsheets": Source("CC BY-SA 4.0", "OWASP Cheat Sheet Series, the OWASP Foundation"),
+    "powershell_docs": Source("CC BY 4.0", "PowerShell documentation, Microsoft"),
+    "python_peps": Source("public domain", "Python Enhancement Proposals, their authors"),
+    "rust_book": Source("MIT or Apache-2.0", "The Rust Programming Language, its contributors"),
+    "tatoeba_english": Source("CC BY 2.0 FR", "Tatoeba, tatoeba.org, by way of LASER", loose=True),
+    "tldr_descriptions": Source("CC BY 4.0", "tldr-pages and its contributors", loose=True),
+    "wikisplit_sentences": Source("CC BY-SA 4.0", "Wikipedia, by way of WikiSplit, Google", loose=True),
+    "wikitext2_valid_test": Source("CC BY-SA 3.0", "Wikipedia, by way of WikiText-2, Salesforce Research"),
+    "wsl_terminal_docs": Source("CC BY 4.0", "WSL and Windows Terminal documentation, Microsoft"),
+}
+
+
+def read(files: Sequence[Path], share_alike: bool = True) -> dict[str, list[str]]:
+    """The passages of each file, plain or .gz, by the name of its source; blank lines are left out.
+
+    share_alike: False leaves out the sources whose license asks to share alike. Raises BundleError for a
+    file that cannot be read.
+    """
+    found = {}
+    for file in files:
+        name = file.name.split(".")[0]
+        if not share_alike and name in SOURCES and SOURCES[name].share_alike:
+            continue
+        found[name] = [line for line in lines(file) if line.strip()]
+    return found
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a text file, plain or .gz. Raises BundleError if it cannot be read."""
+    try:
+        blob = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"expected a text file at {path}, found {error.strerror}: check --text") from error
+    text = gzip.decompress(blob) if path.suffix == ".gz" else blob
+    return text.decode().split("\n")
+
+
+def without_runs(
+    passages: Mapping[str, list[str]], others: Iterable[str], run: int = RUN_WORDS
+) -> tuple[dict[str, list[str]], int]:
+    """Leave out the passages that share `run` consecutive words with any of `others`.
+
+    Returns what is left and how many passages were left out. Words are compared in lower case.
+    """
+    numbers: dict[str, int] = {}
+    known = np.unique(_runs(others, numbers, run)[0])
+    kept, removed = {}, 0
+    for name, texts in passages.items():
+        hashes, owners = _runs(texts, numbers, run)
+        hit = set(owners[np.isin(hashes, known)].tolist())
+        kept[name] = [text for row, text in enumerate(texts) if row not in hit]
+        removed += len(hit)
+    return kept, removed
+
+
+def split(
+    passages: Mapping[str, list[str]], share: float
+) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Set the last `share` of each source's lines apart: neighbors stay together, on one side."""
+    ends = {name: len(texts) - int(len(texts) * share) for name, texts in passages.items()}
+    return (
+        {name: texts[: ends[name]] for name, texts in passages.items()},
+        {name: texts[ends[name] :] for name, texts in passages.items()},
+    )
+
+
+def _runs(
+    texts: Iterable[str], numbers: dict[str, int], run: int
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
+    """Hashes of all runs of words, uint64, and the row of the text of each."""
+    words: list[int] = []
+    lengths: list[int] = []
+    for text in texts:
+        found = _WORD.findall(text.lower())
+        words += [numbers.setdefault(word, len(numbers) + 1) for word in found]
+        lengths.append(len(found))
+    owners = np.repeat(np.arange(len(lengths)), lengths)
+    count = max(len(words) - run + 1, 0)
+    column = np.array(words, dtype=np.uint64) * _RUN_FACTOR
+    hashes = np.zeros(count, dtype=np.uint64)
+    for offset in range(run):
+        hashes = (hashes ^ (hashes >> np.uint64(29))) * _RUN_FACTOR + column[offset : offset + count]
+    # A run ends in the text in which it began.
+    whole = owners[:count] == owners[run - 1 :][:count]
+    return hashes[whole], owners[:count][whole]
+
+
+def collection_texts(folders: Iterable[Path]) -> Iterator[str]:
+    """The documents, queries and sentence pairs of test collections in BEIR layout, or with an sts.tsv."""
+    for folder in folders:
+        for file in sorted(folder.glob("*.jsonl*")):
+            for line in filter(None, lines(file)):
+                record = json.loads(line)
+                yield f"{record.get('title', '')} {record['text']}"
+        for file in sorted(folder.glob("sts.tsv")):
+            for line in lines(file)[1:]:
+                yield from line.split("\t")[1:]

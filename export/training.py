@@ -1,0 +1,188 @@
+"""Training a student to give the teacher's vectors: batches, loss, checkpoints. Runs on a GPU or on a CPU.
+
+Two losses: one minus the cosine to the teacher's vector, and the KL divergence of each text's similarities to
+the others of its batch from the teacher's, with the student on one side and on both. An interrupted run goes on
+where it stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from export.network import pad
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from tokenizers import Tokenizer
+
+_BATCH_TOKENS: Final = {"cpu": 16_384, "cuda": 131_072}
+_WARMUP: Final = 0.02
+_TOKENIZED_AT_ONCE: Final = 20_000
+_SHOWN_EVERY: Final = 50
+_MASKED: Final = -1e4
+
+
+class Student(Protocol):
+    """A module that learns. mixed: whether its products may be in bfloat16."""
+
+    mixed: bool
+
+    def __call__(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Token ids [n, tokens] and which of them count -> unit vectors [n, dim]."""
+        ...
+
+    def groups(self, rate: float) -> list[dict[str, Any]]:
+        """The parameters and their learning rates, as torch's optimizers take them."""
+        ...
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train. minutes: the training ends after so many at the latest, all its runs together."""
+
+    steps: int
+    batch: int = 512
+    rate: float = 1e-3
+    kl: float = 0.3
+    temperature: float = 0.05
+    seed: int = 0
+    minutes: float = float("inf")
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The token ids of many texts, one after the other. offsets: int64 [texts + 1]."""
+
+    flat: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, texts: Sequence[str], tokenizer: Tokenizer) -> Tokens:
+        """Tokenize texts, special tokens included."""
+        parts, lengths = [np.empty(0, dtype=np.int32)], []
+        for start in range(0, len(texts), _TOKENIZED_AT_ONCE):
+            found = tokenizer.encode_batch(list(texts[start : start + _TOKENIZED_AT_ONCE]))
+            lengths += [len(text) for text in found]
+            parts.append(np.concatenate([np.array(text.ids, dtype=np.int32) for text in found]))
+        return cls(np.concatenate(parts), np.cumsum([0, *lengths]))
+
+    def first(self, count: int) -> Tokens:
+        """The first `count` texts, or all if they are fewer."""
+        offsets = self.offsets[: count + 1]
+        return Tokens(self.flat[: offsets[-1]], offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> NDArray[np.int32]:
+        return self.flat[self.offsets[row] : self.offsets[row + 1]]
+
+
+def train(
+    student: nn.Module, tokens: Tokens, vectors: NDArray[np.floating], settings: Settings, checkpoint: Path,
+    minutes: float = float("inf"),
+) -> bool:  # fmt: skip
+    """Train `student` in place on texts and the teacher's vectors [n, dim]; whether the training is finished.
+
+    checkpoint: the file to go on from, if it is there, and to write at the end. minutes: when this run stops.
+    """
+    device = next(student.parameters()).device
+    optimizer = torch.optim.AdamW(student.groups(settings.rate), weight_decay=0.0, fused=True)
+    rates = [group["lr"] for group in optimizer.param_groups]
+    step, before = 0, 0.0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        student.load_state_dict(state["student"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, before = state["step"], state["seconds"]
+    start = time.monotonic()
+    while True:
+        spent = time.monotonic() - start
+        progress = max(step / settings.steps, (before + spent) / (60 * settings.minutes))
+        if progress >= 1 or spent >= 60 * minutes:
+            break
+        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+            group["lr"] = rate * min(1.0, progress / _WARMUP + 1e-3, (1 - progress) / (1 - _WARMUP))
+        rows = _drawn(len(tokens), settings, step)
+        target = torch.from_numpy(vectors[rows].astype(np.float32)).to(device)
+        found = _loss(_forward(student, tokens, rows), target, settings)
+        optimizer.zero_grad(set_to_none=True)
+        found.backward()
+        optimizer.step()
+        step += 1
+        if step % _SHOWN_EVERY == 0 or step == settings.steps:
+            minutes_spent = (before + spent) / 60
+            print(
+                f"step {step}, {progress:.1%}, loss {found.item():.4f}, {minutes_spent:.1f} min", flush=True
+            )
+    fresh = checkpoint.with_suffix(".part")
+    state = {"student": student.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+    torch.save(state | {"seconds": before + time.monotonic() - start}, fresh)
+    fresh.rename(checkpoint)
+    return progress >= 1
+
+
+@torch.no_grad()
+def encode(student: nn.Module, tokens: Tokens) -> NDArray[np.float32]:
+    """Texts -> the student's unit vectors, float32 [n, dim]."""
+    step = 1024
+    parts = [
+        _forward(student, tokens, np.arange(start, min(start + step, len(tokens)))).cpu().numpy()
+        for start in range(0, len(tokens), step)
+    ]
+    return np.concatenate(parts)
+
+
+def _drawn(count: int, settings: Settings, step: int) -> NDArray[np.int64]:
+    """The rows of a step: each text once before any comes again, and the same on every machine."""
+    each = max(1, count // settings.batch)
+    part = step % each
+    return _order(count, settings.seed, step // each)[part * settings.batch : (part + 1) * settings.batch]
+
+
+@lru_cache(maxsize=1)
+def _order(count: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return np.random.default_rng([seed, epoch]).permutation(count)
+
+
+def _forward(student: nn.Module, tokens: Tokens, rows: NDArray[np.int64]) -> Tensor:
+    """The vectors of `rows`, in their order, computed in groups of texts of similar length."""
+    device = next(student.parameters()).device
+    lengths = (tokens.offsets[1:] - tokens.offsets[:-1])[rows]
+    order = np.argsort(-lengths, kind="stable")
+    parts, start = [], 0
+    while start < len(order):
+        stop = start + max(1, _BATCH_TOKENS[device.type] // int(lengths[order[start]]))
+        ids, mask = pad([tokens[row] for row in rows[order[start:stop]]], device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=student.mixed):
+            parts.append(student(ids, mask).float())
+        start = stop
+    return torch.cat(parts)[torch.from_numpy(np.argsort(order)).to(device)]
+
+
+def _loss(found: Tensor, target: Tensor, settings: Settings) -> Tensor:
+    regression = (1 - (found * target).sum(1)).mean()
+    if not settings.kl or len(found) < 2:
+        return regression
+    itself = torch.eye(len(found), dtype=torch.bool, device=found.device)
+
+    def similarities(one: Tensor, other: Tensor) -> Tensor:
+        return (one @ other.T / settings.temperature).masked_fill(itself, _MASKED)
+
+    wanted = similarities(target, target).softmax(1)
+    spread = sum(
+        functional.kl_div(similarities(found, other).log_softmax(1), wanted, reduction="batchmean")
+        for other in (target, found)
+    )
+    return regression + settings.kl * spread

@@ -1,0 +1,72 @@
+"""The learned codec on made vectors: seconds, on a CPU."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs the packages of the extra 'export': torch is missing")
+pytest.importorskip("onnx", reason="export needs the packages of the extra 'export': onnx is missing")
+
+from edgeret.bundle import Bundle
+from edgeret.codec import quantize, unpack
+from edgeret.encoder import Encoder
+from export import hash_head, hash_training, students
+
+DIM, WIDTHS = 96, (32, 64, 96)
+
+
+def vectors(count: int, seed: int) -> np.ndarray:
+    """Unit vectors around centers, off the origin, in directions of uneven weight."""
+    rng = np.random.default_rng(seed)
+    centers = np.random.default_rng(99).normal(size=(40, DIM))
+    rows = centers[rng.integers(40, size=count)] * 0.7 + rng.normal(size=(count, DIM)) + 0.3
+    rows *= np.linspace(2, 0.3, DIM)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def start():
+    return hash_head.fit(vectors(3000, 0), 0, WIDTHS)
+
+
+def test_no_steps_leave_the_codes_as_they_were(start):
+    same = hash_training.learn(start, vectors(100, 1), 0, 0)
+    stored = quantize(vectors(200, 2))
+    equal = unpack(same.encode(stored, 96), 96) == unpack(start.encode(stored, 96), 96)
+    assert equal.mean() > 0.999
+    query = vectors(1, 3)[0]
+    assert (same.encode_query(query, 96) == start.encode_query(query, 96)).all()
+
+
+def test_learning_repeats_and_finds_more_of_the_nearest(start):
+    learned = hash_training.learn(start, vectors(3000, 0).astype(np.float16), 60, 0)
+    again = hash_training.learn(start, vectors(3000, 0).astype(np.float16), 60, 0)
+    assert learned.projection.tobytes() == again.projection.tobytes()
+    queries, documents = vectors(100, 4), vectors(2000, 5)
+    before = hash_training.recalls(start, queries, documents, (10, 40))
+    after = hash_training.recalls(learned, queries, documents, (10, 40))
+    assert before.keys() == {f"{bits}@{count}" for bits in WIDTHS for count in (10, 40)}
+    assert sum(after.values()) > sum(before.values())
+
+
+def test_recalls_are_those_of_the_scan(start):
+    from edgeret import scan
+
+    queries, documents = vectors(20, 4), vectors(500, 5)
+    codes = start.encode(quantize(documents), 64)
+    planes = np.stack([start.encode_query(query, 64) for query in queries])
+    block = scan.Block(0, np.ascontiguousarray(codes.T), None)
+    rows = scan.top_k([block], planes, 40)[0]
+    exact = np.argsort(-(queries @ documents.T), axis=1, kind="stable")[:, :10]
+    share = np.mean([np.isin(best, row).mean() for best, row in zip(exact, rows, strict=True)])
+    assert hash_training.recalls(start, queries, documents, [40])["64@40"] == pytest.approx(share, abs=1e-9)
+
+
+def test_a_bundle_takes_another_codec_and_stays_as_it_is(tmp_path):
+    origin = Bundle.open("base")
+    other = hash_training.learn(origin.codec(), np.eye(384, dtype=np.float32), 1, 0)
+    made = students.with_codec(origin, other, tmp_path / "other")
+    assert (made.geometry, made.name) == (origin.geometry, "other")
+    assert made.codec_id != origin.codec_id
+    np.testing.assert_array_equal(made.codec().projection, other.projection)
+    texts = ["my wireless is broken"]
+    assert Encoder.load(made.path).encode(texts).tobytes() == Encoder.load("base").encode(texts).tobytes()
