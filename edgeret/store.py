@@ -250,7 +250,12 @@ class Store:
             read = self.connection.execute(f"{_DOCUMENT} WHERE id = ?", (identity,)).fetchone()
         except UnicodeEncodeError:
             return None  # No stored id holds a lone surrogate.
-        return None if read is None else self._verified_document(read)
+        if read is None:
+            return None
+        found = self._verified_document(read)
+        if found.id != identity:
+            raise self.damaged(f"the index of ids finds document {found.id!r} where {identity!r} is looked for")
+        return found
 
     def _verified_document(self, read: tuple[Any, ...]) -> StoredDocument:
         doc, identity, text, metadata, digest, own_vector, crc = read

@@ -87,6 +87,12 @@ def test_no_damaged_file_crashes_or_lies(tmp_path, trust):
     assert counts["documents_saved"] > 0.8 * counts["documents_before"]
 
 
+def test_a_file_that_once_lied(tmp_path):
+    """A flipped bit in the index of ids: `get` returned another document."""
+    found, complaints = judge(99_268, 99_269, tmp_path)
+    assert (complaints, found["found"]) == ([], 1)
+
+
 # -- what is no index
 
 
