@@ -254,7 +254,9 @@ class Store:
             return None
         found = self._verified_document(read)
         if found.id != identity:
-            raise self.damaged(f"the index of ids finds document {found.id!r} where {identity!r} is looked for")
+            raise self.damaged(
+                f"the index of ids finds document {found.id!r} where {identity!r} is looked for"
+            )
         return found
 
     def _verified_document(self, read: tuple[Any, ...]) -> StoredDocument:
