@@ -149,6 +149,9 @@ def variants(name: str, data: Data, codes: NDArray[np.uint64], k: int) -> Calls:
         "masked_1_percent": lambda query: scan.top_k(masked, planes[query : query + 1], k),
         "batch_32": lambda query: scan.top_k(shared, planes[query % (QUERIES - 32) :][:32], k),
         "threads_2": lambda query: scan.top_k(split, planes[query : query + 1], k, threads=2),
+        "batch_32_threads_2": lambda query: scan.top_k(
+            shared, planes[query % (QUERIES - 32) :][:32], k, threads=2
+        ),
     }
 
 
@@ -210,6 +213,8 @@ def report(
             line["masked_1_percent_ratio"] = ratio(f"{system.name}/masked_1_percent", system.name)
             line["batch_32_ratio_per_query"] = round(ratio(f"{system.name}/batch_32", system.name) / 32, 3)
             line["threads_2_speedup"] = round(1 / ratio(f"{system.name}/threads_2", system.name), 2)
+            batches = ratio(f"{system.name}/batch_32_threads_2", f"{system.name}/batch_32")
+            line["batch_32_threads_2_speedup"] = round(1 / batches, 2)
         if truth is not None:
             line["recall10_at_100"] = round(recall(system, truth), 4)
         if system.name.startswith("faiss"):
