@@ -336,14 +336,11 @@ class Index:
             if self._store.dim != encoder.dim:
                 raise self._store.damaged(f"vectors of dim {self._store.dim} in a space of dim {encoder.dim}")
             return
-        remedy = (
-            "rebuild the codes with 'edgeret recode'"
-            if found.get("geometry") == encoder.geometry
-            else "open it with a bundle of its own space, or re-encode it with 'edgeret reencode'"
-        )
+        difference = "another codec" if found.get("geometry") == encoder.geometry else "another geometry"
         raise SpaceMismatchError(
             f"index '{self._path}' is of space {found.get('space', '?')[:8]} with {self._store.bits} bits, "
-            f"bundle '{encoder.name}' is of space {encoder.space[:8]}: {remedy}"
+            f"bundle '{encoder.name}' is of space {encoder.space[:8]}, {difference}: open it with a bundle of its own "
+            "space, or index its documents again with this one"
         )
 
 

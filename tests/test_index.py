@@ -377,11 +377,11 @@ def test_other_files_are_not_indexes(path, encoder, tmp_path):
 
 def test_an_index_of_another_space_is_refused_with_the_remedy(path, encoder):
     Index.create(path, model=encoder, bits=64).close()
-    with pytest.raises(SpaceMismatchError, match="edgeret reencode"):
+    with pytest.raises(SpaceMismatchError, match="another geometry: open it with a bundle of its own space"):
         Index.open(path, model=FakeEncoder(seed=1))
     recoded = FakeEncoder()
     recoded.space = "f" * 32
-    with pytest.raises(SpaceMismatchError, match="edgeret recode"):
+    with pytest.raises(SpaceMismatchError, match="another codec: open it with a bundle"):
         Index.open(path, model=recoded)
 
 
