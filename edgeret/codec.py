@@ -2,7 +2,7 @@
 
 A code is computed from the *stored int8 vector* with integers only (held in float64, where
 sums below 2**53 are exact), so the same stored vector gives the same code on every machine, in
-every batch, for ever: `check` can recompute it and `recode` can replace it.
+every batch, for ever: `check` can recompute it.
 """
 
 from __future__ import annotations
