@@ -6,8 +6,13 @@ from pathlib import Path
 
 import pytest
 from fake import FakeEncoder
+from hypothesis import HealthCheck, settings
 
 import edgeret
+
+# A busy machine is no failure: neither one slow example nor slow generation.
+settings.register_profile("edgeret", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("edgeret")
 
 
 @pytest.fixture
