@@ -10,7 +10,7 @@ import numpy as np
 
 from edgeret.codec import Int8, UInt64, words
 from edgeret.database import checksum
-from edgeret.store import BLOCK_ROWS, Bitmap, Passage, State, Store, passage_checksum
+from edgeret.store import BLOCK_ROWS, Passage, State, Store, passage_checksum
 
 _SPARSE_ROWS: Final = BLOCK_ROWS * 3 // 4
 """`compact` empties a sealed block with fewer live rows than this."""
@@ -169,6 +169,6 @@ class Change:
         )
 
 
-def _rows(block: int, live: Bitmap | bytes) -> list[int]:
+def _rows(block: int, live: bytes) -> list[int]:
     alive = np.unpackbits(np.frombuffer(live, dtype=np.uint8), bitorder="little")
     return [int(offset) + block * BLOCK_ROWS for offset in np.flatnonzero(alive)]

@@ -22,9 +22,7 @@ def describe(
 ) -> str:
     """Return the card's text. `figures` are those of export.verify."""
     license_name = _LICENSES.get(teacher.license, teacher.license)
-    sizes = {name: file.nbytes for name, file in bundle.manifest.files.items() if name != "card.md"}
     sources = textwrap.fill(", ".join(file.name.split(".")[0] for file in text), 100, subsequent_indent="  ")
-    rows = "\n".join(f"| {name} | {size:,} |" for name, size in sorted(sizes.items()))
     return f"""# {bundle.name}
 
 {teacher.name}, quantized to INT8: {bundle.dim} dims, at most {bundle.max_tokens} tokens, {teacher.pooling} pooling,
@@ -39,10 +37,7 @@ def describe(
   {sources}.
 - Geometry `{bundle.geometry}`, codec `{bundle.codec_id}`, space `{bundle.space}`.
 
-| file | bytes |
-|---|---|
-{rows}
-| sum | {sum(sizes.values()):,} |
+{_sizes(bundle)}
 
 | measured against the fp32 teacher | |
 |---|---|
@@ -67,8 +62,6 @@ def describe_student(
     """Return the card's text of a student. `figures` are those of export.verify; sources: names of text.SOURCES."""
     about, teacher = bundle.manifest.about, bundle.manifest.about["teacher"]
     license_name = _LICENSES.get(about["license"], about["license"])
-    sizes = {name: file.nbytes for name, file in bundle.manifest.files.items() if name != "card.md"}
-    rows = "\n".join(f"| {name} | {size:,} |" for name, size in sorted(sizes.items()))
     known = "\n".join(
         f"| {name} | {SOURCES[name].license} | {SOURCES[name].attribution} |"
         if name in SOURCES
@@ -95,10 +88,7 @@ token table of 4 bits. English.
 |---|---|---|
 {known}
 
-| file | bytes |
-|---|---|
-{rows}
-| sum | {sum(sizes.values()):,} |
+{_sizes(bundle)}
 
 | measured against the fp32 teacher | |
 |---|---|
@@ -106,3 +96,10 @@ token table of 4 bits. English.
 | worst | {figures["teacher_cosine_worst"]:.4f} |
 | cosine, {figures["golden_texts"]:.0f} golden texts: mean | {figures["golden_teacher_cosine_mean"]:.4f} |
 """
+
+
+def _sizes(bundle: Bundle) -> str:
+    """The table of the bundle's files."""
+    sizes = {name: file.nbytes for name, file in bundle.manifest.files.items() if name != "card.md"}
+    rows = "\n".join(f"| {name} | {size:,} |" for name, size in sorted(sizes.items()))
+    return f"| file | bytes |\n|---|---|\n{rows}\n| sum | {sum(sizes.values()):,} |"
