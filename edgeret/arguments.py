@@ -75,7 +75,10 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument("--where", type=_json_object, metavar="JSON", help="condition on the metadata")
     search.add_argument("--mode", choices=MODES, default="dense", help="(default: dense)")
     search.add_argument(
-        "--oversample", type=int, default=4, metavar="N", help="candidates for each of k (default: 4)"
+        "--oversample",
+        type=int,
+        metavar="N",
+        help="candidates for each of k (default: by the size of the index)",
     )
 
     get = verb("get", "show a document", path, opening, answering)
@@ -96,6 +99,15 @@ def parser() -> argparse.ArgumentParser:
         "--repair", metavar="TARGET", help="write what can be saved to a new index, and check that"
     )
     verb("compact", "write the file anew, without what was deleted", path, opening, waiting, answering)
+    recode = verb(
+        "recode",
+        "make new codes from the stored vectors, for another codec or length",
+        path,
+        waiting,
+        answering,
+    )
+    recode.add_argument("--model", help="whose codec, the index's model from then on (default: its own)")
+    recode.add_argument("--bits", type=int, help="length of a code (default: as it is)")
     backup = verb("backup", "copy an index, also while it is in use", path, opening, answering)
     backup.add_argument("target", metavar="TARGET", help="the new file")
     seal = verb("seal", "write an index to one compact file to ship", path, opening, answering)
@@ -105,6 +117,16 @@ def parser() -> argparse.ArgumentParser:
     verify = verb("verify", "tell whether a sealed index or a model is what was signed", signed, answering)
     verify.add_argument("--public-key", required=True, metavar="PEM", help="the signer's public Ed25519 key")
     verb("models", "list the installed models", answering)
+    plan = verb("plan", "tell what an index will take in memory and on disk, and what gives way", answering)
+    plan.add_argument("--docs", type=int, required=True, metavar="N", help="documents")
+    plan.add_argument("--words", type=int, default=100, help="words of a document, on average (default: 100)")
+    plan.add_argument("--budget", metavar="SIZE", help="bound on the memory taken, such as 112MB")
+    plan.add_argument("--bits", type=int, help="length of a code (default: enough for so many)")
+    plan.add_argument(
+        "--model", default=DEFAULT_MODEL, help=f"a model's name or folder (default: {DEFAULT_MODEL})"
+    )
+    plan.add_argument("--backend", help="what runs the model (default: as installed)")
+    plan.add_argument("--threads", type=int, default=1, help="texts encoded at once (default: 1)")
 
     shown = verb("demo", "search the docstrings of Python's own standard library", opening, waiting, making)
     shown.add_argument(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -108,10 +108,10 @@ class Bundle:
             refuse(self.path, "ascending widths of codes", f"{widths!r:.80}")
         bits = widths[-1]
         return Codec(
-            projection=np.array(self._shaped("projection", "int16", (self.dim, bits)), dtype=np.int16),
-            thresholds=np.array(self._shaped("thresholds", "float64", (bits,)), dtype=np.float64),
-            query_projection=self._shaped("query_projection", "float16", (self.dim, bits)).astype(np.float32),
-            query_thresholds=np.array(self._shaped("query_thresholds", "float32", (bits,)), dtype=np.float32),
+            projection=np.array(self.shaped("projection", "int16", (self.dim, bits)), dtype=np.int16),
+            thresholds=np.array(self.shaped("thresholds", "float64", (bits,)), dtype=np.float64),
+            query_projection=self.shaped("query_projection", "float16", (self.dim, bits)).astype(np.float32),
+            query_thresholds=np.array(self.shaped("query_thresholds", "float32", (bits,)), dtype=np.float32),
             widths=tuple(widths),
         )
 
@@ -119,8 +119,8 @@ class Bundle:
         """The token table, mapped: int8 rows [vocabulary, dim] and the scale of each, float32."""
         count = len(self.tensor("tokens"))
         return (
-            self._shaped("tokens", "int8", (count, self.dim)),
-            self._shaped("token_scales", "float32", (count,)),
+            self.shaped("tokens", "int8", (count, self.dim)),
+            self.shaped("token_scales", "float32", (count,)),
         )
 
     def golden(self) -> Golden:
@@ -131,11 +131,12 @@ class Bundle:
         shape = (len(texts), self.dim)
         return Golden(
             texts=texts,
-            teacher=self._shaped("golden.teacher", "float32", shape),
-            own=self._shaped("golden.own", "float32", shape),
+            teacher=self.shaped("golden.teacher", "float32", shape),
+            own=self.shaped("golden.own", "float32", shape),
         )
 
-    def _shaped(self, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    def shaped(self, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """A tensor of this dtype and shape, mapped and read-only. Raises BundleError for any other."""
         array, found = self.tensor(name), self.manifest.tensors[name]
         if (found.dtype, found.shape) != (dtype, shape):
             refuse(self.path, f"{name} as {dtype} {shape}", f"{found.dtype} {found.shape}")
@@ -171,11 +172,13 @@ def write(
     tensors: Mapping[str, Mapping[str, NDArray[Any]]],
     files: Mapping[str, bytes],
     about: Mapping[str, Any],
+    optional: Collection[str] = (),
 ) -> Bundle:
     """Write a bundle and open it. An older one at `path` is replaced as a whole.
 
     tensors: the arrays of each file of tensors; codec.bin is added, the queries' projection
-    rounded to float16. files: the bytes of every other file. Raises BundleError as `Bundle.open` does.
+    rounded to float16. files: the bytes of every other file. optional: files that an installation
+    may leave out. Raises BundleError as `Bundle.open` does.
     """
     codec_tensors = _codec_tensors(codec)
     contents, entries = dict(files), dict[str, Tensor]()
@@ -192,7 +195,7 @@ def write(
         graphs=dict(graphs),
         tensors=entries,
         files={
-            file: File(len(blob), hashlib.sha256(blob).hexdigest(), optional=False)
+            file: File(len(blob), hashlib.sha256(blob).hexdigest(), optional=file in optional)
             for file, blob in contents.items()
         },
         about=dict(about),

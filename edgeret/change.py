@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeret.codec import Int8, UInt64, words
-from edgeret.database import checksum
+from edgeret.database import checksum, meta_checksum
 from edgeret.store import BLOCK_ROWS, Passage, State, Store, passage_checksum
 
 _SPARSE_ROWS: Final = BLOCK_ROWS * 3 // 4
@@ -95,17 +96,39 @@ class Change:
             codes = self.store.read_columns(block)
             if codes[:, ~alive].any():
                 codes[:, ~alive] = 0
-                self.write_columns(block, codes)
-                self.connection.execute(
-                    "UPDATE blocks SET sealed = ?, changed = ? WHERE block = ?",
-                    (self.generation, self.generation, block),
-                )
+                self.replace_columns(block, codes)
+
+    def replace_columns(self, block: int, codes: UInt64) -> None:
+        """Give a sealed block other codes, uint64 [words, BLOCK_ROWS]."""
+        self.connection.execute("DELETE FROM columns WHERE block = ? AND word >= ?", (block, len(codes)))
+        self._write_columns(block, codes)
+        self.connection.execute(
+            "UPDATE blocks SET sealed = ?, changed = ? WHERE block = ?",
+            (self.generation, self.generation, block),
+        )
+
+    def replace_tail(self, rows: NDArray[np.int64], codes: UInt64) -> None:
+        """Give rows [n] of the tail other codes, uint64 [n, words]. Raises CorruptIndexError if it lacks one."""
+        octets = [code.tobytes() for code in codes.astype("<u8")]
+        replaced = self.connection.executemany(
+            "UPDATE tail SET crc = ?, code = ? WHERE row = ?",
+            ((zlib.crc32(code), code, row) for code, row in zip(octets, rows.tolist(), strict=True)),
+        ).rowcount
+        if replaced != len(rows):
+            raise self.store.damaged(f"the tail lacks codes of {len(rows) - replaced} passages")
+        self.tail_changed = self.generation
+
+    def describe(self, meta: Mapping[str, str]) -> None:
+        """Change entries of what the file says of itself."""
+        changed = {**self.store.meta, **meta}
+        changed["crc"] = meta_checksum(changed)
+        self.connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", changed.items())
 
     def optimize_lexicon(self) -> None:
         """Merge the lexicon into one segment: only then FTS5 lets go of deleted terms."""
         self.connection.execute("INSERT INTO lexicon (lexicon) VALUES ('optimize')")
 
-    def write_columns(self, block: int, codes: UInt64) -> None:
+    def _write_columns(self, block: int, codes: UInt64) -> None:
         """Write a block's codes, uint64 [words, BLOCK_ROWS], as one BLOB for each word."""
         for word, column in enumerate(codes):
             octets = column.astype("<u8").tobytes()
@@ -138,7 +161,7 @@ class Change:
         self.connection.execute(
             "INSERT INTO blocks VALUES (?, ?, ?, ?)", (block, self.generation, self.generation, bitmap)
         )
-        self.write_columns(block, codes)
+        self._write_columns(block, codes)
         self.connection.execute("DELETE FROM tail")
         self.tail_changed = self.generation
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeret import database
 from edgeret.codec import Codec
 from edgeret.codes import Codes
 from edgeret.pages import varint
 from edgeret.reports import CheckSummary
-from edgeret.store import BLOCK_ROWS, Passage, State, Store, StoredDocument
+from edgeret.store import Passage, State, Store, StoredDocument
+
+_BATCH_ROWS: Final = 1024
+"""Passages in memory together; divides the rows of a block."""
 
 
 def check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
@@ -121,35 +126,40 @@ def _check_lexicon(store: Store) -> None:
 
 
 def _check_codes(store: Store, state: State, codec: Codec) -> None:
-    picture = Codes.none(resident=False).at(store, state)
+    picture = Codes.none(room=0).at(store, state)
     passages = _batches(store)
     for first_row, codes, live in picture.blocks(store):
         offsets = np.arange(codes.shape[1])
         if live is not None:
             offsets = np.flatnonzero(np.unpackbits(live, count=codes.shape[1], bitorder="little"))
-        rows = first_row + offsets
-        if not len(rows):
-            continue
-        batch = next(passages, [])
-        if [passage.row for passage in batch] != rows.tolist():
-            raise store.damaged(f"the rows from {first_row} on and their codes are not the same")
-        stored = np.frombuffer(b"".join(passage.vector for passage in batch), dtype=np.int8)
-        expected = codec.encode(stored.reshape(len(batch), -1), store.bits)
-        wrong = np.flatnonzero((expected != codes[:, offsets].T).any(axis=1))
-        if len(wrong):
-            raise store.damaged(f"the code of row {rows[wrong[0]]} is not that of its vector")
+        for part in _parts(offsets):
+            batch = next(passages, [])
+            if [passage.row for passage in batch] != (first_row + part).tolist():
+                raise store.damaged(f"the rows from {first_row} on and their codes are not the same")
+            stored = np.frombuffer(b"".join(passage.vector for passage in batch), dtype=np.int8)
+            expected = codec.encode(stored.reshape(len(batch), -1), store.bits)
+            wrong = np.flatnonzero((expected != codes[:, part].T).any(axis=1))
+            if len(wrong):
+                row = first_row + part[wrong[0]]
+                raise store.damaged(f"the code of row {row} is not that of its vector")
     if next(passages, None):
         raise store.damaged("there are passages without codes")
 
 
+def _parts(offsets: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    """Offsets within a block, those of one batch at a time."""
+    edges = np.flatnonzero(np.diff(offsets // _BATCH_ROWS)) + 1
+    return (part for part in np.split(offsets, edges) if len(part))
+
+
 def _batches(store: Store) -> Iterator[list[Passage]]:
-    """All passages, verified, those of one block at a time."""
+    """All passages, verified, those of one batch of row numbers at a time."""
     batch: list[Passage] = []
     for read in store.connection.execute(
         "SELECT row, doc, start, stop, vector, crc FROM passages ORDER BY row"
     ):
         passage = store.verified(read)
-        if batch and passage.row // BLOCK_ROWS != batch[0].row // BLOCK_ROWS:
+        if batch and passage.row // _BATCH_ROWS != batch[0].row // _BATCH_ROWS:
             yield batch
             batch = []
         batch.append(passage)

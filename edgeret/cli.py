@@ -21,7 +21,9 @@ from edgeret.arguments import DEFAULT_BITS, parser
 from edgeret.bundle import Bundle, available
 from edgeret.documents import Document, Hit
 from edgeret.errors import EdgeretError, IndexExistsError, InvalidQueryError
+from edgeret.forecast import Forecast
 from edgeret.index import DEFAULT_MODEL, Index
+from edgeret.plan import parse_bytes
 
 COMMIT_EVERY: Final = 1000
 """Documents in one commit of `edgeret index`."""
@@ -117,6 +119,19 @@ def _compact(arguments: argparse.Namespace) -> None:
         _answer(arguments, {"file_bytes_before": before, "file_bytes": index.info().file_bytes})
 
 
+def _recode(arguments: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    with tqdm(unit="passage", disable=None) as shown:
+
+        def progress(done: int, total: int) -> None:
+            shown.total = total
+            shown.update(done - shown.n)
+
+        summary = Index.recode(arguments.path, arguments.model, arguments.bits, arguments.wait, progress)
+    _answer(arguments, asdict(summary))
+
+
 def _backup(arguments: argparse.Namespace) -> None:
     with _open(arguments, readonly=True) as index:
         index.backup(arguments.target)
@@ -155,6 +170,23 @@ def _models(arguments: argparse.Namespace) -> None:
         return
     for entry in described:
         print(f"{entry['name']}  {entry['file_bytes']:,} bytes, dim {entry['dim']}, space {entry['space']}")
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    budget = None if arguments.budget is None else parse_bytes(arguments.budget)
+    forecast = Forecast.of(
+        arguments.model,
+        arguments.docs,
+        arguments.words,
+        budget,
+        arguments.bits,
+        arguments.backend,
+        arguments.threads,
+    )
+    if arguments.json:
+        _print_json(forecast.described())
+    else:
+        print(forecast.table())
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -280,10 +312,12 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "info": _info,
     "check": _check,
     "compact": _compact,
+    "recode": _recode,
     "backup": _backup,
     "seal": _seal,
     "sign": _sign,
     "verify": _verify,
     "models": _models,
+    "plan": _plan,
     "demo": _demo,
 }

@@ -25,20 +25,20 @@ class _Sealed:
 class Codes:
     """An immutable picture of the codes at one generation; the next one shares what did not change.
 
-    resident: whether the codes of sealed blocks stay in RAM.
+    room: how many sealed blocks may stay in RAM, the first ones; the others are streamed. None: all stay.
     """
 
-    resident: bool
+    room: int | None
     generation: int
     sealed: dict[int, _Sealed]
     tail: Block
     tail_changed: int
 
     @classmethod
-    def none(cls, resident: bool) -> Codes:
+    def none(cls, room: int | None) -> Codes:
         """The picture before anything was read."""
         empty = Block(0, np.zeros((0, 0), dtype=np.uint64), None)
-        return cls(resident, -1, {}, empty, -1)
+        return cls(room, -1, {}, empty, -1)
 
     def at(self, store: Store, state: State) -> Codes:
         """The picture that the current read transaction of `store` sees, reading only what changed."""
@@ -51,24 +51,33 @@ class Codes:
         stale = [
             block for block, written, _ in changed if block not in kept or kept[block].written != written
         ]
-        loaded = self._load(store, stale)
+        loaded = self._load(store, stale, sum(block.codes is not None for block in kept.values()))
         for block, written, live in changed:
             if not 0 <= block < state.next_row // BLOCK_ROWS:
                 raise store.damaged(f"block {block} lies past the last row, {state.next_row - 1}")
-            codes = loaded[block] if block in loaded else kept[block].codes
+            codes = loaded.get(block) if block in stale else kept[block].codes
             kept[block] = _Sealed(written, np.frombuffer(live, dtype=np.uint8), codes)
         ordered = dict(sorted(kept.items()))
-        return Codes(
-            self.resident, state.generation, ordered, self._next_tail(store, state), state.tail_changed
+        return Codes(self.room, state.generation, ordered, self._next_tail(store, state), state.tail_changed)
+
+    def outdated(self, store: Store) -> bool:
+        """Whether blocks kept in RAM were dropped or written anew: memory that a next picture would share in part."""
+        written = {block: sealed for block, sealed, _ in store.blocks(self.generation)}
+        numbers = set(store.block_numbers())
+        return any(
+            sealed.codes is not None
+            and (block not in numbers or written.get(block, sealed.written) != sealed.written)
+            for block, sealed in self.sealed.items()
         )
 
     def blocks(self, store: Store, mask: Mask | None = None) -> Iterable[Block]:
-        """The blocks in row order: a list if they are in RAM, else read one by one as the scan takes them.
+        """The blocks in row order: a list if all are in RAM, else read one by one as the scan takes them.
 
         mask: rows outside of it are not scanned.
         """
         blocks = self._each(store, mask)
-        return list(blocks) if self.resident else blocks
+        streams = any(sealed.codes is None for sealed in self.sealed.values())
+        return blocks if streams else list(blocks)
 
     def _each(self, store: Store, mask: Mask | None) -> Iterator[Block]:
         for number, sealed in self.sealed.items():
@@ -89,9 +98,10 @@ class Codes:
                 tail = tail._replace(live=tail.live & chosen[: len(tail.live)])
             yield tail
 
-    def _load(self, store: Store, blocks: list[int]) -> dict[int, UInt64 | None]:
-        if not self.resident:
-            return dict.fromkeys(blocks)
+    def _load(self, store: Store, blocks: list[int], held: int) -> dict[int, UInt64]:
+        """The codes of the first of `blocks` for which there is room beside the `held` ones."""
+        if self.room is not None:
+            blocks = blocks[: max(self.room - held, 0)]
         # One allocation: the kernel backs large ones by huge pages, and the scan saves page walks.
         memory = np.empty((len(blocks), words(store.bits), BLOCK_ROWS), dtype=np.uint64)
         for block, codes in zip(blocks, memory, strict=True):

@@ -6,17 +6,20 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from edgeret.errors import ClosedError, ForkedError
+from edgeret.errors import ClosedError, ForkedError, SpaceMismatchError
 from edgeret.store import State, Store
 
 
 class Connections:
-    """Readers never meet the writer, nor each other: every read transaction has a connection of its own."""
+    """Readers never meet the writer, nor each other: every read transaction has a connection of its own.
 
-    def __init__(self, path: Path, cache_bytes: int) -> None:
-        self._path = path
+    first: the index's first connection; the others must find the file described as this one did.
+    """
+
+    def __init__(self, first: Store, cache_bytes: int) -> None:
+        self._first = first
+        self._path = first.path
         self._cache_bytes = cache_bytes
         self._process = os.getpid()
         self._closed = False
@@ -25,11 +28,14 @@ class Connections:
 
     @contextmanager
     def reading(self) -> Iterator[tuple[Store, State]]:
-        """A read transaction. Raises ClosedError, ForkedError, CorruptIndexError, StorageError."""
+        """A read transaction.
+
+        Raises ClosedError, ForkedError, SpaceMismatchError after a recode, CorruptIndexError, StorageError.
+        """
         self.alive()
         with self._lock:
             store = self._idle.pop() if self._idle else None
-        store = store or Store(self._path, readonly=True, cache_bytes=self._cache_bytes)
+        store = store or self._connect()
         try:
             with store.reading() as state:
                 yield store, state
@@ -39,6 +45,15 @@ class Connections:
                     store.close()
                 else:
                     self._idle.append(store)
+
+    def _connect(self) -> Store:
+        store = Store(self._path, readonly=True, cache_bytes=self._cache_bytes)
+        try:
+            self._first.check_description(store.meta)
+        except SpaceMismatchError:
+            store.close()
+            raise
+        return store
 
     @property
     def usable(self) -> bool:

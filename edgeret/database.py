@@ -20,17 +20,20 @@ from edgeret.errors import (
     FormatVersionError,
     IndexExistsError,
     IndexMissingError,
+    InvalidQueryError,
     LockedError,
     NeedsRecoveryError,
     NotAnIndexError,
     ReadOnlyError,
     StorageError,
 )
+from edgeret.target import claimed
 
 APPLICATION_ID: Final = 0x45644765  # "EdGe"
 FORMAT_VERSION: Final = 1
 PAGE_BYTES: Final = 4096
 CACHE_BYTES: Final = 2_000_000
+_TEMPORARY_CACHE_BYTES: Final = 256_000
 
 _OPENING_MS: Final = 5000
 _LONGEST_WAIT: Final = 1e6
@@ -129,8 +132,6 @@ def create(path: Path, meta: dict[str, str], filters: Sequence[str]) -> None:
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             _configure(connection)
             connection.execute("BEGIN")
-            # This writes at once: outside of the transaction it would leave a file that is nobody's.
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
                 raise IndexExistsError(f"'{path}' was created by somebody else just now: open it")
             for statement in _statements(len(filters)):
@@ -156,8 +157,10 @@ def connect(
     that closes merges the write-ahead log and removes it, which a `mode=ro` connection cannot do.
 
     Raises IndexMissingError, NotAnIndexError, FormatVersionError, NeedsRecoveryError, ReadOnlyError,
-    StorageError.
+    StorageError, InvalidQueryError for a negative `wait`.
     """
+    if not wait >= 0:
+        raise InvalidQueryError(f"expected to wait for 0 seconds or more, got {wait}")
     roll_back(path)
     check_path(path)
     if not readonly and not _writable(path):
@@ -265,26 +268,6 @@ def backup(source: sqlite3.Connection, path: Path, target: Path) -> None:
         source.backup(copy, pages=256)
 
 
-@contextmanager
-def claimed(target: Path) -> Iterator[None]:
-    """Make an empty file, readable by its owner only, to be filled meanwhile; it goes if that fails.
-
-    Raises IndexExistsError if `target` exists, StorageError if it cannot be written.
-    """
-    try:
-        os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:
-        raise IndexExistsError(f"'{target}' exists: choose another name") from None
-    except OSError as error:
-        raise StorageError(f"cannot write '{target}': {error.strerror}") from None
-    try:
-        yield
-    except BaseException:
-        with suppress(OSError):
-            target.unlink()
-        raise
-
-
 def count_matching(match: str, texts: Sequence[str]) -> int:
     """How many of `texts` an FTS5 query finds when a lexicon of them alone is made."""
     with closing(sqlite3.connect(":memory:")) as scratch:
@@ -351,9 +334,16 @@ def _configure(connection: sqlite3.Connection, cache_bytes: int = CACHE_BYTES) -
         "cell_size_check = ON",
         "temp_store = FILE",
         "mmap_size = 0",
-        f"cache_size = -{max(cache_bytes // 1024, 64)}",
+        # What is staged is written once and read once.
+        f"temp.cache_size = -{_TEMPORARY_CACHE_BYTES // 1024}",
     ):
         connection.execute(f"PRAGMA {pragma}")
+    resize_cache(connection, cache_bytes)
+
+
+def resize_cache(connection: sqlite3.Connection, cache_bytes: int) -> None:
+    """Keep so many bytes of the file's pages."""
+    connection.execute(f"PRAGMA cache_size = -{max(cache_bytes // 1024, 64)}")
 
 
 def _writable(path: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -16,10 +16,11 @@ from edgeret.connections import Connections
 from edgeret.documents import Document, Hit, Record
 from edgeret.encoder import Encoder
 from edgeret.encoding import TextEncoder, describe, encode, own_vector
-from edgeret.errors import FilterError, InvalidQueryError, ReadOnlyError, SpaceMismatchError, StorageError
+from edgeret.errors import FilterError, InvalidQueryError, ReadOnlyError, StorageError
 from edgeret.plan import Plan, parse_bytes
+from edgeret.recode import Progress, mismatch, recode
 from edgeret.repair import repair
-from edgeret.reports import CheckSummary, Explanation, Info, RepairSummary
+from edgeret.reports import CheckSummary, Explanation, Info, RecodeSummary, RepairSummary
 from edgeret.seal import seal
 from edgeret.search import Query, Where
 from edgeret.searcher import Searcher
@@ -36,25 +37,35 @@ class Index:
         self, path: Path, encoder: TextEncoder, memory_budget: str | int | None, readonly: bool, wait: float
     ) -> None:
         self._path = path
-        self._encoder = encoder
         self._readonly = readonly
         self._write_lock = threading.Lock()
         self._suspect = False
-        self._budget = None if memory_budget is None else parse_bytes(memory_budget)
-        if not wait >= 0:
-            raise InvalidQueryError(f"expected to wait for 0 seconds or more, got {wait}")
+        budget = None if memory_budget is None else parse_bytes(memory_budget)
         self._store = Store(path, readonly, wait=wait)
         try:
-            self._check_space()
+            self._check_space(encoder)
             with self._store.reading() as state:
-                self._plan = Plan.of(state.passages, self._store.bits, encoder.planned_bytes, self._budget)
+                self._plan = Plan.of(
+                    state.passages,
+                    self._store.bits,
+                    encoder.planned_bytes,
+                    budget,
+                    writing=not readonly,
+                    shortens=isinstance(encoder, Encoder),
+                )
+                self._store.resize_cache(self._plan.writing_cache_bytes)
         except BaseException:
             self._store.close()
             raise
-        self._connections = Connections(path, self._plan.cache_bytes)
+        if isinstance(encoder, Encoder) and self._plan.text_divisor > 1:
+            encoder = encoder.shortened(self._plan.text_divisor)
+        self._encoder = encoder
+        # A budget is for one text and one search at a time: others wait for their turn.
+        self._turn: AbstractContextManager[object] = nullcontext() if budget is None else threading.Lock()
+        self._connections = Connections(self._store, self._plan.cache_bytes)
         self._writer = Writer(self._store)
         self._searcher = Searcher(
-            self._connections, encoder, self._store.bits, self._store.filters, self._plan.resident
+            self._connections, encoder, self._store.bits, self._store.filters, self._plan, self._turn
         )
 
     @classmethod
@@ -93,7 +104,13 @@ class Index:
         if len(set(filters)) < len(filters):
             raise FilterError(f"expected distinct filter keys, got {', '.join(filters)}: name each once")
         if memory_budget is not None:
-            Plan.of(0, bits, encoder.planned_bytes, parse_bytes(memory_budget))
+            Plan.of(
+                0,
+                bits,
+                encoder.planned_bytes,
+                parse_bytes(memory_budget),
+                shortens=isinstance(encoder, Encoder),
+            )
         database.create(target, describe(encoder, bits, filters), filters)
         return cls(target, encoder, memory_budget, readonly=False, wait=wait)
 
@@ -134,13 +151,33 @@ class Index:
         """Write what a damaged index still holds to a new one at `target`, and check that.
 
         Documents and vectors are kept if their checksums hold; a text whose vectors are lost is encoded
-        again. model: as in `open`. Raises NotAnIndexError if nothing can be kept, IndexExistsError,
-        FormatVersionError, SpaceMismatchError, BundleError, StorageError.
+        again. model: one of the geometry of the index; None takes its own. Raises NotAnIndexError if nothing can be
+        kept, IndexExistsError, FormatVersionError, SpaceMismatchError, BundleError, StorageError.
         """
-        summary = repair(Path(path), Path(target), lambda name: _load(model or name or DEFAULT_MODEL))
-        with cls.open(target, model) as index:
-            index.check()
-        return summary
+        return repair(Path(path), Path(target), lambda name: _load(model or name or DEFAULT_MODEL))
+
+    @classmethod
+    def recode(
+        cls,
+        path: str | os.PathLike[str],
+        model: str | os.PathLike[str] | TextEncoder | None = None,
+        bits: int | None = None,
+        wait: float = 0.0,
+        progress: Progress | None = None,
+    ) -> RecodeSummary:
+        """Give an index the codes of another codec of its geometry, or of another length, from its stored vectors.
+
+        One transaction: searches go on in the old codes until it ends, and then open indexes raise SpaceMismatchError
+        until they are opened again. No text is encoded; ids, texts, vectors and words stay as they are.
+        model: whose codec, and the index's own model from then on; None takes the one that it has.
+        bits: length of the new codes; None keeps it. wait: as in `open`. progress: is called with the passages
+        done and all of them, now and then.
+
+        Raises SpaceMismatchError for another geometry, InvalidQueryError for bits that the codec lacks, LockedError,
+        IndexMissingError, NotAnIndexError, CorruptIndexError, BundleError, ReadOnlyError, StorageError.
+        """
+        with closing(Store(Path(path), readonly=False, wait=wait)) as store:
+            return recode(store, _load(model or store.meta["model"]), bits, progress)
 
     # -- writing
 
@@ -205,13 +242,19 @@ class Index:
     # -- reading
 
     def search(
-        self, query: Query, k: int = 10, where: Where | None = None, mode: str = "dense", oversample: int = 4
+        self,
+        query: Query,
+        k: int = 10,
+        where: Where | None = None,
+        mode: str = "dense",
+        oversample: int | None = None,
     ) -> list[Hit]:
         """The `k` best documents for a text, or for a vector [dim], each by its best passage.
 
         where: only documents whose metadata meet it; it filters before the scan. mode: "dense" (by
         meaning), "lexical" (by words), "hybrid". oversample: candidates by code are `oversample * k`,
-        at least 10 times `oversample`; they are rescored with the stored int8 vectors.
+        at least 10 times `oversample`; they are rescored with the stored int8 vectors. None: as many as the
+        number of passages and the length of the codes ask for, 4 or more.
 
         Raises InvalidQueryError, InvalidVectorError, FilterError, CorruptIndexError.
         """
@@ -223,13 +266,18 @@ class Index:
         k: int = 10,
         where: Where | None = None,
         mode: str = "dense",
-        oversample: int = 4,
+        oversample: int | None = None,
     ) -> list[list[Hit]]:
-        """`search` for each query; the codes are read once for all of them."""
+        """`search` for each query, all on one state of the index; the codes are read once for many of them."""
         return [explained.hits for explained in self._searcher.explain(queries, k, where, mode, oversample)]
 
     def explain(
-        self, query: Query, k: int = 10, where: Where | None = None, mode: str = "dense", oversample: int = 4
+        self,
+        query: Query,
+        k: int = 10,
+        where: Where | None = None,
+        mode: str = "dense",
+        oversample: int | None = None,
     ) -> Explanation:
         """`search`, with the counts and the time of each stage."""
         return self._searcher.explain([query], k, where, mode, oversample)[0]
@@ -265,7 +313,7 @@ class Index:
                 file_bytes=file_bytes,
                 bytes_per_doc=file_bytes / max(state.documents, 1),
                 planned_bytes=self._plan.total,
-                codes_resident=self._plan.resident,
+                codes_resident=self._plan.holds_all_codes,
                 scan=scan.backend(),
             )
 
@@ -298,7 +346,9 @@ class Index:
     def _stage(self, writer: Writer, record: Record) -> None:
         own = own_vector(record, self._encoder)
         if not writer.holds(record, None if own is None else own[0]):
-            writer.stage(encode(record, self._encoder, self._store.bits, {}))
+            with self._turn:
+                encoded = encode(record, self._encoder, self._store.bits, {})
+            writer.stage(encoded)
 
     @contextmanager
     def _writing(self) -> Iterator[Writer]:
@@ -330,18 +380,13 @@ class Index:
                 self._suspect = True
                 raise
 
-    def _check_space(self) -> None:
-        found, encoder = self._store.meta, self._encoder
+    def _check_space(self, encoder: TextEncoder) -> None:
+        found = self._store.meta
         if found.get("space") == encoder.space and self._store.bits in encoder.codec.widths:
             if self._store.dim != encoder.dim:
                 raise self._store.damaged(f"vectors of dim {self._store.dim} in a space of dim {encoder.dim}")
             return
-        difference = "another codec" if found.get("geometry") == encoder.geometry else "another geometry"
-        raise SpaceMismatchError(
-            f"index '{self._path}' is of space {found.get('space', '?')[:8]} with {self._store.bits} bits, "
-            f"bundle '{encoder.name}' is of space {encoder.space[:8]}, {difference}: open it with a bundle of its own "
-            "space, or index its documents again with this one"
-        )
+        raise mismatch(self._store, encoder)
 
 
 def _load(model: str | os.PathLike[str] | TextEncoder) -> TextEncoder:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,11 +13,39 @@ from edgeret.errors import BudgetError
 
 _UNITS: Final = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
-# Measured once as growth of the peak RSS; `python -m benchmarks memory` is the judge.
-_BASE_BYTES: Final = 4_000_000
-_LEAST_CACHE_BYTES: Final = 256_000
-_CACHE_BYTES: Final = 2_000_000
 _BLOCK_ROWS: Final = 16_384
+_TEXTS: Final = "longest texts"
+"""The encoder's part that shrinks with the longest text."""
+
+# Growth of the peak RSS on x86-64; `python -m benchmarks memory` is the judge.
+_INDEX_BYTES: Final = 3_500_000
+_WRITING_BYTES: Final = 5_000_000
+# What SQLite collects for a filter or an order, before it spills; writing, which takes more, has it too.
+_SORTING_BYTES: Final = 2_500_000
+_MOST_WRITING_CACHE_BYTES: Final = 2_000_000
+_CANDIDATE_BYTES: Final = 700
+# Ten documents; "hybrid" takes four times as many from each list.
+_USUAL_K: Final = 40
+_LEAST_CANDIDATES: Final = 400
+
+# What gives way, step by step: (whether all codes stay in RAM, SQLite's page cache in bytes, the longest text's
+# divisor). The first cache holds all inner pages of a million rows: a candidate then costs one read.
+_STEPS: Final = (
+    (True, 4_000_000, 1),
+    (True, 2_000_000, 1),
+    (False, 2_000_000, 1),
+    (False, 250_000, 1),
+    (False, 250_000, 2),
+    (False, 250_000, 4),
+)
+
+# Candidates, in multiples of k, that hold recall10 at .9: at 3,000 rows, and the power of the rows that they
+# grow with. Measured by `python -m benchmarks oversampling` with 3,000 to 200,000 passages.
+_OVERSAMPLING: Final = {64: (14.0, 0.36), 128: (5.5, 0.12), 256: (4.0, 0.0)}
+LEAST_OVERSAMPLING: Final = 4
+"""Candidates by code, in multiples of k, that even few passages with long codes get."""
+
+_BEARABLE_OVERSAMPLING: Final = 7
 
 
 def parse_bytes(budget: str | int) -> int:
@@ -34,17 +63,47 @@ def parse_bytes(budget: str | int) -> int:
     return size
 
 
+def oversampling(rows: int, bits: int) -> int:
+    """How many candidates by code, in multiples of k, `rows` passages need.
+
+    Short codes collide, and the more rows, the more candidates are false.
+    """
+    width = max((known for known in _OVERSAMPLING if known <= bits), default=min(_OVERSAMPLING))
+    least, power = _OVERSAMPLING[width]
+    return max(LEAST_OVERSAMPLING, math.ceil(least * math.pow(rows / 3000, power)))
+
+
+def enough_bits(rows: int, widths: Sequence[int]) -> int:
+    """The shortest code, of the `widths` there are, that finds the best of `rows` passages among few candidates."""
+    fitting = [bits for bits in widths if oversampling(rows, bits) <= _BEARABLE_OVERSAMPLING]
+    return min(fitting, default=max(widths))
+
+
+def file_parts(documents: int, passages: int, characters: int, bits: int, dim: int) -> dict[str, int]:
+    """Bytes of an index file, part by part, for documents of `characters` characters of English on average."""
+    return {
+        "vectors": passages * (dim + 38),
+        "codes": passages * words(bits) * 8,
+        "documents": documents * (characters + 85),
+        "words": passages * 21 + documents * characters * 2 // 3,
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What an index in use takes beyond `import edgeret`, in bytes, part by part.
 
-    resident: whether all codes stay in RAM; else the scan streams them from the file, block by block.
-    cache_bytes: SQLite's page cache. budget: None if there is none.
+    blocks: blocks of codes planned for. code_blocks: how many may stay in RAM, the others are streamed from the
+    file; None: any number.
+    cache_bytes: SQLite's page cache of a connection that reads. text_divisor: the longest text is the encoder's own
+    divided by this. budget: None if there is none.
     """
 
     parts: Mapping[str, int]
-    resident: bool
+    blocks: int
+    code_blocks: int | None
     cache_bytes: int
+    text_divisor: int
     budget: int | None
 
     @property
@@ -52,29 +111,78 @@ class Plan:
         """Bytes of all parts."""
         return sum(self.parts.values())
 
+    @property
+    def holds_all_codes(self) -> bool:
+        """Whether all codes stay in RAM, those of the passages that were planned for."""
+        return self.code_blocks is None or self.code_blocks >= self.blocks
+
+    @property
+    def writing_cache_bytes(self) -> int:
+        """SQLite's page cache of the connection that writes: it keeps what changes, and spills the rest."""
+        return _writing_cache(self.cache_bytes)
+
+    @property
+    def spare(self) -> int | None:
+        """Bytes of the budget that no part takes; None without a budget."""
+        return None if self.budget is None else self.budget - self.total
+
     @classmethod
-    def of(cls, rows: int, bits: int, encoder: Mapping[str, int], budget: int | None) -> Plan:
+    def of(
+        cls,
+        rows: int,
+        bits: int,
+        encoder: Mapping[str, int],
+        budget: int | None,
+        writing: bool = True,
+        shortens: bool = False,
+    ) -> Plan:
         """Plan for `rows` passages of `bits` bits and an encoder whose parts take `encoder` bytes.
 
-        What gives way first: codes in RAM, then SQLite's page cache. Raises BudgetError, naming the
-        smallest budget that works and its largest part, if that is not enough.
+        writing: documents are added too. shortens: the encoder's longest text may give way. Gives way, in this
+        order: half of SQLite's page cache; codes in RAM, block by block; most of the cache; the longest text.
+        Raises BudgetError, naming the smallest budget that works and its largest part, if that is not enough.
         """
         block = words(bits) * 8 * _BLOCK_ROWS
-        codes = -(-rows // _BLOCK_ROWS) * block
-        for resident, cache in ((True, _CACHE_BYTES), (False, _CACHE_BYTES), (False, _LEAST_CACHE_BYTES)):
-            parts = {
-                "index": _BASE_BYTES,
-                **encoder,
-                "codes": codes if resident else 0,
-                "block in flight": block,
-                "page cache": cache,
-            }
-            plan = cls(parts, resident, cache, budget)
-            if budget is None or plan.total <= budget:
-                return plan
-        largest = max(plan.parts, key=lambda part: plan.parts[part])
+        blocks = -(-rows // _BLOCK_ROWS)
+        for whole, cache, divisor in _STEPS[: None if shortens else -2]:
+            parts = _parts(rows, bits, encoder, cache, divisor, writing)
+            room = None if budget is None else (budget - sum(parts.values())) // block
+            if room is None or room >= (blocks if whole else 0):
+                parts["codes"] = block * (blocks if room is None else min(blocks, room))
+                return cls(parts, blocks, room, cache, divisor, budget)
+        least = sum(parts.values())
+        largest = max(parts, key=lambda part: parts[part])
         raise BudgetError(
-            f"expected a memory budget of at least {-(-plan.total // 10**6)}MB, got {(budget or 0) / 10**6:g}MB; "
-            f"the largest part is the {largest} with {plan.parts[largest] / 10**6:.1f}MB: "
+            f"expected a memory budget of at least {-(-least // 10**6)}MB, got {(budget or 0) / 10**6:g}MB; "
+            f"the largest part is the {largest} with {parts[largest] / 10**6:.1f}MB: "
             "raise the budget or choose a lighter model"
         )
+
+    def admit(self, count: int) -> None:
+        """Raise BudgetError if so many candidates, which Python objects stand for, do not fit."""
+        needed = count * _CANDIDATE_BYTES
+        if self.spare is not None and needed > self.parts["candidates"] + self.spare:
+            raise BudgetError(
+                f"expected a memory budget of at least {-(-(self.total + needed) // 10**6)}MB for {count} candidates, "
+                f"got {(self.budget or 0) / 10**6:g}MB: ask for a smaller k, or raise the budget"
+            )
+
+
+def _parts(
+    rows: int, bits: int, encoder: Mapping[str, int], cache: int, divisor: int, writing: bool
+) -> dict[str, int]:
+    """The parts that codes kept in RAM come on top of."""
+    reading = min(cache, sum(file_parts(rows, rows, 500, bits, 384).values()))
+    return {
+        **{name: size // (divisor if name == _TEXTS else 1) for name, size in encoder.items()},
+        "index": _INDEX_BYTES,
+        "block in flight": 2 * words(bits) * 8 * _BLOCK_ROWS,
+        "candidates": _CANDIDATE_BYTES * max(_LEAST_CANDIDATES, _USUAL_K * oversampling(rows, bits)),
+        "page cache": cache if writing else reading,
+        **({"writing": _WRITING_BYTES + _writing_cache(cache)} if writing else {"sorting": _SORTING_BYTES}),
+        "codes": 0,
+    }
+
+
+def _writing_cache(cache: int) -> int:
+    return min(cache, _MOST_WRITING_CACHE_BYTES)

@@ -8,27 +8,28 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from edgeret import database
+from edgeret.check import check
 from edgeret.documents import Record
 from edgeret.encoding import Span, TextEncoder, describe, encode
 from edgeret.errors import (
     CorruptIndexError,
     EdgeretError,
-    IndexExistsError,
     NotAnIndexError,
     SpaceMismatchError,
 )
 from edgeret.pages import Cell, Pages, Value
 from edgeret.reports import RepairSummary
 from edgeret.store import META, Passage, Store, passage_checksum
+from edgeret.target import assembled
 from edgeret.writer import Writer
 
 COMMIT_EVERY: Final = 1000
@@ -50,34 +51,34 @@ CREATE TABLE suspects (id TEXT PRIMARY KEY);
 
 
 def repair(path: Path, target: Path, load: Callable[[str | None], TextEncoder]) -> RepairSummary:
-    """Write what `path` still holds to a new index at `target`.
+    """Write what `path` still holds to a new index at `target`, which is checked, and then whole or empty.
 
     load: gives an encoder for the name of the model that the file gives, None if that is lost.
     Raises NotAnIndexError if no document is found, IndexExistsError for a `target` that is there,
-    FormatVersionError, SpaceMismatchError for an encoder of another space, and what `load` raises.
+    FormatVersionError, SpaceMismatchError for an encoder of another geometry, StorageError, and what `load` raises.
     """
     database.check_path(path)
-    if target.exists():
-        raise IndexExistsError(f"'{target}' exists: choose another name for the repaired index")
     # Without a name, SQLite's database is a temporary file: what is found may be larger than memory.
-    with _raw(path, target) as file, closing(sqlite3.connect("", isolation_level=None)) as scratch:
+    with assembled(target) as new, closing(sqlite3.connect("", isolation_level=None)) as scratch:
         scratch.executescript(_SCRATCH)
-        salvage = _Salvage(path, Pages(file), scratch)
-        return salvage.write(target, load(salvage.meta.get("model")))
+        with _pages(path, new.with_name("pages")).open("rb") as file:
+            salvage = _Salvage(path, Pages(file), scratch)
+            encoder = load(salvage.meta.get("model"))
+            summary = salvage.write(new, encoder)
+        with closing(Store(new, readonly=False)) as store:
+            check(store, encoder.codec, quick=False)
+            store.end_log()
+    return replace(summary, path=str(target))
 
 
-@contextmanager
-def _raw(path: Path, target: Path) -> Iterator[BinaryIO]:
-    """The pages as of the last commit, if SQLite can still merge the log; else the file as it lies there."""
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
-        copy = Path(folder, "pages")
-        try:
-            with database.translated(path), closing(database.connect(path, readonly=True)) as connection:
-                database.backup(connection, path, copy)
-        except (CorruptIndexError, NotAnIndexError):
-            copy = path
-        with copy.open("rb") as file:
-            yield file
+def _pages(path: Path, copy: Path) -> Path:
+    """A copy of the last commit, if SQLite can still merge the log; else the file as it lies there."""
+    try:
+        with database.translated(path), closing(database.connect(path, readonly=True)) as connection:
+            database.backup(connection, path, copy)
+    except (CorruptIndexError, NotAnIndexError):
+        return path
+    return copy
 
 
 class _Found(NamedTuple):
@@ -107,7 +108,7 @@ class _Salvage:
     def write(self, target: Path, encoder: TextEncoder) -> RepairSummary:
         """Write all of it to a new index."""
         described = self.meta.keys() == META and self.meta["crc"] == database.meta_checksum(self.meta)
-        same_space = self._same_space(encoder, described)
+        same_geometry = self._same_geometry(encoder, described)
         bits = _parsed(self.meta.get("bits"))
         if bits not in encoder.codec.widths:
             bits = max(encoder.codec.widths)
@@ -118,7 +119,7 @@ class _Salvage:
         kept, encoded, own_lost, lost = 0, 0, list[str](), list[str]()
         with closing(Store(target, readonly=False)) as store:
             writer = Writer(store)
-            for number, found in enumerate(self._documents(encoder.dim if same_space else None), start=1):
+            for number, found in enumerate(self._documents(encoder.dim if same_geometry else None), start=1):
                 if found.had_own_vector and found.record.vector is None:
                     if not found.record.text.strip():
                         lost.append(found.record.id)
@@ -181,15 +182,15 @@ class _Salvage:
             vector = None if stored is None else np.frombuffer(stored, dtype=np.int8).astype(np.float32)
             yield _Found(Record(str(identity), str(text), str(metadata), vector), known, bool(own))
 
-    def _same_space(self, encoder: TextEncoder, described: bool) -> bool:
+    def _same_geometry(self, encoder: TextEncoder, described: bool) -> bool:
         # 32 hexadecimal digits are not the same by chance: this entry needs no other proof.
-        if self.meta.get("space") == encoder.space:
+        if self.meta.get("geometry") == encoder.geometry:
             return True
         if not described:
             return False
         raise SpaceMismatchError(
-            f"index '{self.path}' is of space {self.meta['space'][:8]}, bundle '{encoder.name}' is of space "
-            f"{encoder.space[:8]}: repair it with a bundle of its own space"
+            f"index '{self.path}' is of geometry {self.meta['geometry'][:8]}, bundle '{encoder.name}' is of geometry "
+            f"{encoder.geometry[:8]}: repair it with a bundle of its own geometry"
         )
 
     def _suspect(self, identity: Value) -> None:

@@ -63,6 +63,20 @@ class CheckSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class RecodeSummary:
+    """What `recode` made of the index at `path`: its model, space and bits now.
+
+    passages: how many have a new code; 0 if all were of this space and length before.
+    """
+
+    path: str
+    model: str
+    space: str
+    bits: int
+    passages: int
+
+
+@dataclass(frozen=True, slots=True)
 class RepairSummary:
     """What `repair` saved from a damaged file into the index at `path`.
 

@@ -57,6 +57,11 @@ def backend() -> str:
     return "numpy" if isa is None else f"native-{isa}"
 
 
+def instruction_sets() -> tuple[str, ...]:
+    """Instruction sets that the native scan has code for and this machine runs, best first; none without it."""
+    return () if _scan is None else _scan.isas()
+
+
 def top_k(blocks: Iterable[Block], planes: UInt64, k: int, threads: int = 1) -> Ranked:
     """Return the k rows nearest to each query: int64 [queries, k'] rows, int32 [queries, k'] distances.
 

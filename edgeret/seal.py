@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from contextlib import closing
 from pathlib import Path
 
 from edgeret import database
-from edgeret.errors import EdgeretError, StorageError
 from edgeret.store import Store
+from edgeret.target import assembled
 from edgeret.writer import Writer
 
 
@@ -18,28 +16,8 @@ def seal(source: Store, target: Path) -> None:
 
     Raises IndexExistsError if `target` exists, StorageError if it cannot be written.
     """
-    try:
-        with (
-            database.claimed(target),
-            tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder,
-        ):
-            copy = Path(folder, "copy")
-            database.backup(source.connection, source.path, copy)
-            with closing(Store(copy, readonly=False)) as store:
-                Writer(store).compact()
-                with database.translated(copy):
-                    store.connection.execute("PRAGMA journal_mode = DELETE")
-            copy.replace(target)
-            _sync_folder(target.parent)
-    except OSError as error:
-        if isinstance(error, EdgeretError):
-            raise
-        raise StorageError(f"cannot write '{target}': {error.strerror}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with assembled(target) as copy:
+        database.backup(source.connection, source.path, copy)
+        with closing(Store(copy, readonly=False)) as store:
+            Writer(store).compact()
+            store.end_log()

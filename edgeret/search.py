@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -21,6 +21,9 @@ from edgeret.store import Mask, Passage, Store
 
 LEAST_CANDIDATES: Final = 10
 """Candidates are `oversample` times k, but never fewer than for this k: below it recall falls fast."""
+
+_ROWS_AT_ONCE: Final = 1024
+"""Candidates whose vectors are in memory together."""
 
 MODES: Final = ("dense", "lexical", "hybrid")
 
@@ -62,13 +65,13 @@ class Clock:
         return elapsed
 
 
-def check_arguments(queries: Sequence[Query], k: int, mode: str, oversample: int) -> None:
+def check_arguments(queries: Sequence[Query], k: int, mode: str, oversample: int | None) -> None:
     """Raise InvalidQueryError for arguments that no search can have."""
     if isinstance(queries, str):
         raise InvalidQueryError("expected a list of queries, got one string: use search, or put it in a list")
     if mode not in MODES:
         raise InvalidQueryError(f"expected mode to be one of {', '.join(MODES)}, got {mode!r}")
-    for name, value in (("k", k), ("oversample", oversample)):
+    for name, value in (("k", k), ("oversample", 1 if oversample is None else oversample)):
         if not isinstance(value, int) or value < 1:
             raise InvalidQueryError(f"expected {name} to be an integer of at least 1, got {value!r}")
     for query in queries:
@@ -89,23 +92,25 @@ def dense(
     oversample: int,
     mask: Mask | None,
     threads: int,
+    admit: Callable[[int], object],
 ) -> list[Answer]:
     """For each query the passages nearest to it, one a document, scored by cosine.
 
     vectors: float32 [queries, dim], unit. planes: uint64 [queries, planes, words], the same queries for
     the scan. Candidates by code are rescored with the stored int8 vectors. Where several passages of one
     document take the places of others, more candidates are asked for, until k documents are found or no
-    row is left.
+    row is left. admit: is told how many candidates are asked for, and raises BudgetError for too many.
     """
     answers: list[Answer | None] = [None] * len(planes)
     wanted = oversample * max(k, LEAST_CANDIDATES)
     pending = list(range(len(planes)))
     while pending:
+        admit(wanted)
         rows, _ = top_k(codes.blocks(store, mask), planes[pending], wanted, threads)
         exhausted = rows.shape[1] < wanted
         unfinished = []
-        for query, candidates in zip(pending, rows.tolist(), strict=True):
-            answer = _rescore(store, vectors[query], candidates)
+        for query, candidates in zip(pending, rows, strict=True):
+            answer = _rescore(store, vectors[query], candidates.tolist())
             if len(answer.ranked) < k and not exhausted:
                 unfinished.append(query)
             else:
@@ -149,21 +154,25 @@ def hybrid(vector: Float32, by_meaning: Answer, by_words: Answer, k: int) -> Ans
     What only the words found is scored by meaning too: its vector has been read already.
     The passage shown is the dense one where there is one.
     """
-    passages = {passage.doc: passage for passage, _ in (*by_words.ranked, *by_meaning.ranked)}
-    found = list(passages.values())
-    fused = fuse(
-        list(zip(passages, _cosines(found, vector), strict=True)),
-        [(passage.doc, score) for passage, score in by_words.ranked],
-        k,
-    )
+    passages = {passage.doc: passage for passage, _ in by_meaning.ranked}
+    cosines = [(passage.doc, score) for passage, score in by_meaning.ranked]
+    others = [passage for passage, _ in by_words.ranked if passage.doc not in passages]
+    passages |= {passage.doc: passage for passage in others}
+    cosines += zip([passage.doc for passage in others], _cosines(others, vector), strict=True)
+    fused = fuse(cosines, [(passage.doc, score) for passage, score in by_words.ranked], k)
     return Answer(
         [(passages[doc], score) for doc, score in fused], by_meaning.candidates + by_words.candidates
     )
 
 
 def _rescore(store: Store, vector: Float32, rows: list[int]) -> Answer:
-    passages = store.passages(rows)
-    return _collapse(passages, _cosines(passages, vector))
+    passages, scores = [], list[float]()
+    for first in range(0, len(rows), _ROWS_AT_ONCE):
+        batch = store.passages(rows[first : first + _ROWS_AT_ONCE])
+        scores += _cosines(batch, vector)
+        # Their vectors have served.
+        passages += [passage._replace(vector=b"") for passage in batch]
+    return _collapse(passages, scores)
 
 
 def _cosines(passages: list[Passage], vector: Float32) -> list[float]:

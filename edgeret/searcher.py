@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from threading import Lock
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -13,6 +16,7 @@ from edgeret.connections import Connections
 from edgeret.documents import Hit
 from edgeret.encoding import TextEncoder
 from edgeret.filters import compile_where
+from edgeret.plan import LEAST_OVERSAMPLING, Plan, oversampling
 from edgeret.reports import Explanation
 from edgeret.search import (
     LEAST_CANDIDATES,
@@ -27,11 +31,31 @@ from edgeret.search import (
     hybrid,
     lexical,
 )
-from edgeret.store import State, Store, count
+from edgeret.store import Mask, State, Store, count
+
+_QUERIES_AT_ONCE: Final = 32
+"""The scan reads the codes once for so many queries; more would gain nothing and hold their candidates."""
+
+
+class _Terms(NamedTuple):
+    """What holds for all queries of a call. pool: documents that each list gives before they are fused."""
+
+    state: State
+    mode: str
+    k: int
+    pool: int
+    oversample: int
+    condition: Condition
+    mask: Mask | None
+    encode_ms: float
+    filter_ms: float
 
 
 class Searcher:
-    """Answers queries from any thread; keeps the newest picture of the codes for all of them."""
+    """Answers queries from any thread; keeps the newest picture of the codes for all of them.
+
+    turn: held while a call takes memory; a lock where a budget bounds it.
+    """
 
     def __init__(
         self,
@@ -39,60 +63,90 @@ class Searcher:
         encoder: TextEncoder,
         bits: int,
         filters: Sequence[str],
-        resident: bool,
+        plan: Plan,
+        turn: AbstractContextManager[object],
     ) -> None:
         self._connections = connections
         self._encoder = encoder
         self._bits = bits
         self._filters = filters
-        self._codes = Codes.none(resident)
+        self._plan = plan
+        self._turn = turn
+        self._codes = Codes.none(plan.code_blocks)
+        self._loading = Lock()
 
     def explain(
-        self, queries: Sequence[Query], k: int, where: Where | None, mode: str, oversample: int
+        self, queries: Sequence[Query], k: int, where: Where | None, mode: str, oversample: int | None
     ) -> list[Explanation]:
-        """Answer each query, with counts and the time of each stage; the codes are read once for all."""
+        """Answer each query, with counts and the time of each stage; the codes are read once for QUERIES_AT_ONCE."""
         check_arguments(queries, k, mode, oversample)
         self._connections.alive()
         if not queries:
             return []
+        with self._turn:
+            clock = Clock()
+            vectors, planes = self._encode(queries, mode)
+            encode_ms = clock.lap()
+            condition = Condition()
+            if where is not None:
+                condition = Condition(*compile_where(where, database.filter_columns(self._filters)))
+            with self._connections.reading() as (store, state):
+                mask = None
+                if condition.sql and mode != "lexical":
+                    mask = store.matching(condition.sql, condition.parameters)
+                # Fusing needs more of either list than it gives.
+                pool = (
+                    (oversample or LEAST_OVERSAMPLING) * max(k, LEAST_CANDIDATES) if mode == "hybrid" else k
+                )
+                oversample = oversample or oversampling(state.passages, self._bits)
+                terms = _Terms(state, mode, k, pool, oversample, condition, mask, encode_ms, clock.lap())
+                explained = []
+                for first in range(0, len(queries), _QUERIES_AT_ONCE):
+                    part = slice(first, first + _QUERIES_AT_ONCE)
+                    explained += self._answer(store, terms, queries[part], vectors[part], planes[part])
+                return explained
+
+    def _answer(
+        self, store: Store, terms: _Terms, queries: Sequence[Query], vectors: Float32, planes: UInt64
+    ) -> list[Explanation]:
         clock = Clock()
-        vectors, planes = self._encode(queries, mode)
-        encode_ms = clock.lap()
-        condition = Condition()
-        if where is not None:
-            condition = Condition(*compile_where(where, database.filter_columns(self._filters)))
-        with self._connections.reading() as (store, state):
-            mask = None
-            if condition.sql and mode != "lexical":
-                mask = store.matching(condition.sql, condition.parameters)
-            filter_ms = clock.lap()
-            # Fusing needs more of either list than it gives.
-            pool = oversample * max(k, LEAST_CANDIDATES) if mode == "hybrid" else k
-            answers = []
-            if mode != "lexical":
-                codes = self._picture(store, state)
-                answers = dense(store, codes, vectors, planes, pool, oversample, mask, threads=1)
-            if mode != "dense":
-                by_words = [
-                    lexical(store, query, pool, condition) for query in queries if isinstance(query, str)
-                ]
-                pairs = zip(vectors, answers, by_words, strict=True)
-                answers = [hybrid(*pair, k) for pair in pairs] if mode == "hybrid" else by_words
-            search_ms = clock.lap()
-            hits = [self._hits(store, answer, k, condition) for answer in answers]
-            if mode == "lexical":
-                for query, found in zip(queries, hits, strict=True):
-                    check_words(store, str(query), [hit.text for hit in found])
-            fetch_ms = clock.lap()
+        answers = []
+        if terms.mode != "lexical":
+            codes = self._picture(store, terms.state)
+            answers = dense(
+                store,
+                codes,
+                vectors,
+                planes,
+                terms.pool,
+                terms.oversample,
+                terms.mask,
+                threads=1,
+                admit=self._plan.admit,
+            )
+        if terms.mode != "dense":
+            by_words = [
+                lexical(store, query, terms.pool, terms.condition)
+                for query in queries
+                if isinstance(query, str)
+            ]
+            pairs = zip(vectors, answers, by_words, strict=True)
+            answers = [hybrid(*pair, terms.k) for pair in pairs] if terms.mode == "hybrid" else by_words
+        search_ms = clock.lap()
+        hits = [self._hits(store, answer, terms.k, terms.condition) for answer in answers]
+        if terms.mode == "lexical":
+            for query, found in zip(queries, hits, strict=True):
+                check_words(store, str(query), [hit.text for hit in found])
+        fetch_ms = clock.lap()
         return [
             Explanation(
                 hits=found,
-                documents=state.documents,
-                passages=state.passages,
-                eligible=state.passages if mask is None else count(mask),
+                documents=terms.state.documents,
+                passages=terms.state.passages,
+                eligible=terms.state.passages if terms.mask is None else count(terms.mask),
                 candidates=answer.candidates,
-                encode_ms=encode_ms,
-                filter_ms=filter_ms,
+                encode_ms=terms.encode_ms,
+                filter_ms=terms.filter_ms,
                 search_ms=search_ms,
                 fetch_ms=fetch_ms,
             )
@@ -121,8 +175,11 @@ class Searcher:
         return hits
 
     def _picture(self, store: Store, state: State) -> Codes:
-        codes = self._codes.at(store, state)
-        # Another thread may have been here with a newer generation: keep the newest.
-        if codes.generation > self._codes.generation:
-            self._codes = codes
-        return codes
+        with self._loading:
+            if state.generation < self._codes.generation:
+                # Another thread is ahead: what this one sees is read for this search alone.
+                return Codes.none(room=0).at(store, state)
+            if state.generation > self._codes.generation and self._codes.outdated(store):
+                self._codes = Codes.none(self._plan.code_blocks)
+            self._codes = self._codes.at(store, state)
+            return self._codes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from edgeret import database
 from edgeret.codec import UInt64, words
 from edgeret.documents import Record
-from edgeret.errors import CorruptIndexError
+from edgeret.errors import CorruptIndexError, SpaceMismatchError
 
 BLOCK_ROWS: Final = 16_384
 """Rows of a sealed block. A multiple of 8, so that bitmaps of rows split at block edges."""
@@ -100,11 +101,30 @@ class Store:
             raise self.damaged(f"its {key} are {self.meta[key]!r:.40}")
         return value
 
+    def check_description(self, meta: Mapping[str, str]) -> None:
+        """Raise SpaceMismatchError unless `meta`, another reading of the description, is what this one was."""
+        if meta != self.meta:
+            raise SpaceMismatchError(
+                f"'{self.path}' was opened with codes of {self.bits} bits of space {self.meta['space'][:8]}, and "
+                f"by now has {meta['bits']:.8} bits of space {meta['space'][:8]}: close it and open it again"
+            )
+
     def renew(self) -> None:
         """Go on with a new connection; raises as opening does, and then the old one stays."""
         fresh = database.connect(self.path, self.readonly, self._cache_bytes, self._wait)
         self.connection.close()
         self.connection = fresh
+
+    def resize_cache(self, cache_bytes: int) -> None:
+        """Keep so many bytes of the file's pages, also after `renew`."""
+        self._cache_bytes = cache_bytes
+        with database.translated(self.path):
+            database.resize_cache(self.connection, cache_bytes)
+
+    def end_log(self) -> None:
+        """Merge the write-ahead log and go on without one: the file is whole by itself, and synced."""
+        with database.translated(self.path):
+            self.connection.execute("PRAGMA journal_mode = DELETE")
 
     def close(self) -> None:
         """Close the connection; the last one merges the write-ahead log into the file."""
@@ -137,14 +157,22 @@ class Store:
                 raise
 
     def state(self) -> State:
-        """The counters, as this transaction sees them."""
+        """The counters, as this transaction sees them.
+
+        Raises SpaceMismatchError if another connection has given the index other codes since this one was opened.
+        """
         row = self.connection.execute(
-            "SELECT generation, next_row, tail_changed, documents, passages, crc FROM state"
+            "SELECT generation, next_row, tail_changed, documents, passages, crc,"
+            " (SELECT value FROM meta WHERE key = 'crc') FROM state"
         ).fetchone()
         if row is None:
             raise self.damaged("the state is missing")
-        if not all(isinstance(value, int) for value in row) or database.checksum(*row[:5]) != row[5]:
+        if row[6] != self.meta["crc"]:
+            self.check_description(self._read_meta())
+        if not all(isinstance(value, int) for value in row[:6]) or database.checksum(*row[:5]) != row[5]:
             raise self.damaged("the state is not what was written")
+        if min(row[:5]) < 0:
+            raise self.damaged(f"a counter is {min(row[:5])}")
         return State(*row[:5])
 
     # -- reading codes
@@ -188,7 +216,7 @@ class Store:
 
     def tail(self, after: int = -1) -> tuple[NDArray[np.int64], UInt64]:
         """Rows int64 [n] of the tail past row `after` and their codes, uint64 [n, words]."""
-        rows, codes = [], bytearray()
+        rows, codes = array("q"), bytearray()
         size = words(self.bits) * 8
         for row, crc, code in self.connection.execute(
             "SELECT row, crc, code FROM tail WHERE row > ? ORDER BY row", (after,)
@@ -197,7 +225,7 @@ class Store:
                 raise self.damaged(f"the code of row {row} is not what was written")
             rows.append(row)
             codes += code
-        return np.array(rows, dtype=np.int64), np.frombuffer(codes, dtype="<u8").reshape(-1, size // 8)
+        return np.frombuffer(rows, dtype=np.int64), np.frombuffer(codes, dtype="<u8").reshape(-1, size // 8)
 
     # -- reading rows and documents
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from edgeret import database
 from edgeret.change import Change
 from edgeret.codec import Int8, UInt64
 from edgeret.documents import Record
-from edgeret.errors import LockedError, StorageError
+from edgeret.errors import InvalidDocumentError, LockedError, StorageError
 from edgeret.store import Store
 
 _READERS_MS: Final = 1000
@@ -41,10 +42,18 @@ class Writer:
         self.store = store
         self._staging = False
 
+    @property
+    def _limit(self) -> int:
+        """Bytes of the largest row that SQLite stores."""
+        return self.store.connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+
     # -- staging
 
     def stage(self, encoded: Encoded) -> None:
-        """Keep an encoded document aside, in SQLite's temporary file, until `publish`."""
+        """Keep an encoded document aside, in SQLite's temporary file, until `publish`.
+
+        Raises InvalidDocumentError for one that is larger than what SQLite stores in a row.
+        """
         record = encoded.record
         with database.translated(self.store.path):
             if not self._staging:
@@ -53,19 +62,23 @@ class Writer:
                     " metadata TEXT, digest BLOB, own_vector INTEGER, spans BLOB, vectors BLOB, codes BLOB)"
                 )
                 self._staging = True
-            self.store.connection.execute(
-                "INSERT OR REPLACE INTO staged VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    record.id,
-                    record.text,
-                    record.metadata,
-                    record.digest,
-                    record.vector is not None,
-                    np.array(encoded.spans, dtype="<i8").tobytes(),
-                    encoded.vectors.tobytes(),
-                    encoded.codes.astype("<u8").tobytes(),
-                ),
+            row = (
+                record.id,
+                record.text,
+                record.metadata,
+                record.digest,
+                record.vector is not None,
+                np.array(encoded.spans, dtype="<i8").tobytes(),
+                encoded.vectors.tobytes(),
+                encoded.codes.astype("<u8").tobytes(),
             )
+            try:
+                self.store.connection.execute(
+                    "INSERT OR REPLACE INTO staged VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", row
+                )
+            except (sqlite3.DataError, OverflowError):
+                # Past SQLite's limit, or past that of C's integers.
+                raise self._too_large(record) from None
 
     def unstage(self) -> None:
         """Forget what was staged."""
@@ -82,8 +95,11 @@ class Writer:
         """Whether the index, with what is staged, already has this very document.
 
         vector: the document's own vector as it would be stored, int8 [dim], if it brings one.
+        Raises InvalidDocumentError for an id that is larger than what SQLite stores.
         """
         connection = self.store.connection
+        if len(record.id.encode()) > self._limit:
+            raise self._too_large(record)
         with database.translated(self.store.path):
             row = None
             if self._staging:
@@ -189,6 +205,12 @@ class Writer:
         with database.translated(self.store.path):
             count: int = self.store.connection.execute("SELECT count(*) FROM staged").fetchone()[0]
         return count
+
+    def _too_large(self, record: Record) -> InvalidDocumentError:
+        return InvalidDocumentError(
+            f"expected a document of less than {self._limit:,} bytes with its vectors, {record.id[:40]!r} is larger: "
+            "split it"
+        )
 
     @contextmanager
     def _changing(self) -> Iterator[Change]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edgeret.codec import Codec
     from export.teacher import Teacher
 
-PARITY_TEXTS: Final = 500
+PARITY_TEXTS: Final = verify.TEXTS
 PEAK_TEXTS: Final = 200
 # Not a seed that any setting was chosen on.
 _PARITY_SEED: Final = 1000

@@ -98,6 +98,25 @@ token table of 4 bits. English.
 """
 
 
+def with_section(card: str, title: str, body: str) -> str:
+    """The card with this section at its end, or in the place of an older one of the same title."""
+    first, *others = card.split("\n## ")
+    parts = {part.partition("\n")[0]: part for part in others}
+    parts[title] = f"{title}\n\n{body.strip()}\n"
+    return "\n## ".join([first.rstrip("\n") + "\n", *(part.rstrip("\n") + "\n" for part in parts.values())])
+
+
+def table(figures: dict[str, float]) -> str:
+    """Figures by their names, as a table."""
+    rows = "\n".join(
+        f"| {name.replace('_', ' ')} | {value:,} |"
+        if isinstance(value, int)
+        else f"| {name.replace('_', ' ')} | {value:.4f} |"
+        for name, value in figures.items()
+    )
+    return f"| measured | |\n|---|---|\n{rows}"
+
+
 def _sizes(bundle: Bundle) -> str:
     """The table of the bundle's files."""
     sizes = {name: file.nbytes for name, file in bundle.manifest.files.items() if name != "card.md"}

@@ -1,9 +1,10 @@
 """The codec of a space, fitted to the teacher's vectors of plain text.
 
-Center, PCA and, in blocks of dims, a rotation that brings the vectors close to the corners of the
-cube: ITQ, Gong and Lazebnik, "Iterative quantization" (CVPR 2011). Blocks keep prefixes nested. The
-queries' side is the same rotation, not rounded: the least-squares map from codes back to vectors, which
-fits the text it was made from better, ranks the collections worse (docs/quality.md).
+`fit`: center, whiten, and rotate blocks of dims so that the vectors come close to the corners of the cube: ITQ,
+Gong and Lazebnik, "Iterative quantization" (CVPR 2011). The first block is wider than the shortest code, so that a
+short prefix sketches more dims than it has bits. `fit_nested` is what it is compared with: no whitening, and a block
+for each width. The queries' side is the documents', not rounded: the least-squares map from codes back to vectors
+fits the text it was made from better, and ranks the collections worse (docs/quality.md).
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ Float64 = NDArray[np.float64]
 
 WIDTHS: Final = (64, 128, 256, 384)
 _ROUNDS: Final = 60
+_MIXED: Final = 192
+"""Dims that share the first rotation. Each wider code gets the dims that it adds in a rotation of their own."""
+_LEAST_VARIANCE: Final = 1e-5
 _CHUNK: Final = 2000
 
 
@@ -80,37 +84,68 @@ def fit(vectors: Float32, seed: int, widths: Sequence[int] = WIDTHS) -> Codec:
 
     Raises BundleError if none remains.
     """
-    dim = vectors.shape[1]
-    widths = [bits for bits in widths if bits <= dim]
-    if not widths:
+    widths = _possible(widths, vectors.shape[1])
+    first = min(_MIXED, widths[-1])
+    center, centered, axes, variances = _axes(vectors)
+    # A direction in which nothing varies is not blown up.
+    whitening = axes / np.sqrt(np.maximum(variances, variances[0] * _LEAST_VARIANCE))
+    stops = [first, *(bits for bits in widths if bits > first)]
+    return _codec(center, _rotated(centered, whitening, stops, seed), widths)
+
+
+def fit_nested(vectors: Float32, seed: int, widths: Sequence[int] = WIDTHS) -> Codec:
+    """Fit nested ITQ, the codec that `fit` is compared with. Raises as `fit` does."""
+    widths = _possible(widths, vectors.shape[1])
+    center, centered, axes, _ = _axes(vectors)
+    return _codec(center, _rotated(centered, axes, widths, seed), widths)
+
+
+def _possible(widths: Sequence[int], dim: int) -> list[int]:
+    possible = [bits for bits in widths if bits <= dim]
+    if not possible:
         raise BundleError(
-            f"expected vectors of at least {min(WIDTHS)} dims, got {dim}: choose a wider teacher"
+            f"expected vectors of at least {min(widths)} dims, got {dim}: choose a wider teacher"
         )
+    return possible
+
+
+def _axes(vectors: Float32) -> tuple[Float64, Float64, Float64, Float64]:
+    """The center [dim], the rows less it, their principal axes [dim, dim] and variances [dim], largest first."""
     center = vectors.mean(axis=0, dtype=np.float64)
     centered = vectors - center
-    axes = np.linalg.eigh(centered.T @ centered)[1][:, ::-1]
+    variances, axes = np.linalg.eigh(centered.T @ centered / len(vectors))
+    return center, centered, axes[:, ::-1], variances[::-1]
+
+
+def _rotated(centered: Float64, basis: Float64, stops: Sequence[int], seed: int) -> Float64:
+    """The projection [dim, stops[-1]]: the columns of `basis`, those up to each of `stops` rotated together."""
     rng = np.random.default_rng(seed)
-    rotated = [
-        axes[:, start:stop] @ _itq(centered @ axes[:, start:stop], rng)
-        for start, stop in zip([0, *widths], widths, strict=False)
-    ]
-    projection = np.concatenate(rotated, axis=1)
-    scale = np.iinfo(np.int16).max / np.abs(projection).max()
-    integers = np.rint(projection * scale).astype(np.int16)
+    blocks = []
+    for start, stop in zip([0, *stops], stops, strict=False):
+        columns = basis[:, start:stop]
+        blocks.append(columns @ _itq(centered @ columns, rng))
+    return np.concatenate(blocks, axis=1)
+
+
+def _codec(center: Float64, projection: Float64, widths: Sequence[int]) -> Codec:
+    # A bit does not change with its column's scale, and columns of one scale lose least by rounding.
+    columns = projection * (np.iinfo(np.int16).max / np.abs(projection).max(axis=0))
+    integers = np.rint(columns).astype(np.int16)
     # As bundles store it, so that a codec read back is this one.
-    queries = projection.astype(np.float16).astype(np.float32)
+    queries = (projection / np.abs(projection).max()).astype(np.float16).astype(np.float32)
     return Codec(
         projection=integers,
         thresholds=center @ integers.astype(np.float64),
         query_projection=queries,
-        query_thresholds=(center @ projection).astype(np.float32),
+        query_thresholds=(center @ queries.astype(np.float64)).astype(np.float32),
         widths=tuple(widths),
     )
 
 
 def _itq(points: Float64, rng: np.random.Generator) -> Float64:
-    """The rotation [d, d] that brings points [n, d] closest to their own signs."""
+    """The rotation [d, d] that brings the directions of points [n, d] closest to their own signs."""
     dim = points.shape[1]
+    points = points / np.maximum(np.linalg.norm(points, axis=1, keepdims=True), np.finfo(float).tiny)
     rotation = np.linalg.qr(rng.standard_normal((dim, dim)))[0]
     for _ in range(_ROUNDS):
         left, _, right = np.linalg.svd(points.T @ np.sign(points @ rotation))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edgeret.codec import Codec, quantize
+from edgeret.codec import Codec, quantize, unpack
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,27 +104,36 @@ def learn(start: Codec, vectors: NDArray[np.floating], steps: int, seed: int, de
 def recalls(
     codec: Codec, queries: NDArray[np.float32], documents: NDArray[np.float32], candidates: Sequence[int]
 ) -> dict[str, float]:
-    """Share of the ten nearest by float that are among so many by code, for each width and each of `candidates`.
+    """The mean of `shares` for each width and each of `candidates`. Keys are BITS@CANDIDATES."""
+    return {
+        f"{bits}@{count}": float(shares(codec, queries, documents, bits, count).mean())
+        for bits in codec.widths
+        for count in candidates
+    }
 
-    Keys are BITS@CANDIDATES. Queries and documents: unit vectors [n, dim].
+
+def shares(
+    codec: Codec, queries: NDArray[np.float32], documents: NDArray[np.float32], bits: int, candidates: int
+) -> NDArray[np.float64]:
+    """Of the ten documents nearest to each query by float, the share among the first `candidates` by code: [queries].
+
+    queries, documents: unit vectors [n, dim].
     """
     exact = np.argsort(-(queries @ documents.T), axis=1, kind="stable")[:, :10]
-    stored, found = quantize(documents), {}
-    projected = stored.astype(np.float64) @ codec.projection
-    lengths = np.linalg.norm(stored.astype(np.float64), axis=1, keepdims=True)
-    signs = np.where(projected > lengths * codec.thresholds, 1, -1).astype(np.float32)
-    for bits in codec.widths:
-        levels = np.stack([_levels(codec, query, bits) for query in queries])
-        ranked = np.argsort(-(levels @ signs[:, :bits].T), axis=1, kind="stable")
-        for count in candidates:
-            shares = [np.isin(best, row[:count]).mean() for best, row in zip(exact, ranked, strict=True)]
-            found[f"{bits}@{count}"] = float(np.mean(shares))
+    ranked = np.argsort(-scores(codec, queries, documents, bits), axis=1, kind="stable")[:, :candidates]
+    return np.array([np.isin(best, row).mean() for best, row in zip(exact, ranked, strict=True)])
+
+
+def scores(
+    codec: Codec, queries: NDArray[np.float32], documents: NDArray[np.float32], bits: int
+) -> NDArray[np.float32]:
+    """The scan's scores of unit vectors, float32 [queries, documents]: the higher, the nearer."""
+    signs = unpack(codec.encode(quantize(documents), bits), bits).astype(np.float32) * 2 - 1
+    found: NDArray[np.float32] = np.stack([_levels(codec, query, bits) for query in queries]) @ signs.T
     return found
 
 
 def _levels(codec: Codec, query: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
     """The query as the scan weighs it: odd integers [bits]."""
-    from edgeret.codec import unpack
-
     planes = unpack(codec.encode_query(query, bits), bits).astype(np.float32) * 2 - 1
     return 2.0 ** np.arange(len(planes), dtype=np.float32) @ planes

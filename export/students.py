@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from edgeret.codec import Codec
     from export.teacher import Teacher
 
 WEIGHT_BITS: Final = 7
@@ -171,28 +170,6 @@ def check_teacher(teacher: Teacher, origin: Bundle) -> None:
             f"expected the teacher of bundle {origin.name!r}, which repeats its golden vectors with cosines of at "
             f"least {_LEAST_COSINE}, found {found:.4f}: give its own teacher, or a bundle of this one"
         )
-
-
-def with_codec(origin: Bundle, codec: Codec, out: Path) -> Bundle:
-    """Write a copy of a bundle with another codec: another space of the same geometry."""
-    manifest = origin.manifest
-    tensors: dict[str, dict[str, NDArray[Any]]] = {}
-    for name, entry in manifest.tensors.items():
-        if entry.file != "codec.bin":
-            tensors.setdefault(entry.file, {})[name] = origin.tensor(name)
-    kept = [name for name in manifest.files if name not in {*tensors, "codec.bin"}]
-    return bundle.write(
-        out,
-        name=out.name,
-        max_tokens=manifest.max_tokens,
-        geometry=manifest.geometry,
-        codec=codec,
-        kind=manifest.kind,
-        graphs=manifest.graphs,
-        tensors=tensors,
-        files={name: origin.file(name).read_bytes() for name in kept},
-        about=manifest.about,
-    )
 
 
 def _graph_parts(student: Network, teacher: Teacher, texts: Sequence[str]) -> Parts:

@@ -7,67 +7,165 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeret.codec import quantize, unpack
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from benchmarks.datasets import Collection
+    from edgeret.codec import Codec
     from edgeret.encoder import Encoder
     from export.teacher import Teacher
 
+Float32 = NDArray[np.float32]
+
+TEXTS: Final = 500
 LEAST_MEAN_COSINE: Final = 0.99
 LEAST_OWN_COSINE: Final = 0.999
 LEAST_OWN_BITS: Final = 0.985
+LEAST_BITS: Final = 0.95
+LEAST_OVERLAP: Final = 0.90
+LEAST_SHARE: Final = 0.995
+MOST_LOSS: Final = 0.005
+_DEPTH: Final = 10
+# Least values by the name of a figure. A backend whose vectors are not the golden ones' own repeats them less well.
+_GATES: Final = {
+    "golden_own_cosine_mean": LEAST_OWN_COSINE,
+    "golden_own_equal_bits": LEAST_OWN_BITS,
+    "backends_cosine_mean": LEAST_MEAN_COSINE,
+    "backends_equal_bits": LEAST_BITS,
+    "backends_overlap": LEAST_OVERLAP,
+    "backends_ndcg10_gain": -MOST_LOSS,
+}
+# A student is another encoder than its teacher: how near it comes is its quality, not its parity.
+_TEACHER_GATES: Final = {"teacher_cosine_mean": LEAST_MEAN_COSINE, "teacher_ndcg10_share": LEAST_SHARE}
 
 
 def golden(encoder: Encoder) -> dict[str, float]:
-    """The encoder's golden texts, encoded here, against the vectors that the bundle came with."""
+    """The encoder's golden texts, encoded here, against the vectors that the bundle came with.
+
+    Those are the first backend's own: what another backend gives is measured against them, as `backends`.
+    """
     known = encoder.bundle.golden()
     vectors = encoder.encode(known.texts)
-    teacher, own = cosines(vectors, known.teacher), cosines(vectors, known.own)
+    teacher = cosines(vectors, known.teacher)
+    own = compare(vectors, known.own, encoder.codec)
+    name = "backends" if encoder.backend == "tflite" else "golden_own"
     return {
         "golden_texts": len(known.texts),
         "golden_teacher_cosine_mean": float(teacher.mean()),
         "golden_teacher_cosine_worst": float(teacher.min()),
-        "golden_own_cosine_mean": float(own.mean()),
-        "golden_own_cosine_worst": float(own.min()),
-        "golden_own_equal_bits": equal_bits(encoder, vectors, known.own),
+        f"{name}_cosine_mean": own["cosine"],
+        f"{name}_cosine_worst": own["cosine_worst"],
+        f"{name}_equal_bits": own["equal_bits"],
+        f"{name}_overlap": own["overlap"],
     }
 
 
 def parity(encoder: Encoder, teacher: Teacher, texts: Sequence[str]) -> dict[str, float]:
     """The bundle against its fp32 teacher on other texts."""
-    vectors, exact = encoder.encode(texts), teacher.encode(texts)
-    found = cosines(vectors, exact)
+    found = compare(encoder.encode(texts), teacher.encode(texts), encoder.codec)
     return {
         "teacher_texts": len(texts),
-        "teacher_cosine_mean": float(found.mean()),
-        "teacher_cosine_worst": float(found.min()),
-        "teacher_equal_bits": equal_bits(encoder, vectors, exact),
+        "teacher_cosine_mean": found["cosine"],
+        "teacher_cosine_worst": found["cosine_worst"],
+        "teacher_equal_bits": found["equal_bits"],
     }
 
 
-def failures(figures: dict[str, float]) -> list[str]:
+def backends(one: Encoder, other: Encoder, texts: Sequence[str]) -> dict[str, float]:
+    """Two backends of a bundle on the same texts."""
+    found = compare(one.encode(texts), other.encode(texts), one.codec)
+    return {
+        "backends_texts": len(texts),
+        "backends_cosine_mean": found["cosine"],
+        "backends_cosine_worst": found["cosine_worst"],
+        "backends_equal_bits": found["equal_bits"],
+        "backends_overlap": found["overlap"],
+    }
+
+
+def ranked(
+    encoder: Encoder, other: Encoder | None, teacher: Teacher | None, collections: Sequence[Collection]
+) -> dict[str, float]:
+    """nDCG@10 of exact float search, beside the teacher's, and with one backend's queries on the other's vectors.
+
+    teacher_ndcg10_share: of the fp32 teacher's, the mean over collections. backends_ndcg10_gain: what the queries'
+    change of backend adds to the documents' own, in the worst collection and direction.
+    """
+    from export.ranking import ndcg10
+
+    figures, shares, gains = dict[str, float](), [], []
+    for found in collections:
+        names, texts = (
+            [encoder, other, teacher],
+            (list(found.documents.values()), list(found.queries.values())),
+        )
+        (one, asked), *others = [
+            tuple(who.encode(part) for part in texts) for who in names if who is not None
+        ]
+        own = figures[f"{found.name}_ndcg10"] = ndcg10(found, one, asked)
+        if teacher is not None:
+            exact = figures[f"{found.name}_ndcg10_teacher"] = ndcg10(found, *others[-1])
+            shares.append(own / exact)
+        if other is not None:
+            second, queried = others[0]
+            gains += [
+                ndcg10(found, one, queried) - own,
+                ndcg10(found, second, asked) - ndcg10(found, second, queried),
+            ]
+    if shares:
+        figures["teacher_ndcg10_share"] = float(np.mean(shares))
+    if gains:
+        figures["backends_ndcg10_gain"] = min(gains)
+    return figures
+
+
+def failures(figures: dict[str, float], student: bool = False) -> list[str]:
     """The gates that the figures miss; those without a figure are not judged."""
-    gates = {
-        "golden_own_cosine_mean": LEAST_OWN_COSINE,
-        "golden_own_equal_bits": LEAST_OWN_BITS,
-        "teacher_cosine_mean": LEAST_MEAN_COSINE,
-    }
+    gates = _GATES if student else _GATES | _TEACHER_GATES
     return [
         f"expected {name} of at least {least}, found {figures[name]:.4f}"
         for name, least in gates.items()
-        if not figures.get(name, 1.0) >= least
+        if name in figures and not figures[name] >= least
     ]
 
 
-def cosines(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float64]:
+def compare(one: Float32, other: Float32, codec: Codec) -> dict[str, float]:
+    """Two encodings of the same texts, float32 unit rows [n, dim] each.
+
+    cosine: the mean over texts. cosine_worst. equal_bits: share, of the longest codes. overlap: share of the
+    ten nearest among these texts, the mean over texts; needs two texts at least.
+    """
+    found = cosines(one, other)
+    return {
+        "cosine": float(found.mean()),
+        "cosine_worst": float(found.min()),
+        "equal_bits": equal_bits(one, other, codec),
+        "overlap": overlap(one, other),
+    }
+
+
+def cosines(one: Float32, other: Float32) -> NDArray[np.float64]:
     """Cosine of each pair of unit rows, float64 [n]."""
     return np.einsum("ij,ij->i", one, other, dtype=np.float64)
 
 
-def equal_bits(encoder: Encoder, one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+def equal_bits(one: Float32, other: Float32, codec: Codec) -> float:
     """Share of equal bits among the longest codes of two sets of vectors."""
-    from edgeret.codec import quantize, unpack
-
-    bits = encoder.codec.widths[-1]
-    first, second = (unpack(encoder.codec.encode(quantize(rows), bits), bits) for rows in (one, other))
+    bits = codec.widths[-1]
+    first, second = (unpack(codec.encode(quantize(rows), bits), bits) for rows in (one, other))
     return float((first == second).mean())
+
+
+def overlap(one: Float32, other: Float32) -> float:
+    """Share of the ten nearest of each row, itself left out, that both sets of vectors agree on; the mean."""
+    first, second = nearest(one), nearest(other)
+    return float(np.mean([np.isin(rows, found).mean() for rows, found in zip(first, second, strict=True)]))
+
+
+def nearest(vectors: Float32) -> NDArray[np.int64]:
+    """The ten nearest of each row by cosine, itself left out, int64 [n, 10] (fewer if there are fewer)."""
+    likeness = vectors @ vectors.T
+    np.fill_diagonal(likeness, -np.inf)
+    return np.argsort(-likeness, axis=1, kind="stable")[:, : min(_DEPTH, len(vectors) - 1)]

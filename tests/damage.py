@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from fake import DIM, FakeEncoder
 
-from edgeret import Document, Hit, Index, change, check, codes, store
+from edgeret import Document, Hit, Index, change, check, codes, recode, store
 from edgeret.codec import dequantize
 
 PAGE = 4096
@@ -46,8 +46,9 @@ class Truth(NamedTuple):
 
 def small_blocks() -> None:
     """Seal blocks of few rows in this process."""
-    for module in (store, change, codes, check):
+    for module in (store, change, codes, recode):
         module.BLOCK_ROWS = BLOCK_ROWS
+    check._BATCH_ROWS = recode._BATCH_ROWS = BLOCK_ROWS // 2
 
 
 def make(folder: Path) -> Truth:

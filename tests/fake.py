@@ -25,14 +25,14 @@ def random_codec(seed: int = 0, dim: int = DIM) -> Codec:
 
 
 class FakeEncoder:
-    """Words to random directions, summed."""
+    """Words to random directions, summed. codec: another seed than the geometry's; None takes that."""
 
-    def __init__(self, seed: int = 0, passage_tokens: int = 32) -> None:
+    def __init__(self, seed: int = 0, passage_tokens: int = 32, codec: int | None = None) -> None:
         self.name = f"fake-{seed}"
         self.dim = DIM
         self.geometry = f"{seed:032x}"
-        self.space = f"{seed + 1:032x}"
-        self.codec = random_codec(seed)
+        self.space = f"{seed:016x}{(seed if codec is None else codec) + 1:016x}"
+        self.codec = random_codec(seed if codec is None else codec)
         self.passage_tokens = passage_tokens
         self.planned_bytes = {"fake": 1_000_000}
         self.encoded: list[str] = []

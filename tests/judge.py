@@ -121,6 +121,7 @@ def _write(index: Index) -> None:
         lambda: index.add([Document("d9", "a new text", {"year": 1}), "another red cat"]),
         lambda: index.delete(["d30"], erase=True),
         index.compact,
+        lambda: Index.recode(index._path, FakeEncoder(codec=1), bits=64),
     ):
         with contextlib.suppress(EdgeretError):
             step()

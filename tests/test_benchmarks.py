@@ -279,3 +279,12 @@ def test_latency_prints_one_line(monkeypatch, capsys):
     [line] = map(json.loads, capsys.readouterr().out.splitlines())
     assert line.items() >= {"model": "base", "rows": 50, "rounds": 3, "tokens": 15, "fp32_ms": None}.items()
     assert min(line["search_ms"], line["encode_ms"], line["ratio"]) > 0
+
+
+def test_backends_print_a_line_for_each_that_is_installed(capsys):
+    assert main(["backends", "--model", "base"]) == 0
+    lines = list(map(json.loads, capsys.readouterr().out.splitlines()))
+    assert lines[0]["backend"] == "onnx"
+    for line in lines:
+        assert 10 < line["short_mb"] <= line["every_mb"] * 1.05
+        assert line["every_mb"] < line["planned_mb"] * 1.15

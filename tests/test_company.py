@@ -13,13 +13,14 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from crash import shim, workload
 from crash.company import EVERY, Reader, pair, pairs
-from fake import FakeEncoder
+from fake import DIM, FakeEncoder
 
-from edgeret import Index
-from edgeret.errors import LockedError, NeedsRecoveryError, ReadOnlyError
+from edgeret import Document, Index
+from edgeret.errors import LockedError, NeedsRecoveryError, ReadOnlyError, SpaceMismatchError
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 SECONDS = 60 if FULL else 8
@@ -101,6 +102,41 @@ def test_readers_in_threads_see_whole_commits_in_order_while_one_writes(shared, 
     reader.read(lambda: counts.update(write(shared, SECONDS / 4)))
     assert len(reader.commits) > 1
     trust(**counts, searches=reader.searches, threads=THREADS, seconds_of_company=SECONDS / 4)
+
+
+def test_readers_answer_rightly_or_are_told_while_codes_change(path, trust):
+    vectors = np.random.default_rng(0).normal(size=(300, DIM))
+    encoders = [FakeEncoder(), FakeEncoder(codec=1)]
+    with Index.create(path, encoders[0], bits=96) as index:
+        index.add(Document(str(number), "", {}, vector) for number, vector in enumerate(vectors))
+    done = threading.Event()
+
+    def read(seed: int) -> tuple[int, int]:
+        rng, answers, told = np.random.default_rng(seed), 0, 0
+        while not done.is_set():
+            try:
+                with Index.open(path, encoders[told % 2], readonly=True) as index:
+                    while not done.is_set():
+                        number = int(rng.integers(300))
+                        # Planes of one codec find nothing of use among codes of the other.
+                        assert [hit.id for hit in index.search(vectors[number], k=1)] == [str(number)]
+                        answers += 1
+            except SpaceMismatchError:
+                told += 1
+        return answers, told
+
+    recodes, end = 0, time.monotonic() + SECONDS / 8
+    with ThreadPoolExecutor(THREADS) as pool:
+        readers = [pool.submit(read, seed) for seed in range(THREADS)]
+        try:
+            while time.monotonic() < end or recodes < 4:
+                recodes += 1
+                Index.recode(path, encoders[recodes % 2], bits=(96, 64)[recodes % 2], wait=10)
+        finally:
+            done.set()
+        answers, told = np.sum([reader.result() for reader in readers], axis=0).tolist()
+    assert min(answers, told) > 0
+    trust(recodes=recodes, searches=answers, told=told, threads=THREADS)
 
 
 def test_a_backup_of_a_live_file_is_one_commit_of_it(shared, trust):

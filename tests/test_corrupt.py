@@ -87,10 +87,17 @@ def test_no_damaged_file_crashes_or_lies(tmp_path, trust):
     assert counts["documents_saved"] > 0.8 * counts["documents_before"]
 
 
-def test_a_file_that_once_lied(tmp_path):
-    """A flipped bit in the index of ids: `get` returned another document."""
-    found, complaints = judge(99_268, 99_269, tmp_path)
-    assert (complaints, found["found"]) == ([], 1)
+def test_a_flipped_bit_in_the_index_of_ids_finds_no_other_document(sound, encoder):
+    """`get` returned another document once."""
+    image = sound.read_bytes()
+    # An entry: the id, then the document's number in a byte.
+    assert image.count(b"d6\x06") == 1
+    sound.write_bytes(image.replace(b"d6\x06", b"d6\x07"))
+    with Index.open(sound, model=encoder) as index:
+        for call in (lambda: index.get("d6"), lambda: index.delete(["d6"]), index.check):
+            with pytest.raises(CorruptIndexError):
+                call()
+        assert index.get("d7").text == "red cat number7"
 
 
 # -- what is no index
@@ -166,8 +173,12 @@ def count(path: Path, **counters: int) -> None:
 
 
 def ask_everything(path: Path, encoder: FakeEncoder) -> None:
-    """Every question is answered rightly or refused by name; check refuses."""
-    with Index.open(path, model=encoder) as index:
+    """Every question is answered rightly or refused by name; check refuses, if opening does not."""
+    try:
+        opened = Index.open(path, model=encoder)
+    except CorruptIndexError:
+        return
+    with opened as index:
         for mode in ("dense", "lexical", "hybrid"):
             for where in (None, {"year": {"$gte": 0}}):
                 try:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from crash import medium, shim, workload
 
-from edgeret import EdgeretError, Index
+from edgeret import EdgeretError
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 TORN = 12 if FULL else 1
@@ -48,19 +49,21 @@ def memory(tmp_path: Path) -> Iterator[Path]:
 
 def put(image: medium.Image, folder: Path) -> Path:
     """Lay an image out as files."""
-    for left in folder.iterdir():
-        left.unlink()
+    shutil.rmtree(folder)
+    folder.mkdir()
     for name, content in image.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
     return folder / "test.edgeret"
 
 
-def examine_backup(path: Path) -> workload.Contents | None:
-    """What an interrupted backup left: nothing, something that says that it is no index, or all of it."""
+def look(step: str, path: Path) -> workload.Contents | None:
+    """What an interrupted step has made: nothing, or all of it; a backup may also say that it is damaged."""
     try:
-        with Index.open(path, workload.FakeEncoder()) as index:
-            return workload.examine(index)
+        return workload.look(path)
     except EdgeretError:
+        if step != "backup":
+            raise
         return None
 
 
@@ -71,14 +74,19 @@ def test_a_power_failure_leaves_the_old_or_the_new_state(memory, library, small_
     work.mkdir()
     shim.child("crash.harness", "record", live, log, library=library)
     seen: set[tuple[int, ...]] = set()
+    made_seen: dict[tuple[object, ...], workload.Contents | None] = {}
     disk = medium.Medium()
-    backed_up = next(number for number, step in enumerate(workload.STEPS) if step.name == "backup")
+    numbers = {step.name: number for number, step in enumerate(workload.STEPS)}
+    made = workload.made(expected)
+    damaged = b""
     step, points, examined = 0, 0, 0
     for number, change in enumerate(medium.read_log(log)):
         allowed = expected[step] if step < len(expected) else expected[-1][-1:]
         if change.name == medium.MARKS:
             if change.kind == "w":
                 step = int(change.data)
+                if step == numbers["repair"]:
+                    damaged = disk.lost()["damaged.edgeret"]
                 allowed = expected[step][:1] if step < len(expected) else expected[-1][-1:]
         else:
             disk.apply(change)
@@ -93,9 +101,15 @@ def test_a_power_failure_leaves_the_old_or_the_new_state(memory, library, small_
             examined += 1
             path = put(image, work)
             where = f"crash after change {number} ({change.kind} {change.name}), in step {step}"
-            copied = examine_backup(workload.backup_of(path))
-            assert copied in (None, expected[backed_up][-1]), where
-            assert copied is not None or step <= backed_up, where
+            for name, (file, contents) in made.items():
+                parts = tuple(sorted(part for part in image.items() if part[0].startswith(str(file))))
+                if (name, parts) not in made_seen:
+                    made_seen[name, parts] = look(name, work / file)
+                found = made_seen[name, parts]
+                assert found in (None, contents), f"{where}: {name}"
+                assert found is not None or step <= numbers[name], f"{where}: {name}"
+            if step >= numbers["repair"]:
+                assert image["damaged.edgeret"] == damaged, where
             assert workload.reopen(path) in allowed, where
     assert step == len(workload.STEPS)
     trust(points=points, images=examined)

@@ -204,11 +204,21 @@ def test_the_first_texts_are_those(teacher):
         ]
 
 
-def test_each_text_comes_once_before_any_comes_again():
-    settings = training.Settings(steps=0, batch=10)
-    drawn = np.concatenate([training._drawn(50, settings, step) for step in range(5)])
+@pytest.mark.parametrize("topic", [1, 5])
+def test_each_text_comes_once_before_any_comes_again(topic):
+    vectors = np.random.default_rng(0).standard_normal((50, 4)).astype(np.float16)
+    order = training._Order(vectors, training.Settings(steps=0, batch=10, topic=topic))
+    drawn = np.concatenate([order.rows(step) for step in range(5)])
     assert sorted(drawn) == list(range(50))
-    assert training._drawn(50, settings, 5).tolist() != drawn[:10].tolist()
+    assert order.rows(5).tolist() != drawn[:10].tolist()
+
+
+def test_similar_texts_share_a_batch():
+    topics = np.eye(8, dtype=np.float16)
+    vectors = topics[np.random.default_rng(0).permutation(np.repeat(np.arange(8), 16))]
+    order = training._Order(vectors, training.Settings(steps=0, batch=16, topic=16))
+    for step in range(8):
+        assert len(np.unique(vectors[order.rows(step)], axis=0)) <= 2
 
 
 def test_training_draws_both_students_nearer(teacher, material, tmp_path):

@@ -9,7 +9,8 @@ pytest.importorskip("onnx", reason="export needs the packages of the extra 'expo
 from edgeret.bundle import Bundle
 from edgeret.codec import quantize, unpack
 from edgeret.encoder import Encoder
-from export import hash_head, hash_training, students
+from export import hash_head, hash_training
+from export.rewrite import rewrite
 
 DIM, WIDTHS = 96, (32, 64, 96)
 
@@ -64,9 +65,35 @@ def test_recalls_are_those_of_the_scan(start):
 def test_a_bundle_takes_another_codec_and_stays_as_it_is(tmp_path):
     origin = Bundle.open("base")
     other = hash_training.learn(origin.codec(), np.eye(384, dtype=np.float32), 1, 0)
-    made = students.with_codec(origin, other, tmp_path / "other")
+    made = rewrite(origin, tmp_path / "other", codec=other)
     assert (made.geometry, made.name) == (origin.geometry, "other")
     assert made.codec_id != origin.codec_id
     np.testing.assert_array_equal(made.codec().projection, other.projection)
     texts = ["my wireless is broken"]
     assert Encoder.load(made.path).encode(texts).tobytes() == Encoder.load("base").encode(texts).tobytes()
+
+
+def test_a_prefix_sees_every_dim():
+    sample = vectors(3000, 0)
+    axes = np.linalg.eigh(np.cov(sample.T))[1]
+    # Apart only along the axes of least variance, which nested ITQ keeps for its last bits.
+    base = 8 * sample[:50] @ axes[:, -32:] @ axes[:, -32:].T
+    apart = np.random.default_rng(1).normal(size=(50, 32)) @ axes[:, :32].T
+    same = {}
+    for fit in (hash_head.fit, hash_head.fit_nested):
+        codec = fit(sample, 0, WIDTHS)
+        pair = [base + sign * apart for sign in (1, -1)]
+        projected = [rows @ codec.projection[:, :32] > codec.thresholds[:32] for rows in pair]
+        same[fit] = (projected[0] == projected[1]).mean()
+    assert same[hash_head.fit_nested] > 0.99
+    assert same[hash_head.fit] < 0.9
+
+
+def test_a_direction_in_which_nothing_varies_is_harmless():
+    flat = vectors(3000, 0)
+    flat[:, -1] = 0
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    codec = hash_head.fit(flat, 0, WIDTHS)
+    assert np.isfinite(codec.query_projection).all()
+    found = hash_training.recalls(codec, flat[:50], flat[50:1050], (100,))
+    assert found["96@100"] > 0.7

@@ -90,7 +90,7 @@ def test_many_queries_answer_as_one_by_one(index):
 
 def test_explain_returns_the_same_hits_and_counts(index):
     index.add([Document(f"d{i}", text, {"year": i % 2}) for i, text in enumerate(texts(100))])
-    explained = index.explain("red cat", k=5, where={"year": 1})
+    explained = index.explain("red cat", k=5, where={"year": 1}, oversample=4)
     assert explained.hits == index.search("red cat", k=5, where={"year": 1})
     assert (explained.documents, explained.passages, explained.eligible) == (100, 100, 50)
     assert explained.candidates == 40
@@ -375,13 +375,26 @@ def test_other_files_are_not_indexes(path, encoder, tmp_path):
         Index.open(path, model=encoder)
 
 
+@pytest.mark.parametrize(
+    "document",
+    [Document("a", "cat " * 2000), Document("i" * 6000, "cat"), Document("a", "cat", {"note": "x" * 6000})],
+    ids=["text", "id", "metadata"],
+)
+def test_a_document_larger_than_sqlite_stores_is_refused_by_name(index, document):
+    index._store.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 5000)
+    with pytest.raises(InvalidDocumentError, match=r"less than 5,000 bytes.*split it"):
+        index.add(["red cat", document])
+    index.add(["red cat"])
+    assert len(index) == 1
+
+
 def test_an_index_of_another_space_is_refused_with_the_remedy(path, encoder):
     Index.create(path, model=encoder, bits=64).close()
     with pytest.raises(SpaceMismatchError, match="another geometry: open it with a bundle of its own space"):
         Index.open(path, model=FakeEncoder(seed=1))
     recoded = FakeEncoder()
     recoded.space = "f" * 32
-    with pytest.raises(SpaceMismatchError, match="another codec: open it with a bundle"):
+    with pytest.raises(SpaceMismatchError, match=r"another codec: open it with a bundle.*'edgeret recode'"):
         Index.open(path, model=recoded)
 
 

@@ -10,7 +10,7 @@ import pytest
 from fake import random_codec
 
 from edgeret import bundle
-from edgeret.encoder import OnnxBackend
+from edgeret.backends import OnnxBackend
 from edgeret.errors import BackendError
 from edgeret.manifest import Graph
 

@@ -8,7 +8,7 @@ from fake import DIM, FakeEncoder
 from edgeret import Document, Index
 from edgeret.cli import main
 from edgeret.encoder import Encoder
-from edgeret.errors import SpaceMismatchError
+from edgeret.errors import CorruptIndexError, IndexExistsError, SpaceMismatchError, StorageError
 
 
 def test_repair_keeps_everything_of_a_sound_file(sound, encoder, tmp_path):
@@ -72,14 +72,14 @@ def test_repair_without_any_tree(sound, encoder, tmp_path):
     assert (summary.documents, summary.vectors_kept, summary.described) == (20, 20, True)
 
 
-def test_repair_of_another_space_is_refused_and_nothing_is_written(sound, tmp_path):
+def test_repair_of_another_geometry_is_refused_and_nothing_is_written(sound, tmp_path):
     with pytest.raises(SpaceMismatchError):
         Index.repair(sound, tmp_path / "new", model=FakeEncoder(seed=1))
     assert list(tmp_path.iterdir()) == [sound]
 
 
-def test_repair_trusts_no_vector_where_the_space_is_lost(sound, encoder, tmp_path):
-    alter(sound, "DELETE FROM meta WHERE key IN ('space', 'bits')")
+def test_repair_trusts_no_vector_where_the_geometry_is_lost(sound, encoder, tmp_path):
+    alter(sound, "DELETE FROM meta WHERE key IN ('geometry', 'bits')")
     encoder.encoded.clear()
     summary = Index.repair(sound, tmp_path / "new", model=encoder)
     assert (summary.documents, summary.vectors_kept, len(encoder.encoded), summary.described) == (
@@ -88,6 +88,48 @@ def test_repair_trusts_no_vector_where_the_space_is_lost(sound, encoder, tmp_pat
         20,
         False,
     )
+
+
+def test_repair_with_a_bundle_of_another_codec_keeps_the_vectors(sound, encoder, tmp_path):
+    other = FakeEncoder(codec=1)
+    summary = Index.repair(sound, tmp_path / "new", model=other)
+    assert (summary.vectors_kept, other.encoded) == (20, [])
+    with Index.open(tmp_path / "new", model=other) as index:
+        assert index.check().documents == 20
+
+
+def test_repair_of_values_of_other_types_and_of_lost_filters(sound, encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr("edgeret.repair.COMMIT_EVERY", 5)
+    alter(
+        sound,
+        "UPDATE documents SET digest = 'text' WHERE id = 'd3'",
+        "UPDATE passages SET doc = 'text' WHERE row = 5",
+        "UPDATE meta SET value = '[' WHERE key = 'filters'",
+    )
+    encoder.encoded.clear()
+    summary = Index.repair(sound, tmp_path / "new", model=encoder)
+    assert (summary.documents, summary.lost_ids, encoder.encoded) == (19, ["d3"], ["red cat number5"])
+    with Index.open(tmp_path / "new", model=encoder) as index:
+        assert (index.info().filters, index.info().documents) == ([], 19)
+
+
+def test_repair_overwrites_nothing_and_leaves_nothing_when_it_fails(sound, encoder, tmp_path, monkeypatch):
+    target = tmp_path / "new"
+    target.write_text("mine")
+    with pytest.raises(IndexExistsError, match="choose another name"):
+        Index.repair(sound, target, model=encoder)
+    assert target.read_text() == "mine"
+    target.unlink()
+    with pytest.raises(StorageError, match="No such file"):
+        Index.repair(sound, tmp_path / "missing" / "new", model=encoder)
+
+    def wrong(*_: object, **__: object) -> None:
+        raise CorruptIndexError("wrong")
+
+    monkeypatch.setattr("edgeret.repair.check", wrong)
+    with pytest.raises(CorruptIndexError, match="wrong"):
+        Index.repair(sound, target, model=encoder)
+    assert list(tmp_path.iterdir()) == [sound]
 
 
 def test_the_shell_repairs(sound, tmp_path, monkeypatch, capsys):

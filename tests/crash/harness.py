@@ -15,7 +15,7 @@ from pathlib import Path
 from crash import workload
 from crash.medium import MARKS
 from crash.shim import Shim
-from crash.workload import STEPS, WITH_LARGE, Contents, backup_of, examine, reopen
+from crash.workload import STEPS, WITH_LARGE, Contents, backup_of, damaged_of, examine, look, reopen
 from fake import FakeEncoder
 
 from edgeret import Document, EdgeretError, Index
@@ -34,7 +34,10 @@ class Scene:
         self.work = folder / "work"
         self.path = self.work / "test.edgeret"
         self._folder = folder
-        self.expected = workload.expected(folder / "reference.edgeret", WITH_LARGE)
+        reference = folder / "reference"
+        reference.mkdir()
+        self.expected = workload.expected(reference / "test.edgeret", WITH_LARGE)
+        self.made = workload.made(self.expected)
         self.work.mkdir()
         workload.run(
             self.path, WITH_LARGE, lambda number: shutil.copytree(self.work, folder / f"base-{number}")
@@ -46,11 +49,21 @@ class Scene:
         """Lay out the files before a step; returns the index if the step needs it open."""
         shutil.rmtree(self.work)
         shutil.copytree(self._folder / f"base-{number}", self.work)
-        if WITH_LARGE[number].name in ("create", "open"):
+        if WITH_LARGE[number].name in ("create", "recode", "open"):
             return None
         index = Index.open(self.path, FakeEncoder())
         workload.spill(self.path, index)
         return index
+
+    def check_made(self, step: str, where: str, done: bool) -> None:
+        """The file that a step writes is whole if that is done, else whole or none; what it repairs is as before."""
+        name, contents = self.made[step]
+        # Of an interrupted backup less may be left, and says so when it is opened.
+        if done or step != "backup":
+            assert look(self.work / name) in ((contents,) if done else (contents, None)), where
+        if step == "repair":
+            source = self._folder / f"base-{len(WITH_LARGE)}" / damaged_of(self.path).name
+            assert damaged_of(self.path).read_bytes() == source.read_bytes(), where
 
     def _count(self, number: int) -> int:
         index = self.begin(number)
@@ -66,6 +79,7 @@ class Scene:
         every = [
             (number, at)
             for number, changes in enumerate(self.changes)
+            if WITH_LARGE[number].name != "damage"
             for at in range(1, changes + 1, LARGE_STRIDE if changes > LARGE else 1)
         ]
         return every[::stride]
@@ -113,11 +127,10 @@ def _disturb(scene: Scene, number: int, at: int, code: int, lasting: bool) -> st
         allowed = [_carry_on(index, allowed, where)]
     found = reopen(scene.path)
     assert found in allowed, f"{where}: {outcome}, and neither the old state nor the new one"
-    if step.name == "backup":
-        if outcome == "done":
-            assert reopen(backup_of(scene.path)) == found, where
-        elif not lasting:
-            assert not backup_of(scene.path).exists(), where
+    if step.name in scene.made:
+        scene.check_made(step.name, where, outcome == "done")
+        if outcome == "refused" and not lasting:
+            assert not (scene.work / scene.made[step.name][0]).exists(), where
     return outcome
 
 
@@ -148,6 +161,8 @@ def die(folder: Path, stride: int) -> None:
         where = f"{WITH_LARGE[number].name} (step {number}), change {at}: death"
         assert os.waitstatus_to_exitcode(status) == 70, where
         assert reopen(scene.path) in scene.expected[number], where
+        if WITH_LARGE[number].name in scene.made:
+            scene.check_made(WITH_LARGE[number].name, where, done=False)
     print(json.dumps({"points": len(points)}))
 
 

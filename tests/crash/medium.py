@@ -55,6 +55,7 @@ class Medium:
     def __init__(self) -> None:
         self._files: dict[str, _File] = {}
         self._removed: dict[str, _File] = {}
+        self._renamed: list[tuple[str, str, _File | None]] = []
 
     def apply(self, change: Change) -> None:
         """Make the next change of the log."""
@@ -64,9 +65,9 @@ class Medium:
         elif change.kind == "u":
             self._removed[change.name] = self._files.pop(change.name)
         elif change.kind == "r":
-            self._files[change.data.decode()] = self._files.pop(change.name)
-        elif change.name == ".":
-            self._removed.clear()
+            target = change.data.decode()
+            self._renamed.append((change.name, target, self._files.get(target)))
+            self._files[target] = self._files.pop(change.name)
         elif change.name in self._files:
             file = self._files[change.name]
             if change.kind == "s":
@@ -74,6 +75,10 @@ class Medium:
             else:
                 _write(file.written, change)
                 file.pending.append(change)
+        elif change.kind == "s":
+            for name in [name for name in self._removed if folder_of(name) == change.name]:
+                del self._removed[name]
+            self._renamed = [names for names in self._renamed if folder_of(names[1]) != change.name]
 
     def kept(self) -> Image:
         """Every write has reached the medium: what a killed process leaves."""
@@ -84,8 +89,13 @@ class Medium:
         return {name: file.synced for name, file in self._files.items()}
 
     def revived(self) -> Image:
-        """As `lost`, and no removal of a file since the folder's last sync has reached the medium either."""
-        return {name: file.synced for name, file in self._removed.items()} | self.lost()
+        """As `lost`, and no removal or renaming of a file since its folder's last sync has reached the medium."""
+        files = self._removed | self._files
+        for name, target, replaced in reversed(self._renamed):
+            files[name] = files.pop(target)
+            if replaced is not None:
+                files[target] = replaced
+        return {name: file.synced for name, file in files.items()}
 
     def torn(self, rng: random.Random) -> Image:
         """Any of the sectors written since the last sync have reached the medium, in any order."""
@@ -99,6 +109,11 @@ class Medium:
                         _write(content, part)
             image[name] = bytes(content)
         return image
+
+
+def folder_of(name: str) -> str:
+    """The folder of a file, "." for the one that is watched."""
+    return str(Path(name).parent)
 
 
 def _sectors(change: Change) -> Iterator[Change]:

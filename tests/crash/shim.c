@@ -228,6 +228,16 @@ int unlink(const char *path) {
     return (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
 }
 
+int unlinkat(int at, const char *path, int flags) {
+    char joined[PATH_MAX];
+    const char *parent = at == AT_FDCWD || path[0] == '/' ? NULL : name_of(at);
+    const char *name = parent == NULL ? within(path) : joined;
+    struct stat there;
+    if (parent != NULL) snprintf(joined, sizeof joined, "%s/%s", parent, path);
+    if (name != NULL && !(flags & AT_REMOVEDIR) && fstatat(at, path, &there, 0) == 0) OR_FAIL('u', name, 0, "", 0);
+    return (int)syscall(SYS_unlinkat, at, path, flags);
+}
+
 int rename(const char *from, const char *to) {
     const char *name = within(from), *target = within(to);
     if (name != NULL && target != NULL) OR_FAIL('r', name, 0, target, strlen(target));

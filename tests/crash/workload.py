@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,12 +14,13 @@ from fake import DIM, FakeEncoder
 
 from edgeret import Document, Index
 from edgeret.errors import IndexMissingError, NotAnIndexError
+from edgeret.store import Store
 
 SMALL_BLOCK = 64
 BITS = 96
 
-Contents = dict[str, tuple[str, str, tuple[tuple[int, int, bytes], ...]]]
-"""id -> text, metadata, passages (start, stop, stored vector)."""
+Contents = dict[str, tuple[str, str, tuple[tuple[int, int, bytes], ...], tuple[str, str]]]
+"""id -> text, metadata, passages (start, stop, stored vector), space and bits of their codes."""
 
 Act = Callable[[Path, Index | None], Index | None]
 """Takes the path and the open index; returns the index to go on with."""
@@ -34,9 +37,10 @@ class Step:
 
 def shrink_blocks(rows: int = SMALL_BLOCK) -> list[tuple[object, str, int]]:
     """(module, attribute, value) to set so that blocks are sealed after a few rows."""
-    modules = [sys.modules[f"edgeret.{name}"] for name in ("store", "change", "codes", "check")]
+    modules = [sys.modules[f"edgeret.{name}"] for name in ("store", "change", "codes", "recode")]
     changes: list[tuple[object, str, int]] = [(module, "BLOCK_ROWS", rows) for module in modules]
     changes.append((sys.modules["edgeret.change"], "_SPARSE_ROWS", rows * 3 // 4))
+    changes += [(sys.modules[f"edgeret.{name}"], "_BATCH_ROWS", rows // 2) for name in ("check", "recode")]
     return changes
 
 
@@ -61,7 +65,12 @@ def contents(index: Index) -> Contents:
         "SELECT id, text, metadata, start, stop, vector FROM documents JOIN passages USING (doc) ORDER BY id, start"
     ):
         found.setdefault(identity, (text, metadata, []))[2].append(tuple(passage))
-    return {identity: (text, metadata, tuple(parts)) for identity, (text, metadata, parts) in found.items()}
+    meta = dict(index._store.connection.execute("SELECT key, value FROM meta"))
+    coding = (meta["space"], meta["bits"])
+    return {
+        identity: (text, metadata, tuple(parts), coding)
+        for identity, (text, metadata, parts) in found.items()
+    }
 
 
 def examine(index: Index) -> Contents:
@@ -125,7 +134,71 @@ def spill(_: Path, index: Index) -> None:
 
 def backup_of(path: Path) -> Path:
     """Where the workload copies the index to."""
-    return path.with_name("copy.edgeret")
+    return path.with_name("backup.edgeret")
+
+
+def sealed_of(path: Path) -> Path:
+    """Where the workload seals the index to."""
+    return path.with_name("sealed.edgeret")
+
+
+def damaged_of(path: Path) -> Path:
+    """A copy of the backup in which one document is not what was written."""
+    return path.with_name("damaged.edgeret")
+
+
+def repaired_of(path: Path) -> Path:
+    """Where the workload writes what is left of the damaged copy."""
+    return path.with_name("repaired.edgeret")
+
+
+DAMAGED_ID = "d31"
+
+
+def damage(path: Path, _: Index) -> None:
+    content = backup_of(path).read_bytes()
+    text = b"first red cat number31"
+    assert text in content
+    with damaged_of(path).open("wb") as file:
+        file.write(content.replace(text, text.upper()))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _repair(path: Path, _: Index) -> None:
+    summary = Index.repair(damaged_of(path), repaired_of(path), FakeEncoder())
+    assert summary.lost_ids == [DAMAGED_ID]
+
+
+def _recode(path: Path, _: Index | None) -> None:
+    with closing(Store(path, readonly=True)) as store:
+        assert store.block_numbers()
+        assert len(store.tail()[0])
+    Index.recode(path, FakeEncoder(), bits=64)
+
+
+def made(states: Sequence[Sequence[Contents | None]]) -> dict[str, tuple[Path, Contents]]:
+    """The steps that write a new file: its name, and what is in it; `states` are those of `expected`."""
+    after = {step.name: known[-1] for step, known in zip(STEPS, states, strict=False)}
+    copied, sealed = after["backup"], after["seal"]
+    assert copied is not None
+    assert sealed is not None
+    left = {identity: kept for identity, kept in copied.items() if identity != DAMAGED_ID}
+    here = Path("test.edgeret")
+    return {
+        "backup": (backup_of(here), copied),
+        "seal": (sealed_of(here), sealed),
+        "repair": (repaired_of(here), left),
+    }
+
+
+def look(path: Path) -> Contents | None:
+    """What a file that a step has made holds; None if it is not there, or empty."""
+    try:
+        with Index.open(path, FakeEncoder()) as index:
+            return examine(index)
+    except (IndexMissingError, NotAnIndexError):
+        return None
 
 
 def _step(name: str, act: Act, *parts: Act) -> Step:
@@ -135,7 +208,7 @@ def _step(name: str, act: Act, *parts: Act) -> Step:
 STEPS = [
     _step("create", create),
     _step("add", _add(documents(0, 12))),
-    _step("seal", _add(documents(12, 25))),
+    _step("block", _add(documents(12, 25))),
     _step("replace", _add(documents(4, 5, "second"))),
     _step("delete", _delete(range(8, 16))),
     _step("erase", _delete([1, 20, 33], erase=True)),
@@ -145,9 +218,16 @@ STEPS = [
         _add(documents(40, 18), commit_every=6),
         *(_add(documents(first, 6)) for first in (40, 46, 52)),
     ),
+    _step("close", _on(lambda _, index: index.close())),
+    _step("recode", _recode),
+    _step("open", _open),
+    _step("spill", _on(spill)),
     _step("backup", _on(lambda path, index: index.backup(backup_of(path)))),
     _step("thin", _delete([*range(16, 30), *range(40, 50)])),
     _step("compact", _on(lambda _, index: index.compact())),
+    _step("seal", _on(lambda path, index: index.seal(sealed_of(path)))),
+    _step("damage", _on(damage)),
+    _step("repair", _on(_repair)),
     _step("close", _on(lambda _, index: index.close())),
     _step("open", _open),
     _step("late", _add(documents(70, 3))),
@@ -166,10 +246,10 @@ def expected(path: Path, steps: Sequence[Step]) -> list[list[Contents | None]]:
     for step in steps:
         known = [last]
         for part in step.parts:
-            if step.name == "close":
-                index = part(path, index)
-            else:
-                index = part(path, index)
+            index = part(path, index)
+            if step.name == "recode":
+                last = reopen(path)
+            elif step.name != "close":
                 assert index is not None
                 last = examine(index)
             known.append(last)

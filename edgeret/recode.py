@@ -1,0 +1,104 @@
+"""Recode: new codes from the stored vectors, for another codec of the same geometry or another length."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeret.change import Change
+from edgeret.codec import UInt64, words
+from edgeret.encoding import TextEncoder
+from edgeret.errors import InvalidQueryError, SpaceMismatchError
+from edgeret.reports import RecodeSummary
+from edgeret.store import BLOCK_ROWS, Store
+
+Progress = Callable[[int, int], object]
+"""Is told how many passages are done, and how many there are."""
+
+_BATCH_ROWS: Final = 1024
+"""Vectors encoded at a time: their sums take 8 bytes an entry."""
+
+
+def recode(store: Store, encoder: TextEncoder, bits: int | None, progress: Progress | None) -> RecodeSummary:
+    """Change all codes in one transaction, which `store`, described as it was, does not survive.
+
+    bits: None keeps the length. Raises SpaceMismatchError for an encoder of another geometry, InvalidQueryError
+    for bits that its codec lacks, CorruptIndexError if vectors and codes are not of the same rows, LockedError,
+    StorageError.
+    """
+    if store.meta["geometry"] != encoder.geometry:
+        raise mismatch(store, encoder)
+    if store.dim != encoder.dim:
+        raise store.damaged(f"vectors of dim {store.dim} in a geometry of dim {encoder.dim}")
+    bits = store.bits if bits is None else bits
+    if bits not in encoder.codec.widths:
+        raise InvalidQueryError(
+            f"expected bits to be one of {', '.join(map(str, encoder.codec.widths))}, got {bits}: choose one of them"
+        )
+    done = 0
+    if (store.meta["space"], store.bits) != (encoder.space, bits):
+        with store.writing() as state:
+            change = Change(store, state)
+            for count in _replace_codes(change, encoder, bits):
+                done += count
+                if progress is not None:
+                    progress(done, state.passages)
+            if done != state.passages:
+                raise store.damaged(f"expected {state.passages} passages with a code, found {done}")
+            change.describe({"model": encoder.name, "space": encoder.space, "bits": str(bits)})
+            change.finish()
+    return RecodeSummary(str(store.path), encoder.name, encoder.space, bits, done)
+
+
+def mismatch(store: Store, encoder: TextEncoder) -> SpaceMismatchError:
+    """The error for an index that this encoder does not fit."""
+    difference, remedy = "another geometry", "index its documents again with this one"
+    if store.meta["geometry"] == encoder.geometry:
+        difference, remedy = "another codec", "give it the codes of this one with 'edgeret recode'"
+    return SpaceMismatchError(
+        f"index '{store.path}' is of space {store.meta['space'][:8]} with {store.bits} bits, bundle "
+        f"'{encoder.name}' is of space {encoder.space[:8]}, {difference}: open it with a bundle of its own space, "
+        f"or {remedy}"
+    )
+
+
+def _replace_codes(change: Change, encoder: TextEncoder, bits: int) -> Iterator[int]:
+    """Sealed blocks one by one, then the tail; yields how many passages were done since the last time."""
+    store = change.store
+    for block in store.block_numbers():
+        first = block * BLOCK_ROWS
+        codes = np.zeros((words(bits), BLOCK_ROWS), dtype=np.uint64)
+        found = np.zeros(BLOCK_ROWS, dtype=np.bool_)
+        for rows, encoded in _encoded(store, encoder, bits, first, first + BLOCK_ROWS):
+            codes[:, rows - first] = encoded.T
+            found[rows - first] = True
+            yield len(rows)
+        if np.packbits(found, bitorder="little").tobytes() != store.live(block):
+            raise store.damaged(f"the passages of block {block} are not those with a code")
+        change.replace_columns(block, codes)
+    first = change.next_row - change.next_row % BLOCK_ROWS
+    (unknown,) = store.connection.execute("SELECT count(*) FROM tail").fetchone()
+    for rows, encoded in _encoded(store, encoder, bits, first, change.next_row):
+        change.replace_tail(rows, encoded)
+        unknown -= len(rows)
+        yield len(rows)
+    if unknown:
+        raise store.damaged(f"the tail has codes of {unknown} rows without a passage")
+
+
+def _encoded(
+    store: Store, encoder: TextEncoder, bits: int, first: int, stop: int
+) -> Iterator[tuple[NDArray[np.int64], UInt64]]:
+    """Rows int64 [n] from `first` on to before `stop`, some at a time, and their codes, uint64 [n, words]."""
+    cursor = store.connection.execute(
+        "SELECT row, doc, start, stop, vector, crc FROM passages WHERE row >= ? AND row < ? ORDER BY row",
+        (first, stop),
+    )
+    while batch := cursor.fetchmany(_BATCH_ROWS):
+        passages = [store.verified(read) for read in batch]
+        vectors = np.frombuffer(b"".join(passage.vector for passage in passages), dtype=np.int8)
+        codes = encoder.codec.encode(vectors.reshape(len(passages), -1), bits)
+        yield np.array([passage.row for passage in passages], dtype=np.int64), codes

@@ -1,0 +1,60 @@
+"""Target: a new file beside others, which overwrites nothing and is not left half written."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from edgeret.errors import EdgeretError, IndexExistsError, StorageError
+
+
+@contextmanager
+def claimed(target: Path) -> Iterator[None]:
+    """Make an empty file, readable by its owner only, to be filled meanwhile; it goes if that fails.
+
+    Raises IndexExistsError if `target` exists, StorageError if it cannot be written.
+    """
+    try:
+        os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        raise IndexExistsError(f"'{target}' exists: choose another name") from None
+    except OSError as error:
+        raise StorageError(f"cannot write '{target}': {error.strerror}") from None
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            target.unlink()
+        raise
+
+
+@contextmanager
+def assembled(target: Path) -> Iterator[Path]:
+    """A path in a temporary folder; the file that lies there, synced, at the end becomes `target`, whole.
+
+    Until then `target` is empty, and so it stays if the power fails. Raises as `claimed` does.
+    """
+    try:
+        with (
+            claimed(target),
+            tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder,
+        ):
+            copy = Path(folder, "copy")
+            yield copy
+            copy.replace(target)
+            _sync_folder(target.parent)
+    except OSError as error:
+        if isinstance(error, EdgeretError):
+            raise
+        raise StorageError(f"cannot write '{target}': {error.strerror}") from error
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

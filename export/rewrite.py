@@ -1,0 +1,60 @@
+"""A bundle written again, with some of its parts replaced or added."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edgeret import bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from edgeret.bundle import Bundle
+    from edgeret.codec import Codec
+    from edgeret.manifest import Graph
+
+_CODEC_FILE = "codec.bin"
+
+
+def rewrite(
+    origin: Bundle,
+    out: Path,
+    *,
+    codec: Codec | None = None,
+    graphs: Mapping[str, Graph] | None = None,
+    files: Mapping[str, bytes] | None = None,
+    optional: Collection[str] = (),
+) -> Bundle:
+    """Write `origin` to `out`, which may be its own folder.
+
+    codec, graphs: instead of its own. files: new ones, or others of the same name. optional: those of them that an
+    installation may leave out. An optional file of `origin` that is not there stays away, and so does its graph.
+    """
+    manifest = origin.manifest
+    tensors: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, entry in manifest.tensors.items():
+        if entry.file != _CODEC_FILE:
+            tensors.setdefault(entry.file, {})[name] = origin.tensor(name)
+    kept = [
+        name
+        for name in manifest.files
+        if name not in {*tensors, _CODEC_FILE} and (origin.path / name).is_file()
+    ]
+    contents = {name: origin.file(name).read_bytes() for name in kept} | dict(files or {})
+    served = manifest.graphs if graphs is None else graphs
+    return bundle.write(
+        out,
+        name=out.name,
+        max_tokens=manifest.max_tokens,
+        geometry=manifest.geometry,
+        codec=codec or origin.codec(),
+        kind=manifest.kind,
+        graphs={name: graph for name, graph in served.items() if graph.file in contents},
+        tensors=tensors,
+        files=contents,
+        about=manifest.about,
+        optional={*optional, *(name for name in kept if manifest.files[name].optional)},
+    )

@@ -1,0 +1,183 @@
+"""The encoder as TFLite graphs, made from the bundle's own ONNX graph: the same weights, another runtime.
+
+litert-torch converts one graph for each length bucket; they share their weights in one file. ai-edge-quantizer then
+writes it twice: dense layers in INT8 for LiteRT, and with INT8 weights that become float for tflite-runtime.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edgeret.errors import BundleError
+from edgeret.manifest import Graph
+from export.rewrite import rewrite
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgeret.bundle import Bundle
+
+BUCKETS: Final = (16, 32, 64, 128, 256)
+GRAPHS: Final = {
+    "tflite": Graph("model.int8.tflite", "tokens", "vector"),
+    "tflite_weights": Graph("model.weights.tflite", "tokens", "vector"),
+}
+# Below the scores of any token, and far from the end of float16.
+_NEVER: Final = -1e4
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What an INT8 graph of export.convert holds, in float32 and in its order.
+
+    positions: [max_tokens, dim]. norms: gain and shift of each normalization. dense: for each dense layer the
+    reciprocal gains of its inputs, its weights [inputs, outputs] and its biases.
+    """
+
+    positions: NDArray[np.float32]
+    norms: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
+    dense: list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]
+    epsilon: float
+    heads: int
+    pooling: str
+
+    @classmethod
+    def read(cls, path: Path) -> Weights:
+        """Read the graph. Raises BundleError for one that is not of export.convert in INT8."""
+        model = onnx.load(path)
+        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+        nodes = list(model.graph.node)
+        norms = [node for node in nodes if node.op_type == "LayerNormalization"]
+        products = [row for row, node in enumerate(nodes) if node.op_type == "MatMulInteger"]
+        if model.producer_name != "edgeret" or not norms or not products:
+            raise BundleError(
+                f"expected an INT8 graph of export.convert in {path}, found another: export the bundle again"
+            )
+
+        def constant(row: int) -> NDArray[Any]:
+            """The constant that a node takes beside what is computed."""
+            return next(constants[name] for name in nodes[row].input if name in constants)
+
+        heads = next(node for node in nodes if node.op_type == "Reshape")
+        return cls(
+            positions=next(constants[node.input[0]] for node in nodes if node.op_type == "Slice"),
+            norms=[(constants[node.input[1]], constants[node.input[2]]) for node in norms],
+            # A dense layer: Mul, DynamicQuantizeLinear, MatMulInteger, Mul, Cast, Mul, Add.
+            dense=[
+                (
+                    constant(row - 2),
+                    constant(row).astype(np.float32) * constant(row + 1),
+                    constant(row + 4),
+                )
+                for row in products
+            ],
+            epsilon=next(item.f for item in norms[0].attribute if item.name == "epsilon"),
+            heads=int(constants[heads.input[1]][2]),
+            pooling="mean" if any(node.op_type == "ReduceMean" for node in nodes) else "cls",
+        )
+
+
+class Bucket(nn.Module):
+    """The encoder for texts of at most `size` tokens.
+
+    Float32 tokens [1, size, dim] and mask [1, size], 1 for a token and 0 for padding -> a unit vector [1, dim].
+    """
+
+    def __init__(self, weights: Weights, parts: nn.ParameterList, size: int) -> None:
+        super().__init__()
+        self.size, self.heads, self.dim = size, weights.heads, weights.positions.shape[1]
+        self.epsilon, self.pooling = weights.epsilon, weights.pooling
+        self.positions = nn.Parameter(torch.tensor(weights.positions[:size]))
+        self.parts = parts
+        self.layers = len(weights.dense) // 4
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """Return the vector by its name in the graph."""
+        parts = iter(self.parts)
+        absent = ((1 - mask) * _NEVER).reshape(1, 1, 1, self.size)
+        x = self._norm(tokens + self.positions, parts)
+        for _ in range(self.layers):
+            x = self._norm(self._attention(x, absent, parts) + x, parts)
+            inner = functional.gelu(self._dense(x, parts))
+            x = self._norm(self._dense(inner, parts) + x, parts)
+        # The mean's divisor falls out when the vector is made a unit.
+        total = (
+            (mask.reshape(1, 1, self.size) @ x).reshape(1, self.dim) if self.pooling == "mean" else x[:, 0]
+        )
+        return {"vector": total / torch.sqrt((total * total).sum(-1, keepdim=True))}
+
+    def _attention(self, x: Tensor, absent: Tensor, parts: Any) -> Tensor:
+        mixed = self._dense(x, parts).split(self.dim, dim=-1)
+        query, key, value = (part.reshape(1, self.size, self.heads, -1).transpose(1, 2) for part in mixed)
+        shares = torch.softmax(query @ key.transpose(2, 3) + absent, -1)
+        context = (shares @ value).transpose(1, 2).reshape(1, self.size, self.dim)
+        return self._dense(context, parts)
+
+    def _dense(self, x: Tensor, parts: Any) -> Tensor:
+        gains, weight, bias = next(parts), next(parts), next(parts)
+        return functional.linear(x * gains, weight, bias)
+
+    def _norm(self, x: Tensor, parts: Any) -> Tensor:
+        return functional.layer_norm(x, x.shape[-1:], next(parts), next(parts), self.epsilon)
+
+
+def parameters(weights: Weights) -> nn.ParameterList:
+    """The weights in the order in which a bucket's forward pass takes them; all buckets share them."""
+    norms, dense = iter(weights.norms), iter(weights.dense)
+    parts = [*next(norms)]
+    for _ in range(len(weights.dense) // 4):
+        for kind in (dense, dense, norms, dense, dense, norms):
+            found = next(kind)
+            parts += found if kind is norms else (found[0], found[1].T, found[2])
+    return nn.ParameterList(nn.Parameter(torch.tensor(np.ascontiguousarray(part))) for part in parts)
+
+
+def add(bundle: Bundle, out: Path) -> Bundle:
+    """Write the bundle with its TFLite graphs to `out`; installations may leave their files out."""
+    weights = Weights.read(bundle.file(bundle.manifest.graphs["onnx"].file))
+    sizes = [size for size in BUCKETS if size < bundle.max_tokens] + [bundle.max_tokens]
+    files = {GRAPHS[name].file: blob for name, blob in quantize(convert(weights, sizes)).items()}
+    return rewrite(
+        bundle, out, graphs=dict(bundle.manifest.graphs) | GRAPHS, files=files, optional=files.keys()
+    )
+
+
+def convert(weights: Weights, sizes: list[int]) -> bytes:
+    """A float32 TFLite file with one signature, `encode_N`, for each number of tokens N."""
+    import litert_torch
+
+    parts, converter = parameters(weights), litert_torch
+    for size in sizes:
+        example = {"tokens": torch.zeros(1, size, weights.positions.shape[1]), "mask": torch.ones(1, size)}
+        bucket = Bucket(weights, parts, size).eval()
+        converter = converter.signature(f"encode_{size}", bucket, sample_kwargs=example)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "float.tflite")
+        converter.convert().export(str(path))
+        return path.read_bytes()
+
+
+def quantize(model: bytes) -> dict[str, bytes]:
+    """The file for each runtime, by the names of GRAPHS."""
+    from ai_edge_quantizer import quantizer, recipe
+
+    recipes = {"tflite": recipe.dynamic_wi8_afp32(), "tflite_weights": recipe.weight_only_wi8_afp32()}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "float.tflite")
+        path.write_bytes(model)
+        found = {}
+        for name, rules in recipes.items():
+            work = quantizer.Quantizer(str(path))
+            work.load_quantization_recipe(rules)
+            found[name] = bytes(work.quantize().quantized_model)
+        return found

@@ -1,0 +1,90 @@
+"""What a process of its own is asked to do: its memory is measured."""
+
+from __future__ import annotations
+
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+
+import edgeret
+
+QUERIES = ["red cat", "dog runs fast", "bird today never", "the blue house"]
+
+
+def _model(name):
+    if name != "fake":
+        return name
+    from fake import FakeEncoder
+
+    return FakeEncoder()
+
+
+def search(path, model, budget, mode="dense", where=None):
+    with edgeret.Index.open(path, model=_model(model), memory_budget=budget, readonly=True) as index:
+        for query in [*QUERIES[:2], *vocabulary(model)]:
+            index.search(query, mode=mode, where=where)
+        return {"planned": index.info().planned_bytes, "resident": index.info().codes_resident}
+
+
+def search_many(path, model, budget):
+    with edgeret.Index.open(path, model=_model(model), memory_budget=budget, readonly=True) as index:
+        return {"hits": sum(map(len, index.search_many(QUERIES * 25)))}
+
+
+def check(path, model, budget):
+    with edgeret.Index.open(path, model=_model(model), memory_budget=budget) as index:
+        return {"blocks": index.check().blocks}
+
+
+def compact(path, model, budget):
+    with edgeret.Index.open(path, model=_model(model), memory_budget=budget) as index:
+        index.search(QUERIES[0])
+        index.delete(str(row) for row in range(0, 33_000, 6))
+        index.compact()
+        index.search(QUERIES[0])
+        return {"documents": len(index)}
+
+
+def add(path, model, budget, count=4000, commit_every=None):
+    index = edgeret.Index.create(path, model=_model(model), memory_budget=budget, exist_ok=True)
+    with index:
+        texts = vocabulary(model) or [f"{query} and more of it" for query in QUERIES]
+        documents = (
+            edgeret.Document(str(number), f"{texts[number % len(texts)]} {number}") for number in range(count)
+        )
+        index.add(documents, commit_every)
+        return {"planned": index.info().planned_bytes, "documents": len(index)}
+
+
+def add_for_ever(path, model, budget):
+    """Add until killed."""
+    rng = np.random.default_rng(0)
+    with edgeret.Index.open(path, model=_model(model), memory_budget=budget) as index:
+
+        def documents():
+            number = 0
+            while True:
+                yield edgeret.Document(f"new {number}", "some words", {}, rng.normal(size=index.info().dim))
+                number += 1
+                if number % 6000 == 0:
+                    Path(path + ".log-is-large").touch()
+
+        index.add(documents(), commit_every=2500)
+    time.sleep(60)
+
+
+def vocabulary(model):
+    """Long texts that touch all of a real model's token table."""
+    if model == "fake":
+        return []
+    import json
+
+    from edgeret.bundle import Bundle
+
+    text = Bundle.open(model).file("tokenizer.json").read_text(encoding="utf-8")
+    words = [word for word in json.loads(text)["model"]["vocab"] if word.isalpha()]
+    del text
+    random.Random(0).shuffle(words)
+    return [" ".join(words[first : first + 240]) for first in range(0, 9600, 240)]

@@ -1,0 +1,65 @@
+import json
+
+import pytest
+
+from edgeret import cli
+from edgeret.errors import BudgetError, InvalidQueryError
+from edgeret.forecast import Forecast
+
+
+def test_the_table_tells_memory_and_file_and_what_gives_way(capsys):
+    assert cli.main(["plan", "--docs", "1000000", "--model", "base", "--budget", "112MB"]) == 0
+    table = capsys.readouterr().out
+    assert "1,000,000 documents, 1,000,000 passages, model base, 256 bits" in table
+    assert "blocks of codes in memory, the others streamed from the file" in table
+    rows = {line[:18].strip(): line[18:].split() for line in table.splitlines() if line[18:].split()}
+    for column, bound in ((0, 112.0), (1, 112.0)):
+        shown = [
+            float(cells[column]) for name, cells in rows.items() if name != "total" and _number(cells, column)
+        ]
+        assert sum(shown) == pytest.approx(float(rows["total"][column]), abs=0.6)
+        assert float(rows["total"][column]) <= bound
+
+
+def _number(cells, column):
+    return len(cells) == 3 and cells[column].replace(".", "").isdigit()
+
+
+def test_the_same_as_json(capsys):
+    assert cli.main(["plan", "--docs", "20000", "--model", "base", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bits"] == found["enough_bits"] == 128
+    assert found["budget_bytes"] is None
+    assert found["search"]["codes_resident"]
+    for part in ("search", "add", "file"):
+        assert sum(found[part]["parts"].values()) == found[part]["total"]
+    assert found["search"]["total"] < found["add"]["total"]
+
+
+def test_long_documents_have_several_passages():
+    short, long = (Forecast.of("base", 1000, words, None) for words in (100, 1000))
+    assert short.passages == 1000
+    assert 4000 <= long.passages <= 7000
+    assert long.file["vectors"] == short.file["vectors"] * long.passages / 1000
+
+
+def test_a_budget_that_cannot_be_met_names_what_can(capsys):
+    assert cli.main(["plan", "--docs", "1000", "--model", "base", "--budget", "12MB"]) == 1
+    told = capsys.readouterr().err
+    assert "expected a memory budget of at least" in told
+    assert "the largest part is the runtime library" in told
+    assert "fit" in told
+    with pytest.raises(BudgetError) as refusal:
+        Forecast.of("base", 1000, 100, 12_000_000)
+    assert refusal.value.__notes__
+
+
+@pytest.mark.parametrize(("documents", "words", "threads"), [(-1, 100, 1), (10, 0, 1), (10, 100, 0)])
+def test_impossible_numbers_are_refused(documents, words, threads):
+    with pytest.raises(InvalidQueryError, match="pass how many there are"):
+        Forecast.of("base", documents, words, None, threads=threads)
+
+
+def test_bits_that_the_codec_lacks_are_refused():
+    with pytest.raises(InvalidQueryError, match="expected bits to be one of 64, 128"):
+        Forecast.of("base", 10, 100, None, bits=100)
