@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgeret.codec import Codec
     from edgeret.manifest import Graph
 
-_CODEC_FILE = "codec.bin"
+_CODEC_FILE, _CARD = "codec.bin", "card.md"
 
 
 def rewrite(
@@ -45,16 +45,28 @@ def rewrite(
     ]
     contents = {name: origin.file(name).read_bytes() for name in kept} | dict(files or {})
     served = manifest.graphs if graphs is None else graphs
-    return bundle.write(
-        out,
-        name=out.name,
-        max_tokens=manifest.max_tokens,
-        geometry=manifest.geometry,
-        codec=codec or origin.codec(),
-        kind=manifest.kind,
-        graphs={name: graph for name, graph in served.items() if graph.file in contents},
-        tensors=tensors,
-        files=contents,
-        about=manifest.about,
-        optional={*optional, *(name for name in kept if manifest.files[name].optional)},
-    )
+
+    def made() -> Bundle:
+        return bundle.write(
+            out,
+            name=out.name,
+            max_tokens=manifest.max_tokens,
+            geometry=manifest.geometry,
+            codec=codec or origin.codec(),
+            kind=manifest.kind,
+            graphs={name: graph for name, graph in served.items() if graph.file in contents},
+            tensors=tensors,
+            files=contents,
+            about=manifest.about,
+            optional={*optional, *(name for name in kept if manifest.files[name].optional)},
+        )
+
+    fresh = made()
+    if _CARD in contents and fresh.space != origin.space:
+        # The card names both fingerprints, which are known once the codec is written.
+        described = contents[_CARD].decode()
+        for old, new in ((origin.codec_id, fresh.codec_id), (origin.space, fresh.space)):
+            described = described.replace(old, new)
+        contents[_CARD] = described.encode()
+        fresh = made()
+    return fresh

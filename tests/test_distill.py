@@ -333,7 +333,7 @@ def test_codec_writes_the_same_bundle_in_another_space(folder, text_file, space_
     made, origin = Bundle.open(tmp_path / "coded"), Bundle.open(space_of)
     assert (made.geometry == origin.geometry, made.codec_id == origin.codec_id) == (True, False)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
-    assert [line["codec"] for line in lines] == ["start", "learned"]
+    assert [line["codec"] for line in lines] == ["nested", "start", "learned"]
     assert all(0 < line["64@10"] <= line["64@40"] <= 1 for line in lines)
 
 

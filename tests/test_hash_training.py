@@ -69,6 +69,10 @@ def test_a_bundle_takes_another_codec_and_stays_as_it_is(tmp_path):
     assert (made.geometry, made.name) == (origin.geometry, "other")
     assert made.codec_id != origin.codec_id
     np.testing.assert_array_equal(made.codec().projection, other.projection)
+    card = made.file("card.md").read_text()
+    assert made.space in card
+    assert made.codec_id in card
+    assert origin.space not in card
     texts = ["my wireless is broken"]
     assert Encoder.load(made.path).encode(texts).tobytes() == Encoder.load("base").encode(texts).tobytes()
 

@@ -161,7 +161,10 @@ def test_what_is_forbidden_is_seen(source):
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
 def test_no_module_runs_or_fetches_anything(path):
-    assert forbidden(path.read_text()) == []
+    # The smoke test tries what is installed in a process of its own, which may crash; its second name reads like
+    # a call of the system, and tells its name.
+    allowed = {"smoke": {"multiprocessing", "platform.system"}}
+    assert {*forbidden(path.read_text())} - allowed.get(path.stem, set()) == set()
 
 
 # -- no operator but onnxruntime's own
