@@ -172,8 +172,10 @@ class _Order:
         epoch, part = divmod(step, self._each)
         if epoch != self._epoch:
             rng = np.random.default_rng([self._settings.seed, epoch])
-            groups = self._groups(rng.permutation(len(self._vectors)), rng)
-            self._rows = np.concatenate([groups[n] for n in rng.permutation(len(groups))])
+            self._rows = rng.permutation(len(self._vectors))
+            if self._settings.topic > 1:
+                groups = self._groups(self._rows, rng)
+                self._rows = np.concatenate([groups[n] for n in rng.permutation(len(groups))])
             self._epoch = epoch
         return self._rows[part * self._settings.batch : (part + 1) * self._settings.batch]
 
