@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret.errors import InvalidVectorError
+from edgeret.errors import InvalidQueryError, InvalidVectorError
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -114,6 +114,13 @@ class Codec:
     def dim(self) -> int:
         """Entries of a vector."""
         return int(self.projection.shape[0])
+
+    def check_bits(self, bits: int) -> None:
+        """Raise InvalidQueryError unless `bits` is one of the widths."""
+        if bits not in self.widths:
+            raise InvalidQueryError(
+                f"expected bits to be one of {', '.join(map(str, self.widths))}, got {bits}: choose one of them"
+            )
 
     def encode(self, stored: Int8, bits: int) -> UInt64:
         """int8 vectors [n, dim] as `quantize` makes them -> codes, uint64 [n, words]."""

@@ -51,11 +51,13 @@ class Codes:
         stale = [
             block for block, written, _ in changed if block not in kept or kept[block].written != written
         ]
-        loaded = self._load(store, stale, sum(block.codes is not None for block in kept.values()))
+        loaded = dict.fromkeys(stale) | self._load(
+            store, stale, sum(block.codes is not None for block in kept.values())
+        )
         for block, written, live in changed:
             if not 0 <= block < state.next_row // BLOCK_ROWS:
                 raise store.damaged(f"block {block} lies past the last row, {state.next_row - 1}")
-            codes = loaded.get(block) if block in stale else kept[block].codes
+            codes = loaded[block] if block in loaded else kept[block].codes
             kept[block] = _Sealed(written, np.frombuffer(live, dtype=np.uint8), codes)
         ordered = dict(sorted(kept.items()))
         return Codes(self.room, state.generation, ordered, self._next_tail(store, state), state.tail_changed)

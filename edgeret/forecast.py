@@ -65,11 +65,7 @@ class Forecast:
         passages = documents * max(1, round(words * _WORD_TOKENS / encoder.max_tokens))
         enough = enough_bits(passages, encoder.codec.widths)
         chosen = enough if bits is None else bits
-        if chosen not in encoder.codec.widths:
-            raise InvalidQueryError(
-                f"expected bits to be one of {', '.join(map(str, encoder.codec.widths))}, got {chosen}: "
-                "choose one of them"
-            )
+        encoder.codec.check_bits(chosen)
         try:
             search, add = _plans(encoder, passages, chosen, budget)
         except BudgetError as refusal:

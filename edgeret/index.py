@@ -94,10 +94,7 @@ class Index:
         if exist_ok and target.exists() and target.stat().st_size:
             return cls.open(target, model, memory_budget, wait=wait)
         encoder = _load(DEFAULT_MODEL if model is None else model)
-        if bits not in encoder.codec.widths:
-            raise InvalidQueryError(
-                f"expected bits to be one of {', '.join(map(str, encoder.codec.widths))}, got {bits}"
-            )
+        encoder.codec.check_bits(bits)
         for key in filters:
             if not key or not key.isprintable() or '"' in key or "\\" in key:
                 raise FilterError(f"cannot index the metadata key {key!r}: use printable keys without quotes")

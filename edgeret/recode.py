@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from edgeret.change import Change
 from edgeret.codec import UInt64, words
 from edgeret.encoding import TextEncoder
-from edgeret.errors import InvalidQueryError, SpaceMismatchError
+from edgeret.errors import SpaceMismatchError
 from edgeret.reports import RecodeSummary
 from edgeret.store import BLOCK_ROWS, Store
 
@@ -34,10 +34,7 @@ def recode(store: Store, encoder: TextEncoder, bits: int | None, progress: Progr
     if store.dim != encoder.dim:
         raise store.damaged(f"vectors of dim {store.dim} in a geometry of dim {encoder.dim}")
     bits = store.bits if bits is None else bits
-    if bits not in encoder.codec.widths:
-        raise InvalidQueryError(
-            f"expected bits to be one of {', '.join(map(str, encoder.codec.widths))}, got {bits}: choose one of them"
-        )
+    encoder.codec.check_bits(bits)
     done = 0
     if (store.meta["space"], store.bits) != (encoder.space, bits):
         with store.writing() as state:

@@ -55,34 +55,26 @@ def golden(encoder: Encoder) -> dict[str, float]:
         "golden_texts": len(known.texts),
         "golden_teacher_cosine_mean": float(teacher.mean()),
         "golden_teacher_cosine_worst": float(teacher.min()),
-        f"{name}_cosine_mean": own["cosine"],
-        f"{name}_cosine_worst": own["cosine_worst"],
-        f"{name}_equal_bits": own["equal_bits"],
-        f"{name}_overlap": own["overlap"],
+        **_named(name, own),
     }
 
 
 def parity(encoder: Encoder, teacher: Teacher, texts: Sequence[str]) -> dict[str, float]:
     """The bundle against its fp32 teacher on other texts."""
     found = compare(encoder.encode(texts), teacher.encode(texts), encoder.codec)
-    return {
-        "teacher_texts": len(texts),
-        "teacher_cosine_mean": found["cosine"],
-        "teacher_cosine_worst": found["cosine_worst"],
-        "teacher_equal_bits": found["equal_bits"],
-    }
+    del found["overlap"]
+    return {"teacher_texts": len(texts), **_named("teacher", found)}
 
 
 def backends(one: Encoder, other: Encoder, texts: Sequence[str]) -> dict[str, float]:
     """Two backends of a bundle on the same texts."""
     found = compare(one.encode(texts), other.encode(texts), one.codec)
-    return {
-        "backends_texts": len(texts),
-        "backends_cosine_mean": found["cosine"],
-        "backends_cosine_worst": found["cosine_worst"],
-        "backends_equal_bits": found["equal_bits"],
-        "backends_overlap": found["overlap"],
-    }
+    return {"backends_texts": len(texts), **_named("backends", found)}
+
+
+def _named(prefix: str, found: dict[str, float]) -> dict[str, float]:
+    """What `compare` found, by the names of the figures."""
+    return {f"{prefix}_{'cosine_mean' if key == 'cosine' else key}": value for key, value in found.items()}
 
 
 def ranked(
