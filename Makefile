@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS ?= dev
 
-.PHONY: demo test test-full coverage lint bench native sanitize neon runtimes fresh clean
+.PHONY: demo test test-full coverage lint bench bench-full native sanitize neon runtimes fresh clean
 
 $(VENV)/ready-$(EXTRAS): pyproject.toml setup.py $(wildcard edgeret/_*.[ch])
 	$(PYTHON) -m venv $(VENV)
@@ -17,58 +17,90 @@ demo: $(VENV)/ready-$(EXTRAS)
 test: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/python -m pytest
 
+# The long counts; docs/trust.md shows those of such a run.
 test-full: $(VENV)/ready-$(EXTRAS)
-	EDGERET_TEST_FULL=1 $(BIN)/python -m pytest
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	mkdir -p build
+	rm -f build/trust.jsonl
+	EDGERET_TEST_FULL=1 EDGERET_TRUST_LOG=$(CURDIR)/build/trust.jsonl $(BIN)/python -m pytest
 
 # Branches of edgeret/ that the tests take, with the kernel and without it.
 coverage: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/python -m coverage erase
-	EDGERET_NO_NATIVE=1 $(BIN)/python -m coverage run -m pytest tests/test_scan.py
+	EDGERET_NO_NATIVE=1 $(BIN)/python -m coverage run -m pytest tests/test_scan.py tests/test_static.py
 	$(BIN)/python -m coverage run -m pytest
 	$(BIN)/python -m coverage combine
 	$(BIN)/python -m coverage report --fail-under=95
+	mkdir -p build
+	$(BIN)/python -m coverage json -q -o build/coverage.json
+	$(BIN)/python -c "import json; found = json.load(open('build/coverage.json'))['totals']; \
+	    share = 100 * found['covered_branches'] / found['num_branches']; \
+	    print(f'branches alone: {share:.1f} %'); raise SystemExit(share < 95)"
 
 lint: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/ready-$(EXTRAS)
-	$(BIN)/python -m pip install --quiet '.[bench]'
-	$(BIN)/python -m benchmarks scan --rows 100000
-	$(BIN)/python -m benchmarks latency --model base
+# Beside other systems (docs/benchmarks.md): a smoke run of minutes, which proves nothing but that it runs.
+$(VENV)/ready-bench: $(VENV)/ready-$(EXTRAS)
+	# The pinned version is the one whose CPU build is small.
+	$(BIN)/python -m pip install --quiet torch==2.13.0
+	$(BIN)/python -m pip install --quiet --editable '.[bench]'
+	touch $@
 
-KERNEL := tests/native/kernel.c $(wildcard edgeret/_*.h)
+bench: $(VENV)/ready-bench
+	mkdir -p build/bench
+	$(BIN)/python -m benchmarks compare --rows 2000 --kinds build,ask,change --threads 1 --minutes 4 \
+	    --systems base/edgeret,base/faiss-flat,base/sqlite-vec-bit,base/hnswlib,fts5 --results build/bench/systems.jsonl
+	$(BIN)/python -m benchmarks report --results build/bench/systems.jsonl --out build/bench
+
+# All of it, for hours. MINUTES bounds it, and the next time it goes on; RUN=2 KINDS=ask measures the ratios again.
+MINUTES ?= 0
+RUN ?= 1
+KINDS ?= quality,encode,build,ask,start,change
+bench-full: $(VENV)/ready-bench
+	$(BIN)/python -m benchmarks minilm
+	$(BIN)/python -m benchmarks compare --minutes $(MINUTES) --run $(RUN) --kinds $(KINDS)
+	$(BIN)/python -m benchmarks report
+
+KERNELS := scan static
 KERNEL_FLAGS := -std=c11 -O2 -g -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror
-SANITIZERS := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer
 
-# The scan's kernel by itself, with every instruction set of this machine.
-native: build/native/kernel
-	build/native/kernel
+# The kernels by themselves, with every instruction set of this machine.
+native: $(KERNELS:%=build/native/%)
+	set -e; for kernel in $^; do $$kernel; done
 
-build/native/kernel: $(KERNEL)
+build/native/%: tests/native/%.c tests/native/random.h $(wildcard edgeret/_*.h)
 	mkdir -p $(@D)
-	$(CC) $(KERNEL_FLAGS) $< -o $@
+	$(CC) $(KERNEL_FLAGS) $< -o $@ -lm
 
-# The kernel by itself, then the extension under its unit tests. Leaks are left out: the interpreter has its own.
-sanitize: $(KERNEL) $(VENV)/ready-$(EXTRAS)
+build/sanitized/%: tests/native/%.c tests/native/random.h $(wildcard edgeret/_*.h)
+	mkdir -p $(@D)
+	$(CC) $(KERNEL_FLAGS) $(SANITIZERS) $< -o $@ -lm
+
+build/neon/%: tests/native/%.c tests/native/random.h $(wildcard edgeret/_*.h)
+	mkdir -p $(@D)
+	aarch64-linux-gnu-gcc $(KERNEL_FLAGS) -static $< -o $@ -lm
+
+# The kernels by themselves, then the extensions under their unit tests. Leaks are left out: the interpreter has its own.
+sanitize: $(KERNELS:%=build/sanitized/%) $(VENV)/ready-$(EXTRAS)
+	set -e; for kernel in $(KERNELS:%=build/sanitized/%); do $$kernel; done
 	mkdir -p build/sanitized/edgeret
-	$(CC) $(KERNEL_FLAGS) $(SANITIZERS) $< -o build/sanitized/kernel
-	build/sanitized/kernel
 	CFLAGS="$(SANITIZERS)" EDGERET_REQUIRE_NATIVE=1 $(BIN)/python setup.py -q build_ext --force \
 	    --build-temp build/sanitized/temp --build-lib build/sanitized
 	cp edgeret/*.py build/sanitized/edgeret/
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized \
-	    $(BIN)/python -P -m pytest tests/test_scan.py -p no:cacheprovider
+	    $(BIN)/python -P -m pytest tests/test_scan.py tests/test_static.py -p no:cacheprovider
 
 # Built for AArch64 and run on emulated cores with and without the dot product (Debian: gcc-aarch64-linux-gnu,
 # qemu-user-static).
-neon: $(KERNEL)
-	mkdir -p build/neon
-	aarch64-linux-gnu-gcc $(KERNEL_FLAGS) -static $< -o build/neon/kernel
-	qemu-aarch64-static -cpu max build/neon/kernel
-	qemu-aarch64-static -cpu cortex-a72 build/neon/kernel 100
+neon: $(KERNELS:%=build/neon/%)
+	set -e; for kernel in $^; do \
+	    qemu-aarch64-static -cpu max $$kernel && qemu-aarch64-static -cpu cortex-a72 $$kernel 100; \
+	done
 
 # What a release has, in dist/: the sdist, and from it a wheel for each promised machine (Debian: gcc,
 # gcc-aarch64-linux-gnu). auditwheel proves the tags. Debian's Python has a pyconfig.h for each machine: this one's

@@ -1,6 +1,6 @@
-"""Builds the optional native scan; everything else is in pyproject.toml.
+"""Builds the optional native code, of the scan and of static bundles; everything else is in pyproject.toml.
 
-Without a working compiler the package installs all the same and scans with NumPy, unless
+Without a working compiler the package installs all the same and uses NumPy instead, unless
 EDGERET_REQUIRE_NATIVE=1 makes that an error (release builds set it).
 """
 
@@ -13,7 +13,7 @@ from setuptools.errors import CCompilerError
 REQUIRED = os.environ.get("EDGERET_REQUIRE_NATIVE", "0") not in ("", "0")
 
 
-class BuildScan(build_ext):
+class BuildNative(build_ext):
     """Says what a failed build costs; the extension's `optional` decides whether it is an error."""
 
     def build_extension(self, ext: Extension) -> None:
@@ -22,23 +22,30 @@ class BuildScan(build_ext):
             super().build_extension(ext)
         except CCompilerError:
             self.warn(
-                "no native scan: searches will run on NumPy, several times slower; for the native one "
+                f"no native {ext.name}: NumPy will do its work, several times slower; for the native one "
                 "install a C compiler and install edgeret again"
             )
             raise
 
 
+def extension(name: str, *headers: str) -> Extension:
+    """The extension module of `edgeret/<name>.c`."""
+    return Extension(
+        f"edgeret.{name}",
+        [f"edgeret/{name}.c"],
+        depends=[f"edgeret/{header}.h" for header in ("_python", *headers)],
+        # Floats must not depend on whether a processor multiplies and adds in one step.
+        extra_compile_args=["-O3", "-ffp-contract=off"],
+        py_limited_api=True,
+        optional=not REQUIRED,
+    )
+
+
 setup(
     ext_modules=[
-        Extension(
-            "edgeret._scan",
-            ["edgeret/_scan.c"],
-            depends=["edgeret/_search.h", "edgeret/_seek.h", "edgeret/_seek_x86.h", "edgeret/_seek_neon.h"],
-            extra_compile_args=["-O3"],
-            py_limited_api=True,
-            optional=not REQUIRED,
-        )
+        extension("_scan", "_search", "_seek", "_seek_x86", "_seek_neon"),
+        extension("_static", "_static"),
     ],
-    cmdclass={"build_ext": BuildScan},
+    cmdclass={"build_ext": BuildNative},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

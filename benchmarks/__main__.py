@@ -4,7 +4,20 @@ import os
 import sys
 from importlib import import_module
 
-BENCHMARKS = ("quality", "scan", "latency", "memory", "coldstart", "oversampling", "sizes", "backends")
+BENCHMARKS = (
+    "compare",
+    "report",
+    "minilm",
+    "quality",
+    "scan",
+    "latency",
+    "memory",
+    "coldstart",
+    "oversampling",
+    "sizes",
+    "backends",
+    "updates",
+)
 
 
 def main(argv: list[str]) -> int:

@@ -6,18 +6,17 @@ Good for memory and time, where only sizes and counts matter; never for quality.
 from __future__ import annotations
 
 import gzip
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.scan import QUERIES, REAL_ROWS, ROOT, SEED, TEXTS, encoded, passages
-from edgeret.documents import Document
+from benchmarks.systems import Batch
 from edgeret.encoder import Encoder
-from edgeret.index import Index
 
 CACHE = ROOT / ".cache" / "memory"
 MODEL = "base"
@@ -37,21 +36,21 @@ class Collection:
     query_vectors: NDArray[np.float32]
 
     @classmethod
-    def load(cls, rows: int) -> Collection:
-        """Encode what is repeated, or read it from .cache/."""
+    def load(cls, rows: int, encoder: Any = None) -> Collection:
+        """Encode what is repeated, or read it from .cache/. encoder: instead of `base`."""
         distinct = min(rows, REAL_ROWS)
         texts = passages(REAL_ROWS + QUERIES)[: distinct + QUERIES]
         # Whole chunks of the scan's cache.
-        vectors = encoded(Encoder.load(MODEL), texts)
+        vectors = encoded(encoder or Encoder.load(MODEL), texts)
         return cls(rows, texts[QUERIES:], vectors[QUERIES:], texts[:QUERIES], vectors[:QUERIES])
 
     def text(self, row: int) -> str:
         """The passage of a row."""
         return self.texts[row % len(self.texts)]
 
-    def chunks(self, first: int = 0) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """(first row, unit vectors [n, dim]) from a row on that CHUNK divides."""
-        for start in range(first, self.rows, CHUNK):
+    def chunks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """(first row, unit vectors [n, dim]), CHUNK at a time."""
+        for start in range(0, self.rows, CHUNK):
             rows = np.arange(start, min(start + CHUNK, self.rows))
             vectors = self.vectors[rows % len(self.texts)]
             if start >= len(self.texts):
@@ -60,22 +59,25 @@ class Collection:
                 vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
             yield start, vectors
 
-    def documents(self, first: int = 0) -> Iterator[Document]:
-        """Documents that bring their vectors."""
-        for start, vectors in self.chunks(first):
-            for row, vector in enumerate(vectors, start):
-                yield Document(str(row), self.text(row), {"shelf": row % 100}, vector)
+    def batches(self) -> Iterator[Batch]:
+        """All documents, CHUNK at a time."""
+        for start, vectors in self.chunks():
+            rows = range(start, start + len(vectors))
+            yield Batch(rows, [self.text(row) for row in rows], vectors)
 
 
+@cache
 def queries(count: int) -> list[str]:
     """Passages that no row repeats."""
     return passages(REAL_ROWS + QUERIES)[:count]
 
 
+@cache
 def nearest(rows: int, count: int) -> list[list[int]]:
     """The ten rows nearest to each of so many queries by exact float search, kept in .cache/."""
     path = CACHE / f"{rows}-nearest-{count}.npy"
     if not path.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
         collection = Collection.load(rows)
         scores = np.empty((count, rows), dtype=np.float32)
         for first, vectors in collection.chunks():
@@ -99,24 +101,3 @@ def long_passages(count: int) -> Iterator[str]:
                         packed, made = "", made + 1
                         if made == count:
                             return
-
-
-def index(rows: int, bits: int) -> Path:
-    """The path of an index of so many rows, made if it is not there; an interrupted run goes on."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    path = CACHE / f"{rows}-{bits}.edgeret"
-    if path.exists():
-        with Index.open(path, readonly=True) as opened:
-            if len(opened) == rows:
-                return path
-    collection = Collection.load(rows)
-    with Index.create(path, model=MODEL, bits=bits, exist_ok=True) as opened:
-        first = len(opened)
-        for added, document in enumerate(collection.documents(first)):
-            if added % CHUNK == 0:
-                print(f"\rindexing {first + added} of {rows}", end="", file=sys.stderr, flush=True)
-                batch: list[Document] = []
-            batch.append(document)
-            if len(batch) == CHUNK or first + added + 1 == rows:
-                opened.add(batch)
-    return path

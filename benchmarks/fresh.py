@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from tempfile import mkstemp
+from typing import Any, Final, Self
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 LONGEST_S: Final = 20 * 60
 
+# What libraries print goes to standard error: the other end waits for JSON lines. A parent that is killed takes its
+# child along (PR_SET_PDEATHSIG).
 _CHILD: Final = """
-import sys
+import ctypes, os, signal, sys
+ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
 import edgeret
 def peak_rss_bytes():
     with open("/proc/self/status") as status:
@@ -27,10 +37,83 @@ imported = peak_rss_bytes()
 import json
 from importlib import import_module
 module, name, arguments = sys.argv[1:]
-found = getattr(import_module(module), name)(*json.loads(arguments)) or {}
+found = getattr(import_module(module), name)(*json.loads(arguments))
+while hasattr(found, "send"):
+    try:
+        print(json.dumps(next(found)), file=answers, flush=True)
+    except StopIteration as end:
+        found = end.value
 peak = peak_rss_bytes()
-print(json.dumps({**found, "peak_rss_bytes": peak, "rss_over_import_bytes": peak - imported}))
+found = {**(found or {}), "peak_rss_bytes": peak, "rss_over_import_bytes": peak - imported}
+print(json.dumps(found), file=answers, flush=True)
+os._exit(0)
 """
+
+
+class Child:
+    """A process that calls `module.name(*arguments)`; what a generator yields comes line by line.
+
+    arguments: what JSON holds. The whole ends within `wait_s` seconds, or `hear` raises subprocess.TimeoutExpired; if
+    it fails, subprocess.CalledProcessError with what it said last as `stderr`.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        name: str,
+        *arguments: Any,
+        environment: Mapping[str, str] | None = None,
+        wait_s: float = LONGEST_S,
+    ) -> None:
+        handle, errors = mkstemp()
+        self._errors, self._wait_s = Path(errors), wait_s
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", _CHILD, module, name, json.dumps(arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=handle,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+        )
+        os.close(handle)
+        self._deadline = time.monotonic() + wait_s
+        self._timer = threading.Timer(wait_s, self._kill)
+        self._timer.start()
+
+    def hear(self) -> dict[str, Any]:
+        """What it yields next or, at last, returns, with its memory in bytes."""
+        line = self._process.stdout.readline()
+        if not line:
+            code = self._process.wait()
+            if time.monotonic() >= self._deadline:
+                raise subprocess.TimeoutExpired(self._process.args, self._wait_s)
+            said = self._errors.read_text(errors="replace")
+            raise subprocess.CalledProcessError(code, self._process.args, stderr=said)
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def say(self, word: str) -> dict[str, Any]:
+        """Write a line to its standard input; what it answers."""
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(f"{word}\n")
+            self._process.stdin.flush()
+        return self.hear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._kill()
+        self._process.wait()
+        self._process.stdin.close()
+        self._process.stdout.close()
+        self._errors.unlink()
+
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
 
 def run(
@@ -42,19 +125,11 @@ def run(
 ) -> dict[str, Any]:
     """Call `module.name(*arguments)`, which returns a dict or None; return that and its memory in bytes.
 
-    arguments: what JSON holds. Raises subprocess.TimeoutExpired after `wait_s` seconds, and
-    subprocess.CalledProcessError, with what it said, if it fails.
+    Raises as `Child` does, and shows what a process that fails said.
     """
-    child = subprocess.run(
-        [sys.executable, "-c", _CHILD, module, name, json.dumps(arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=wait_s,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
-    )
-    if child.returncode:
-        print(child.stderr, file=sys.stderr)
-        child.check_returncode()
-    found: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
-    return found
+    with Child(module, name, *arguments, environment=environment, wait_s=wait_s) as child:
+        try:
+            return child.hear()
+        except subprocess.CalledProcessError as error:
+            print(error.stderr, file=sys.stderr)
+            raise

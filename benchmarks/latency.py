@@ -1,4 +1,7 @@
-"""Latency, one text at a time: search() beside encoding its query alone, INT8 beside fp32 and beside TFLite."""
+"""Latency, one text at a time: search() beside encoding its query alone, INT8 beside fp32 and beside TFLite.
+
+With several bundles: encoding with each, in turn, and how many times as fast as the first the others are.
+"""
 
 import argparse
 import json
@@ -34,7 +37,10 @@ def main(argv: list[str]) -> int:
     """Measure and print one JSON line; return the exit code."""
     options = _parse(argv)
     try:
-        print(json.dumps(measure(options.model, options.rows, options.rounds, options.teacher)))
+        if len(options.model) > 1:
+            print(json.dumps(compare(options.model, options.rounds)))
+        else:
+            print(json.dumps(measure(*options.model, options.rows, options.rounds, options.teacher)))
     except (EdgeretError, OSError) as error:
         print(f"latency: {error}", file=sys.stderr)
         return 1
@@ -62,12 +68,11 @@ def measure(
         if lite is not None:
             runs["tflite"] = lambda query: lite.encode([query])
         times = interleave(runs, rounds)
-    special = encoder.bundle.max_tokens - encoder.passage_tokens
     line: dict[str, float | int | str | None] = {
         "model": encoder.name,
         "rows": rows,
         "rounds": rounds,
-        "tokens": median(len(encoder.token_spans(query)) + special for query in QUERIES),
+        "tokens": _tokens(encoder),
         "encode_ms": _ms(times["encode"]),
         "search_ms": _ms(times["search"]),
         "ratio": _ratio(times["search"], times["encode"]),
@@ -83,8 +88,36 @@ def measure(
     return line
 
 
-def interleave(runs: dict[str, Callable[[str], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each run in each round, after a round that does not count; the order turns with each."""
+def compare(models: list[str], rounds: int) -> dict[str, int | float | dict[str, dict[str, float]]]:
+    """For each bundle the median and the least time over `rounds`, and the median within a round of the first's to it.
+
+    Each run follows one of another bundle, so that it finds the caches as that one left them.
+    """
+    encoders = {model: Encoder.load(model) for model in models}
+
+    def encoding(encoder: Encoder) -> Callable[[str], object]:
+        return lambda query: encoder.encode([query])
+
+    runs = {model: encoding(encoder) for model, encoder in encoders.items()}
+    times = interleave(runs, rounds, turning=False)
+    return {
+        "rounds": rounds,
+        "tokens": _tokens(encoders[models[0]]),
+        "models": {
+            model: {
+                "encode_us": round(median(seconds) * 1e6, 1),
+                "least_us": round(min(seconds) * 1e6, 1),
+                "times_as_fast": _ratio(times[models[0]], seconds),
+            }
+            for model, seconds in times.items()
+        },
+    }
+
+
+def interleave(
+    runs: dict[str, Callable[[str], object]], rounds: int, *, turning: bool = True
+) -> dict[str, list[float]]:
+    """Seconds of each run in each round, after a round that does not count; `turning` changes who is first."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
     for number in range(-1, rounds):
@@ -93,8 +126,14 @@ def interleave(runs: dict[str, Callable[[str], object]], rounds: int) -> dict[st
             start = time.perf_counter()
             runs[name](query)
             times[name].append(time.perf_counter() - start)
-        names = names[1:] + names[:1]
+        if turning:
+            names = names[1:] + names[:1]
     return {name: values[1:] for name, values in times.items()}
+
+
+def _tokens(encoder: Encoder) -> float:
+    special = encoder.bundle.max_tokens - encoder.passage_tokens
+    return median(len(encoder.token_spans(query)) + special for query in QUERIES)
 
 
 def _lite(encoder: Encoder) -> Encoder | None:
@@ -120,8 +159,10 @@ def _ratio(above: list[float], below: list[float]) -> float:
 
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks latency", description=__doc__)
-    parser.add_argument("--model", default="base", help="a bundle")
-    parser.add_argument("--rows", type=int, default=10_000, help="documents in the index")
+    parser.add_argument(
+        "--model", nargs="+", default=["base"], metavar="BUNDLE", help="one, or several to compare"
+    )
+    parser.add_argument("--rows", type=int, default=10_000, help="documents in the index, for one bundle")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument(
         "--teacher", type=Path, help="the teacher's folder (default: the installed package's)"

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import hashlib
 import itertools
-import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,9 +125,9 @@ def faiss_float(name: str, make: Callable[[int, int], Any]) -> Build:
 
 def pq_fast_scan(dim: int, bits: int) -> Any:
     """64 subquantizers of 4 bits: 32 bytes a row."""
-    import faiss
+    from benchmarks.systems import faiss
 
-    return faiss.IndexPQFastScan(dim, 64, 4, faiss.METRIC_INNER_PRODUCT)
+    return faiss.pq_fast_scan(dim)
 
 
 def rabitq(kind: str) -> Callable[[int, int], Any]:
@@ -181,15 +178,10 @@ def usearch_hnsw(data: Data, codes: NDArray[np.uint64], k: int) -> System:
 
 def sqlite_vec(data: Data, codes: NDArray[np.uint64], k: int) -> System:
     """Exact search of a vec0 table of bit vectors in memory."""
-    import sqlite_vec
+    from benchmarks.systems import sqlite_vec
 
     rows, queries = octets(codes), query_octets(data)
-    # Many Pythons are built without enable_load_extension; SQLite's own registration is always there.
-    library = ctypes.CDLL(ctypes.util.find_library("sqlite3"))
-    extension = ctypes.CDLL(f"{sqlite_vec.loadable_path()}.so")
-    library.sqlite3_auto_extension(extension.sqlite3_vec_init)
-    database = sqlite3.connect(":memory:")
-    library.sqlite3_reset_auto_extension()
+    database = sqlite_vec.connect(":memory:")
     database.execute(f"CREATE VIRTUAL TABLE codes USING vec0(code bit[{rows.shape[1] * 8}])")
     insert = "INSERT INTO codes(rowid, code) VALUES (?, vec_bit(?))"
     database.executemany(insert, ((i, row.tobytes()) for i, row in enumerate(rows)))

@@ -13,16 +13,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from benchmarks.systems import STACKS, packages_of
+
 ROOT: Final = Path(__file__).parent.parent
 _RUNTIME: Final = ("numpy", "tokenizers", "tqdm")
-SETS: Final = {
+SETS: Final[dict[str, tuple[str, ...]]] = {
     "edgeret, static": _RUNTIME,
     "edgeret, onnx": (*_RUNTIME, "onnxruntime"),
     "edgeret, tflite": (*_RUNTIME, "ai-edge-litert"),
     "fastembed": ("fastembed",),
     # The pinned torch is the one whose CPU build is small; the default one brings several GB of CUDA.
     "sentence-transformers": ("sentence-transformers", "torch==2.13.0"),
-}
+} | {" ".join(found): found for found in map(packages_of, STACKS) if found}
+"""By name; those of the stacks of `compare` are named by their packages."""
 
 
 def main(argv: list[str]) -> int:
@@ -48,6 +51,7 @@ def measure(name: str) -> dict[str, object]:
         total = size(Path(folder))
     return {
         "set": name,
+        "requires": sorted(SETS[name]),
         "bytes": total,
         "packages": versions,
         "python": platform.python_version(),

@@ -73,9 +73,9 @@ class CachedEncoder:
         return found
 
 
-def load_encoder(model: str) -> CachedEncoder:
+def load_encoder(model: str, backend: str | None = None) -> CachedEncoder:
     """Load a bundle's encoder, by name or path."""
-    encoder = Encoder.load(model)
+    encoder = Encoder.load(model, backend)
     parts = {
         name: file.sha256
         for name, file in encoder.bundle.manifest.files.items()

@@ -15,5 +15,6 @@ from edgeret.encoder import Encoder
 from edgeret.errors import EdgeretError
 from edgeret.index import Index
 from edgeret.plan import Plan
+from edgeret.shipping import apply, diff
 
-__all__ = ["Codec", "Document", "EdgeretError", "Encoder", "Hit", "Index", "Plan"]
+__all__ = ["Codec", "Document", "EdgeretError", "Encoder", "Hit", "Index", "Plan", "apply", "diff"]

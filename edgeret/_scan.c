@@ -7,39 +7,10 @@
 
 #include "_search.h"
 
+#include "_python.h"
+
 #define GROUP 64 /* blocks */
-
-static PyObject *invalid_query; /* edgeret.errors.InvalidQueryError */
-
-static const Isa *isa_named(const char *name)
-{
-    for (size_t i = 0; i < ISAS; i++)
-        if (strcmp(isas[i].name, name) == 0 && isas[i].runs_here())
-            return &isas[i];
-    PyErr_Format(invalid_query, "expected an instruction set of this machine, got '%s': unset EDGERET_SCAN_ISA", name);
-    return NULL;
-}
-
-/* A read-only view of an aligned C-contiguous array of uint64 ('Q', 'L') or uint8 ('B'). */
-static int view_of(PyObject *object, Py_buffer *view, const char *formats, Py_ssize_t itemsize, int ndim,
-                   const char *expected)
-{
-    if (PyObject_GetBuffer(object, view, PyBUF_FORMAT | PyBUF_C_CONTIGUOUS) < 0) {
-        PyErr_Clear();
-        PyErr_Format(invalid_query, "expected %s, got something else: pass a C-contiguous array", expected);
-        return 0;
-    }
-    const char *format = view->format ? view->format : "B";
-    if (*format == '@' || *format == '=')
-        format++;
-    if (view->ndim == ndim && view->itemsize == itemsize && *format && strchr(formats, *format) && !format[1] &&
-        (uintptr_t)view->buf % (size_t)itemsize == 0)
-        return 1;
-    PyErr_Format(invalid_query, "expected %s, got format '%s' with %d dimensions: pass an aligned array of that dtype",
-                 expected, format, view->ndim);
-    PyBuffer_Release(view);
-    return 0;
-}
+#define REMEDY "unset EDGERET_SCAN_ISA"
 
 typedef struct {
     Py_buffer codes, live;
@@ -59,14 +30,14 @@ static void block_release(Block *block)
 static int block_acquire(Block *block, PyObject *object, size_t words, int64_t next_row)
 {
     if (!PyTuple_Check(object) || PyTuple_Size(object) != 3) {
-        PyErr_SetString(invalid_query, "expected blocks as (first_row, codes, live): pass scan.Block");
+        PyErr_SetString(refusal, "expected blocks as (first_row, codes, live): pass scan.Block");
         return 0;
     }
     block->columns.live = NULL;
     block->first_row = PyLong_AsLongLong(PyTuple_GetItem(object, 0));
     if (block->first_row == -1 && PyErr_Occurred()) {
         PyErr_Clear();
-        PyErr_SetString(invalid_query, "expected first_row as an int below 2**63: pass the row of the first code");
+        PyErr_SetString(refusal, "expected first_row as an int below 2**63: pass the row of the first code");
         return 0;
     }
     if (!view_of(PyTuple_GetItem(object, 1), &block->codes, "QL", 8, 2, "codes as uint64 [words, rows]"))
@@ -75,10 +46,10 @@ static int block_acquire(Block *block, PyObject *object, size_t words, int64_t n
     block->columns.codes = block->codes.buf;
     block->columns.stride = block->rows;
     if (words && block->codes.shape[0] != (Py_ssize_t)words)
-        PyErr_Format(invalid_query, "expected codes of %zu words, got %zd: use queries and codes of the same bits",
+        PyErr_Format(refusal, "expected codes of %zu words, got %zd: use queries and codes of the same bits",
                      words, block->codes.shape[0]);
     else if (block->first_row < next_row || block->first_row > INT64_MAX - (int64_t)block->rows)
-        PyErr_Format(invalid_query,
+        PyErr_Format(refusal,
                      "expected a block that starts at row %lld or later, got %lld: "
                      "pass blocks in ascending order of rows",
                      (long long)next_row, (long long)block->first_row);
@@ -91,7 +62,7 @@ static int block_acquire(Block *block, PyObject *object, size_t words, int64_t n
             const size_t octets = block->rows / 8 + (block->rows % 8 != 0);
             if (block->live.shape[0] == (Py_ssize_t)octets)
                 return 1;
-            PyErr_Format(invalid_query, "expected live as uint8 [%zu], got [%zd]: pack one bit for each row", octets,
+            PyErr_Format(refusal, "expected live as uint8 [%zu], got [%zd]: pack one bit for each row", octets,
                          block->live.shape[0]);
         }
     }
@@ -173,7 +144,7 @@ static PyObject *py_top_k(PyObject *module, PyObject *args)
     Py_buffer view;
     if (!PyArg_ParseTuple(args, "OOns", &blocks, &planes, &k, &isa))
         return NULL;
-    Search search = {.isa = isa_named(isa)};
+    Search search = {.isa = isa_named(isa, REMEDY)};
     if (!search.isa || !view_of(planes, &view, "QL", 8, 3, "planes as uint64 [queries, planes, words]"))
         return NULL;
     search.queries = (size_t)view.shape[0];
@@ -181,11 +152,11 @@ static PyObject *py_top_k(PyObject *module, PyObject *args)
     search.words = (size_t)view.shape[2];
     search.bits = view.buf;
     if (search.planes < 1 || search.planes > MAX_PLANES || search.words < 1 || search.words > MAX_WORDS)
-        PyErr_Format(invalid_query,
+        PyErr_Format(refusal,
                      "expected 1 to %d planes of 1 to %d words, got %zu of %zu: pass what the codec makes", MAX_PLANES,
                      MAX_WORDS, search.planes, search.words);
     else if (k < 1 || k > INT32_MAX)
-        PyErr_Format(invalid_query, "expected k from 1 to 2**31 - 1, got %zd: ask for one row or more", k);
+        PyErr_Format(refusal, "expected k from 1 to 2**31 - 1, got %zd: ask for one row or more", k);
     else if (!search_begin(&search, (size_t)k))
         PyErr_NoMemory();
     else if (search_all(&search, blocks))
@@ -202,7 +173,7 @@ static PyObject *py_fold(PyObject *module, PyObject *args)
     const char *name;
     if (!PyArg_ParseTuple(args, "Os", &blocks, &name))
         return NULL;
-    const Isa *isa = isa_named(name);
+    const Isa *isa = isa_named(name, REMEDY);
     PyObject *iterator = isa ? PyObject_GetIter(blocks) : NULL;
     if (!iterator)
         return NULL;
@@ -223,22 +194,6 @@ static PyObject *py_fold(PyObject *module, PyObject *args)
     return PyErr_Occurred() ? NULL : PyLong_FromUnsignedLongLong(all);
 }
 
-static PyObject *py_isas(PyObject *module, PyObject *args)
-{
-    (void)module;
-    (void)args;
-    PyObject *names = PyList_New(0);
-    for (size_t i = 0; names && i < ISAS; i++) {
-        PyObject *name = isas[i].runs_here() ? PyUnicode_FromString(isas[i].name) : NULL;
-        if (name && PyList_Append(names, name) < 0)
-            Py_CLEAR(names);
-        Py_XDECREF(name);
-    }
-    PyObject *result = names && !PyErr_Occurred() ? PyList_AsTuple(names) : NULL;
-    Py_XDECREF(names);
-    return result;
-}
-
 static PyMethodDef methods[] = {
     {"top_k", py_top_k, METH_VARARGS, "top_k(blocks, planes, k, isa) -> (int64 rows, int32 distances) as bytes"},
     {"fold", py_fold, METH_VARARGS, "fold(blocks, isa) -> the exclusive or of all words: what reading alone costs"},
@@ -250,8 +205,5 @@ static struct PyModuleDef definition = {PyModuleDef_HEAD_INIT, "_scan", NULL, -1
 
 PyMODINIT_FUNC PyInit__scan(void)
 {
-    PyObject *errors = PyImport_ImportModule("edgeret.errors");
-    invalid_query = errors ? PyObject_GetAttrString(errors, "InvalidQueryError") : NULL;
-    Py_XDECREF(errors);
-    return invalid_query ? PyModule_Create(&definition) : NULL;
+    return import_refusal("InvalidQueryError") ? PyModule_Create(&definition) : NULL;
 }

@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     opening, waiting, making, answering = _opening(), _waiting(), _making(), _answering()
     path, signed = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
     path.add_argument("path", metavar="PATH", help="the index file")
-    signed.add_argument("path", metavar="PATH", help="a sealed index, or a model's folder")
+    signed.add_argument("path", metavar="PATH", help="a sealed index, an update, or a model's folder")
 
     def verb(name: str, summary: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
         added = verbs.add_parser(
@@ -112,9 +112,17 @@ def parser() -> argparse.ArgumentParser:
     backup.add_argument("target", metavar="TARGET", help="the new file")
     seal = verb("seal", "write an index to one compact file to ship", path, opening, answering)
     seal.add_argument("target", metavar="TARGET", help="the new file")
-    sign = verb("sign", "sign a sealed index or a model", signed, answering)
+    diff = verb("diff", "write the update from one index to another to standard output")
+    diff.add_argument("old", metavar="OLD", help="an index file")
+    diff.add_argument("new", metavar="NEW", help="another, of the same model")
+    apply = verb("apply", "change an index as an update says, all of it or nothing", path, waiting, answering)
+    apply.add_argument("update", metavar="UPDATE", help="a file that 'edgeret diff' wrote")
+    apply.add_argument("--model", help="a model of the index's space (default: the index's own)")
+    sign = verb("sign", "sign a sealed index, an update or a model", signed, answering)
     sign.add_argument("--key", required=True, metavar="PEM", help="your private Ed25519 key")
-    verify = verb("verify", "tell whether a sealed index or a model is what was signed", signed, answering)
+    verify = verb(
+        "verify", "tell whether a sealed index, an update or a model is what was signed", signed, answering
+    )
     verify.add_argument("--public-key", required=True, metavar="PEM", help="the signer's public Ed25519 key")
     verb("models", "list the installed models", answering)
     plan = verb("plan", "tell what an index will take in memory and on disk, and what gives way", answering)
@@ -127,6 +135,14 @@ def parser() -> argparse.ArgumentParser:
     )
     plan.add_argument("--backend", help="what runs the model (default: as installed)")
     plan.add_argument("--threads", type=int, default=1, help="texts encoded at once (default: 1)")
+
+    bench = verb("bench", "measure this machine with the demo's documents, a row to send in", answering)
+    bench.add_argument(
+        "--model", default=DEFAULT_MODEL, help=f"a model's name or folder (default: {DEFAULT_MODEL})"
+    )
+    bench.add_argument(
+        "--docs", type=int, default=demo.ENTRIES, metavar="N", help=f"documents (default: {demo.ENTRIES})"
+    )
 
     shown = verb("demo", "search the docstrings of Python's own standard library", opening, waiting, making)
     shown.add_argument(

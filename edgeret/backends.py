@@ -1,4 +1,4 @@
-"""What runs a bundle's graph: onnxruntime, or NumPy alone where there is no graph."""
+"""What runs a bundle, and the first of them: its graph on onnxruntime."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgeret.bundle import Bundle
 from edgeret.errors import BackendError
+from edgeret.tokens import TokenTable
 
 Float32 = NDArray[np.float32]
 
@@ -18,11 +19,10 @@ Float32 = NDArray[np.float32]
 # six layers of 384 dims.
 _RUNTIME_BYTES: Final = 28_500_000
 _TEXT_BYTES: Final = 10_500_000
-_STATIC_TEXT_BYTES: Final = 1_500_000
 
 
 class Backend(Protocol):
-    """What runs a bundle's graph. Called from several threads at once."""
+    """What runs a bundle. Called from several threads at once."""
 
     def __init__(self, bundle: Bundle, threads: int) -> None:
         """Start it for `threads` texts at once. Raises BackendError if it cannot run the bundle."""
@@ -42,8 +42,8 @@ class Backend(Protocol):
         """What it adds to the process at most, part by part, in bytes."""
         ...
 
-    def run(self, tokens: Float32) -> Float32:
-        """Token embeddings [1, n, dim] -> a unit vector [dim]."""
+    def run(self, ids: list[int]) -> Float32:
+        """Token ids -> a unit vector [dim]. Raises BundleError for an id that has no embedding."""
         ...
 
 
@@ -84,6 +84,7 @@ class OnnxBackend:
                 "upgrade onnxruntime or choose another bundle"
             ) from error
         self._graph = graph
+        self._table = TokenTable(bundle)
 
     @staticmethod
     def serves(bundle: Bundle) -> bool:
@@ -105,62 +106,14 @@ class OnnxBackend:
             "longest texts": _TEXT_BYTES * threads,
         }
 
-    def run(self, tokens: Float32) -> Float32:
-        """Token embeddings [1, n, dim] -> a unit vector [dim]."""
+    def run(self, ids: list[int]) -> Float32:
+        """Token ids -> a unit vector [dim]. Raises BundleError for an id that has no embedding."""
+        tokens = self._table.take(ids)[None]
         vector: Float32 = self._session.run([self._graph.output], {self._graph.input: tokens})[0][0]
         return vector
-
-
-class StaticBackend:
-    """No graph: the sum of the token embeddings, and a small network that corrects its direction. NumPy only."""
-
-    def __init__(self, bundle: Bundle, threads: int = 1) -> None:
-        hidden = len(bundle.tensor("inner_bias"))
-        self._inner, self._inner_bias = _dense(bundle, "inner", (hidden, bundle.dim))
-        self._outer, self._outer_bias = _dense(bundle, "outer", (bundle.dim, hidden))
-
-    @staticmethod
-    def serves(bundle: Bundle) -> bool:
-        """Whether the bundle is a static one."""
-        return bundle.manifest.kind == "static"
-
-    @staticmethod
-    def installed() -> bool:
-        """True: it is NumPy's."""
-        return True
-
-    @staticmethod
-    def planned_bytes(bundle: Bundle, threads: int) -> dict[str, int]:
-        """What it adds to the process at most, part by part, in bytes."""
-        tensors = bundle.manifest.tensors
-        # The weights as float32, four bytes each.
-        head = 4 * (tensors["inner"].nbytes + tensors["outer"].nbytes)
-        return {"head": head, "longest texts": _STATIC_TEXT_BYTES * threads}
-
-    def run(self, tokens: Float32) -> Float32:
-        """Token embeddings [1, n, dim] -> a unit vector [dim]."""
-        total = _unit(np.add.reduce(tokens[0]))
-        inner = self._inner @ total
-        inner += self._inner_bias
-        np.maximum(inner, 0, out=inner)
-        total += self._outer @ inner
-        total += self._outer_bias
-        return _unit(total)
 
 
 def has_graph(bundle: Bundle, name: str) -> bool:
     """Whether the bundle names a graph for this backend and holds its file: an installation may leave it out."""
     graph = bundle.manifest.graphs.get(name)
     return graph is not None and (bundle.path / graph.file).is_file()
-
-
-def _dense(bundle: Bundle, name: str, shape: tuple[int, int]) -> tuple[Float32, Float32]:
-    """A dense layer: weights float32 [outputs, inputs], stored as int8 with a scale for each output, and biases."""
-    weights = bundle.shaped(name, "int8", shape)
-    scales = bundle.shaped(name + "_scales", "float32", shape[:1])
-    return weights * scales[:, None], np.array(bundle.shaped(name + "_bias", "float32", shape[:1]))
-
-
-def _unit(vector: Float32) -> Float32:
-    length = float(np.sqrt(vector @ vector))
-    return vector / np.float32(length) if length else vector

@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from edgeret import demo, inputs, signing
+from edgeret import bench, demo, inputs, shipping, signing
 from edgeret.arguments import DEFAULT_BITS, parser
 from edgeret.bundle import Bundle, available
 from edgeret.documents import Document, Hit
@@ -144,6 +144,21 @@ def _seal(arguments: argparse.Namespace) -> None:
     _answer(arguments, {"path": arguments.target, "file_bytes": Path(arguments.target).stat().st_size})
 
 
+def _diff(arguments: argparse.Namespace) -> None:
+    if sys.stdout.isatty():
+        raise InvalidQueryError(
+            "expected a file for the update, standard output is a terminal: edgeret diff OLD NEW > UPDATE"
+        )
+    shipping.diff(arguments.old, arguments.new, sys.stdout.buffer)
+
+
+def _apply(arguments: argparse.Namespace) -> None:
+    _answer(
+        arguments,
+        asdict(shipping.apply(arguments.path, arguments.update, arguments.model, arguments.wait)),
+    )
+
+
 def _sign(arguments: argparse.Namespace) -> None:
     _answer(arguments, {"signature": str(signing.sign(arguments.path, arguments.key))})
 
@@ -187,6 +202,10 @@ def _plan(arguments: argparse.Namespace) -> None:
         _print_json(forecast.described())
     else:
         print(forecast.table())
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    _answer(arguments, bench.measure(arguments.model, arguments.docs))
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -315,9 +334,12 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "recode": _recode,
     "backup": _backup,
     "seal": _seal,
+    "diff": _diff,
+    "apply": _apply,
     "sign": _sign,
     "verify": _verify,
     "models": _models,
     "plan": _plan,
+    "bench": _bench,
     "demo": _demo,
 }

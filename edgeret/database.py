@@ -147,11 +147,11 @@ def create(path: Path, meta: dict[str, str], filters: Sequence[str]) -> None:
 
 
 def connect(
-    path: Path, readonly: bool, cache_bytes: int = CACHE_BYTES, wait: float = 0.0
+    path: Path, readonly: bool, cache_bytes: int = CACHE_BYTES, wait: float = 0.0, merge: bool = True
 ) -> sqlite3.Connection:
     """Open the index at `path`; transactions are begun and ended explicitly.
 
-    wait: seconds that a writer waits for a lock.
+    wait: seconds that a writer waits for a lock. merge: False for a reader that leaves file and log as they are.
 
     A reader on a writable medium opens read-write and forbids itself to write: the last connection
     that closes merges the write-ahead log and removes it, which a `mode=ro` connection cannot do.
@@ -169,7 +169,7 @@ def connect(
             f"'{path}' cannot be written: open it with readonly=True, or check the permissions"
         )
     with translated(path):
-        connection = _connect(path, _read_mode(path) if readonly else "rw")
+        connection = _connect(path, _read_mode(path, merge) if readonly else "rw")
         try:
             # Another process that opens or closes the file just now is waited for; a writer is not.
             connection.execute(f"PRAGMA busy_timeout = {_OPENING_MS}")
@@ -350,11 +350,13 @@ def _writable(path: Path) -> bool:
     return os.access(path.parent, os.W_OK) and os.access(path, os.W_OK)
 
 
-def _read_mode(path: Path) -> str:
-    if _writable(path):
-        return "rw"
+def _read_mode(path: Path, merge: bool) -> str:
     log = path.with_name(path.name + "-wal")
-    if log.exists() and log.stat().st_size:
+    has_log = log.exists() and log.stat().st_size > 0
+    if _writable(path):
+        # A `mode=ro` connection would leave an empty log behind where there was none.
+        return "ro" if has_log and not merge else "rw"
+    if has_log:
         if path.with_name(path.name + "-shm").exists():
             return "ro"
         raise NeedsRecoveryError(

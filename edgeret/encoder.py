@@ -1,4 +1,4 @@
-"""Texts to unit vectors: tokens, their rows of the token table, a backend's graph or a plain sum.
+"""Texts to unit vectors: a tokenizer, and a backend for the ids of its tokens.
 
 One text is one inference, never padded: a text's vector depends on that text alone.
 """
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret.backends import Backend, OnnxBackend, StaticBackend
+from edgeret.backends import Backend, OnnxBackend
 from edgeret.bundle import Bundle, available
 from edgeret.codec import Codec
 from edgeret.errors import BackendError, BundleError, InvalidDocumentError
+from edgeret.static import StaticBackend
 from edgeret.tflite import TfliteBackend
 
 if TYPE_CHECKING:
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
 Float32 = NDArray[np.float32]
 
 _LEAST_GOLDEN_COSINE: Final = 0.98
-
-# The two entries, -7 to 7, that a byte of a table of 4 bits holds, low nibble first; 8 bytes an entry, so that
-# one lookup gives both.
-_NIBBLES: Final = np.stack(np.divmod(np.arange(256), 16)[::-1], axis=1).astype(np.float32) - 8
-_PAIRS: Final = _NIBBLES.view(np.float64)[:, 0]
 
 # Growth of the peak RSS on x86-64, rounded up, with a vocabulary of 30,000 words.
 _TOKENIZER_BYTES: Final = 13_000_000
@@ -44,31 +40,10 @@ BACKENDS: Final[dict[str, type[Backend]]] = {
 }
 
 
-class _Table:
-    """The token embeddings, mapped: int8, or 4 bits, two entries in a byte."""
-
-    def __init__(self, bundle: Bundle) -> None:
-        self._packed = bundle.tensor("tokens").dtype == np.uint8
-        if self._packed:
-            count = len(bundle.tensor("tokens"))
-            self._rows = bundle.shaped("tokens", "uint8", (count, bundle.dim // 2))
-            self._scales = bundle.shaped("token_scales", "float32", (count,))
-        else:
-            self._rows, self._scales = bundle.token_table()
-
-    def take(self, ids: list[int]) -> Float32:
-        """Token ids -> their embeddings, float32 [n, dim]."""
-        rows = self._rows.take(ids, axis=0)
-        values = _PAIRS.take(rows).view(np.float32) if self._packed else rows
-        tokens: Float32 = values * self._scales.take(ids)[:, None]
-        return tokens
-
-
 class _Pipeline(NamedTuple):
     """What turns a text into a vector, once started."""
 
     tokenizer: Tokenizer
-    table: _Table
     backend: Backend
     max_tokens: int
 
@@ -76,7 +51,7 @@ class _Pipeline(NamedTuple):
         ids = _tokenize(self.tokenizer, text).ids
         if len(ids) > self.max_tokens:
             ids = [*ids[: self.max_tokens - 1], ids[-1]]
-        return self.backend.run(self.table.take(ids)[None])
+        return self.backend.run(ids)
 
 
 class Encoder:
@@ -169,6 +144,9 @@ class Encoder:
         A text's vector is the same, bit for bit, alone or among others. Raises InvalidDocumentError
         for a text that is not Unicode, and BackendError for a backend that answers wrongly.
         """
+        if len(texts) == 1:
+            # What several texts need would take as long as the graph of the smallest bundle.
+            return self._pipeline().encode(texts[0])[None]
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
         if not texts:
             return vectors
@@ -188,14 +166,15 @@ class Encoder:
         return spans
 
     def _pipeline(self) -> _Pipeline:
-        with self._starting:
-            if self._started is None:
-                self._started = self._start()
-            return self._started
+        # The lock takes as long as a part of a short text's encoding.
+        if self._started is None:
+            with self._starting:
+                self._started = self._started or self._start()
+        return self._started
 
     def _start(self) -> _Pipeline:
         backend = BACKENDS[self.backend](self.bundle, self.threads)
-        pipeline = _Pipeline(_load_tokenizer(self.bundle), _Table(self.bundle), backend, self.max_tokens)
+        pipeline = _Pipeline(_load_tokenizer(self.bundle), backend, self.max_tokens)
         golden = self.bundle.golden()
         cosine = float(pipeline.encode(golden.texts[0]) @ golden.own[0])
         if not cosine >= _LEAST_GOLDEN_COSINE:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from edgeret.codec import Codec, Float32, Int8, normalize, quantize
 from edgeret.documents import Record
+from edgeret.encoder import Encoder
 from edgeret.passages import split
 from edgeret.writer import Encoded
 
@@ -52,6 +54,13 @@ class TextEncoder(Protocol):
 
     def token_spans(self, text: str) -> list[Span]:
         """Where the text's tokens stand, in characters."""
+
+
+def load(model: str | os.PathLike[str] | TextEncoder) -> TextEncoder:
+    """An encoder as it is, or that of a bundle by its name or folder. Raises as `Encoder.load` does."""
+    if isinstance(model, str | os.PathLike):
+        return Encoder.load(os.fspath(model))
+    return model
 
 
 def describe(encoder: TextEncoder, bits: int, filters: Sequence[str]) -> dict[str, str]:

@@ -58,6 +58,14 @@ class CorruptIndexError(EdgeretError):
     """The index file is damaged."""
 
 
+class UpdateMismatchError(EdgeretError):
+    """An update fits other contents than those of the index."""
+
+
+class CorruptUpdateError(EdgeretError):
+    """An update file is damaged, or no update."""
+
+
 class LockedError(EdgeretError):
     """Another process or connection holds the write lock."""
 
@@ -83,7 +91,7 @@ class ForkedError(EdgeretError):
 
 
 class SignatureError(EdgeretError):
-    """An index or a bundle is not signed, not by the owner of this key, or cannot be signed."""
+    """An index, an update or a bundle is not signed, not by the owner of this key, or cannot be signed."""
 
 
 class BudgetError(EdgeretError, MemoryError):

@@ -15,10 +15,10 @@ from edgeret.check import check
 from edgeret.connections import Connections
 from edgeret.documents import Document, Hit, Record
 from edgeret.encoder import Encoder
-from edgeret.encoding import TextEncoder, describe, encode, own_vector
+from edgeret.encoding import TextEncoder, describe, encode, load, own_vector
 from edgeret.errors import FilterError, InvalidQueryError, ReadOnlyError, StorageError
 from edgeret.plan import Plan, parse_bytes
-from edgeret.recode import Progress, mismatch, recode
+from edgeret.recode import Progress, check_space, recode
 from edgeret.repair import repair
 from edgeret.reports import CheckSummary, Explanation, Info, RecodeSummary, RepairSummary
 from edgeret.seal import seal
@@ -43,7 +43,7 @@ class Index:
         budget = None if memory_budget is None else parse_bytes(memory_budget)
         self._store = Store(path, readonly, wait=wait)
         try:
-            self._check_space(encoder)
+            check_space(self._store, encoder)
             with self._store.reading() as state:
                 self._plan = Plan.of(
                     state.passages,
@@ -93,7 +93,7 @@ class Index:
         database.roll_back(target)
         if exist_ok and target.exists() and target.stat().st_size:
             return cls.open(target, model, memory_budget, wait=wait)
-        encoder = _load(DEFAULT_MODEL if model is None else model)
+        encoder = load(DEFAULT_MODEL if model is None else model)
         encoder.codec.check_bits(bits)
         for key in filters:
             if not key or not key.isprintable() or '"' in key or "\\" in key:
@@ -136,7 +136,7 @@ class Index:
             store.close()
         else:
             database.check_path(target)
-        return cls(target, _load(model), memory_budget, readonly, wait)
+        return cls(target, load(model), memory_budget, readonly, wait)
 
     @classmethod
     def repair(
@@ -151,7 +151,7 @@ class Index:
         again. model: one of the geometry of the index; None takes its own. Raises NotAnIndexError if nothing can be
         kept, IndexExistsError, FormatVersionError, SpaceMismatchError, BundleError, StorageError.
         """
-        return repair(Path(path), Path(target), lambda name: _load(model or name or DEFAULT_MODEL))
+        return repair(Path(path), Path(target), lambda name: load(model or name or DEFAULT_MODEL))
 
     @classmethod
     def recode(
@@ -174,7 +174,7 @@ class Index:
         IndexMissingError, NotAnIndexError, CorruptIndexError, BundleError, ReadOnlyError, StorageError.
         """
         with closing(Store(Path(path), readonly=False, wait=wait)) as store:
-            return recode(store, _load(model or store.meta["model"]), bits, progress)
+            return recode(store, load(model or store.meta["model"]), bits, progress)
 
     # -- writing
 
@@ -376,17 +376,3 @@ class Index:
                 # Where a read or write fails within it, FTS5 keeps counts of what SQLite has rolled back.
                 self._suspect = True
                 raise
-
-    def _check_space(self, encoder: TextEncoder) -> None:
-        found = self._store.meta
-        if found.get("space") == encoder.space and self._store.bits in encoder.codec.widths:
-            if self._store.dim != encoder.dim:
-                raise self._store.damaged(f"vectors of dim {self._store.dim} in a space of dim {encoder.dim}")
-            return
-        raise mismatch(self._store, encoder)
-
-
-def _load(model: str | os.PathLike[str] | TextEncoder) -> TextEncoder:
-    if isinstance(model, str | os.PathLike):
-        return Encoder.load(os.fspath(model))
-    return model

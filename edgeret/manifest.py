@@ -6,6 +6,7 @@ and the tensors tile their files: nothing that it says can reach outside its fol
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -83,30 +84,35 @@ class Manifest:
 
     def as_json(self) -> str:
         """The text of manifest.json."""
+        table = self._decisive() | {"checksum": self.checksum, "about": self.about}
+        return json.dumps(table, ensure_ascii=False, indent=1)
+
+    @property
+    def checksum(self) -> str:
+        """BLAKE2b of everything but `about`, 32 hex digits."""
+        text = json.dumps(self._decisive(), sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def _decisive(self) -> dict[str, Any]:
         files = {
             name: {"bytes": file.nbytes, "sha256": file.sha256}
             | ({"optional": True} if file.optional else {})
             for name, file in sorted(self.files.items())
         }
-        return json.dumps(
-            {
-                "format": FORMAT,
-                "name": self.name,
-                "dim": self.dim,
-                "max_tokens": self.max_tokens,
-                "geometry": self.geometry,
-                "codec": self.codec,
-                "encoder": {
-                    "kind": self.kind,
-                    "graphs": {backend: graph._asdict() for backend, graph in self.graphs.items()},
-                },
-                "tensors": {name: tensor._asdict() for name, tensor in self.tensors.items()},
-                "files": files,
-                "about": self.about,
+        return {
+            "format": FORMAT,
+            "name": self.name,
+            "dim": self.dim,
+            "max_tokens": self.max_tokens,
+            "geometry": self.geometry,
+            "codec": self.codec,
+            "encoder": {
+                "kind": self.kind,
+                "graphs": {backend: graph._asdict() for backend, graph in self.graphs.items()},
             },
-            ensure_ascii=False,
-            indent=1,
-        )
+            "tensors": {name: tensor._asdict() for name, tensor in self.tensors.items()},
+            "files": files,
+        }
 
 
 def read(folder: Path) -> Manifest:
@@ -142,6 +148,9 @@ def read(folder: Path) -> Manifest:
         if graph.file not in manifest.files:
             refuse(folder, f"the file of the {backend} graph among the files", repr(graph.file))
     _check_tiling(folder, manifest)
+    # The first bundles have none.
+    if "checksum" in table and table["checksum"] != manifest.checksum:
+        refuse(folder, f"{MANIFEST} with checksum {manifest.checksum}", f"{table['checksum']!r:.80}")
     return manifest
 
 

@@ -30,7 +30,7 @@ def recode(store: Store, encoder: TextEncoder, bits: int | None, progress: Progr
     StorageError.
     """
     if store.meta["geometry"] != encoder.geometry:
-        raise mismatch(store, encoder)
+        raise _mismatch(store, encoder)
     if store.dim != encoder.dim:
         raise store.damaged(f"vectors of dim {store.dim} in a geometry of dim {encoder.dim}")
     bits = store.bits if bits is None else bits
@@ -50,8 +50,15 @@ def recode(store: Store, encoder: TextEncoder, bits: int | None, progress: Progr
     return RecodeSummary(str(store.path), encoder.name, encoder.space, bits, done)
 
 
-def mismatch(store: Store, encoder: TextEncoder) -> SpaceMismatchError:
-    """The error for an index that this encoder does not fit."""
+def check_space(store: Store, encoder: TextEncoder) -> None:
+    """Raise SpaceMismatchError unless index and encoder are of one space, CorruptIndexError for another dim."""
+    if store.meta["space"] != encoder.space or store.bits not in encoder.codec.widths:
+        raise _mismatch(store, encoder)
+    if store.dim != encoder.dim:
+        raise store.damaged(f"vectors of dim {store.dim} in a space of dim {encoder.dim}")
+
+
+def _mismatch(store: Store, encoder: TextEncoder) -> SpaceMismatchError:
     difference, remedy = "another geometry", "index its documents again with this one"
     if store.meta["geometry"] == encoder.geometry:
         difference, remedy = "another codec", "give it the codes of this one with 'edgeret recode'"

@@ -74,7 +74,10 @@ def repair(path: Path, target: Path, load: Callable[[str | None], TextEncoder]) 
 def _pages(path: Path, copy: Path) -> Path:
     """A copy of the last commit, if SQLite can still merge the log; else the file as it lies there."""
     try:
-        with database.translated(path), closing(database.connect(path, readonly=True)) as connection:
+        with (
+            database.translated(path),
+            closing(database.connect(path, readonly=True, merge=False)) as connection,
+        ):
             database.backup(connection, path, copy)
     except (CorruptIndexError, NotAnIndexError):
         return path
@@ -201,7 +204,7 @@ class _Salvage:
         with (
             suppress(EdgeretError),
             database.translated(self.path),
-            closing(database.connect(self.path, readonly=True)) as connection,
+            closing(database.connect(self.path, readonly=True, merge=False)) as connection,
         ):
             for (identity,) in connection.execute(
                 "SELECT id FROM documents INDEXED BY sqlite_autoindex_documents_1"

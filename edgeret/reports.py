@@ -1,4 +1,4 @@
-"""What an index tells of itself: Info, Explanation, CheckSummary."""
+"""What an index tells of itself, and calls of what they did."""
 
 from __future__ import annotations
 
@@ -74,6 +74,21 @@ class RecodeSummary:
     space: str
     bits: int
     passages: int
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateSummary:
+    """What an update does, or has done to the index at `path`.
+
+    before, after: names of the contents, 64 hex digits each. deleted: documents that go. added: documents that
+    come, new or in the place of others. Both are 0 where the update had been applied before.
+    """
+
+    path: str
+    before: str
+    after: str
+    deleted: int
+    added: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.errors import InvalidQueryError
+from edgeret.native import is_allowed
 
 try:
     from edgeret import _scan
@@ -89,7 +90,7 @@ def top_k(blocks: Iterable[Block], planes: UInt64, k: int, threads: int = 1) -> 
 
 
 def _native_isa() -> str | None:
-    if _scan is None or os.environ.get("EDGERET_NO_NATIVE", "0") not in ("", "0"):
+    if _scan is None or not is_allowed():
         return None
     return os.environ.get("EDGERET_SCAN_ISA") or _scan.isas()[0]
 

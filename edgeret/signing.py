@@ -1,6 +1,6 @@
-"""Signing: whether an index or a bundle is, byte for byte, what the owner of a key has signed.
+"""Signing: whether an index, an update or a bundle is, byte for byte, what the owner of a key has signed.
 
-Ed25519 (RFC 8032), detached. What is signed is a line of text with the SHA-256 of a sealed index, or of a
+Ed25519 (RFC 8032), detached. What is signed is a line of text with the SHA-256 of a sealed index, of an update, or of a
 bundle's manifest, which has the hashes of all its files. Needs the package `cryptography`, the extra `sign`.
 """
 
@@ -16,19 +16,20 @@ from edgeret import database
 from edgeret.bundle import Bundle
 from edgeret.errors import NotAnIndexError, SignatureError, StorageError
 from edgeret.manifest import MANIFEST
+from edgeret.update import MAGIC
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 SUFFIX: Final = ".sig"
-"""A signature's name ends so, its beginning is that of the index or of the bundle's manifest beside it."""
+"""A signature's name ends so, its beginning is that of the index, the update or the bundle's manifest beside it."""
 
 _SIGNATURE_BYTES: Final = 64
 _LARGEST_KEY_BYTES: Final = 1 << 16
 
 
 def sign(path: str | os.PathLike[str], private_key: str | os.PathLike[str]) -> Path:
-    """Sign a sealed index or a bundle's folder; returns the signature's path. An older one is replaced.
+    """Sign a sealed index, an update or a bundle's folder; returns the signature's path. An older one is replaced.
 
     private_key: a PEM file, not encrypted. Raises SignatureError for an index that is not sealed or
     another kind of key, IndexMissingError, NotAnIndexError, BundleError, StorageError.
@@ -46,7 +47,7 @@ def sign(path: str | os.PathLike[str], private_key: str | os.PathLike[str]) -> P
 
 
 def verify(path: str | os.PathLike[str], public_key: str | os.PathLike[str]) -> None:
-    """Raise SignatureError unless the owner of the key has signed this sealed index or bundle.
+    """Raise SignatureError unless the owner of the key has signed this sealed index, update or bundle.
 
     Every byte of it is read. Call this before it is opened: SQLite's locks on a file that this process has open
     would be gone. public_key: a PEM file. Raises IndexMissingError, NotAnIndexError, BundleError, StorageError.
@@ -71,9 +72,7 @@ def verify(path: str | os.PathLike[str], public_key: str | os.PathLike[str]) -> 
 
 def _message(path: Path) -> tuple[Path, bytes]:
     """The file whose bytes count, and what is signed of it."""
-    kind, file = ("bundle", path / MANIFEST) if path.is_dir() else ("index", path)
-    if kind == "index":
-        _check_sealed(path)
+    kind, file = ("bundle", path / MANIFEST) if path.is_dir() else (_kind(path), path)
     try:
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -82,10 +81,18 @@ def _message(path: Path) -> tuple[Path, bytes]:
     return file, f"edgeret {kind} sha256 {digest}\n".encode()
 
 
-def _check_sealed(path: Path) -> None:
-    """Refuse a file to which SQLite would add what lies beside it: that has no signature."""
+def _kind(path: Path) -> str:
+    """What a file is, "index" or "update". Raises SignatureError for an index that is not sealed."""
     database.check_path(path)
     header = _read(path, 100)
+    if header.startswith(MAGIC):
+        return "update"
+    _check_sealed(path, header)
+    return "index"
+
+
+def _check_sealed(path: Path, header: bytes) -> None:
+    """Refuse a file to which SQLite would add what lies beside it: that has no signature."""
     if header[:16] != b"SQLite format 3\0" or header[68:72] != database.APPLICATION_ID.to_bytes(4, "big"):
         raise NotAnIndexError(
             f"expected an edgeret index, '{path}' is another kind of file: choose another path"

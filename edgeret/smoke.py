@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(model: str) -> Report:
     """Describe the installation, then try it; `failed` names the step that failed and why, or is None."""
-    report = _versions() | _machine()
+    report = versions() | machine()
     with TemporaryDirectory(prefix="edgeret-") as folder:
         has_fork = "fork" in multiprocessing.get_all_start_methods()
         context = multiprocessing.get_context("fork") if has_fork else multiprocessing.get_context("spawn")
@@ -144,7 +144,7 @@ def _trial(model: str, folder: Path) -> Iterator[Report]:
             )
         yield {"search_ms": _median_ms(lambda: index.search(_QUESTION, k=2)), "step": "check"}
         index.check()
-    yield {"peak_rss_bytes": _peak_rss_bytes(), "step": "close"}
+    yield {"peak_rss_bytes": peak_rss_bytes(), "step": "close"}
 
 
 def _reason(status: int, errors: Path) -> str:
@@ -172,7 +172,8 @@ def _without_paths(text: str, model: str, folder: str) -> str:
     return text
 
 
-def _versions() -> Report:
+def versions() -> Report:
+    """Releases of what matters here; None for what is not installed."""
     report: Report = {}
     for package in _PACKAGES:
         report[package] = None
@@ -184,7 +185,8 @@ def _versions() -> Report:
     }
 
 
-def _machine() -> Report:
+def machine() -> Report:
+    """Processor, memory and system; nothing that tells whose they are."""
     cpu = _cpu()
     flags = cpu.get("flags") or cpu.get("Features") or ""
     return {
@@ -214,7 +216,8 @@ def _first_line(path: str) -> str | None:
     return None
 
 
-def _peak_rss_bytes() -> int | None:
+def peak_rss_bytes() -> int | None:
+    """The largest resident set of this process so far; None where the system does not tell."""
     return _bytes_of("/proc/self/status", "VmHWM")
 
 

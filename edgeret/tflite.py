@@ -17,6 +17,7 @@ from edgeret.backends import has_graph
 from edgeret.bundle import Bundle
 from edgeret.errors import BackendError
 from edgeret.manifest import Graph
+from edgeret.tokens import TokenTable
 
 Float32 = NDArray[np.float32]
 
@@ -64,6 +65,7 @@ class TfliteBackend:
                 "install or export the bundle again"
             )
         self._idle.put(first)
+        self._table = TokenTable(bundle)
 
     @staticmethod
     def serves(bundle: Bundle) -> bool:
@@ -86,8 +88,9 @@ class TfliteBackend:
             "longest texts": _TEXT_BYTES * threads,
         }
 
-    def run(self, tokens: Float32) -> Float32:
-        """Token embeddings [1, n, dim] -> a unit vector [dim]."""
+    def run(self, ids: list[int]) -> Float32:
+        """Token ids -> a unit vector [dim]. Raises BundleError for an id that has no embedding."""
+        tokens = self._table.take(ids)
         session = self._idle.get()
         try:
             session = session or self._open()
@@ -114,7 +117,7 @@ class _Session:
         self._runners: dict[int, Any] = {}
 
     def run(self, tokens: Float32) -> Float32:
-        count, dim = tokens.shape[1:]
+        count, dim = tokens.shape
         bucket = next(size for size in self.buckets if size >= count)
         if bucket not in self._runners:
             self._runners[bucket] = self._interpreter.get_signature_runner(f"{_SIGNATURE}{bucket}")

@@ -16,7 +16,7 @@ from export.network import fake_quantize, used_rows
 if TYPE_CHECKING:
     Float32 = NDArray[np.float32]
 
-HIDDEN: Final = 256
+HIDDEN: Final = 512
 BITS: Final = 4
 _TOP: Final = 2 ** (BITS - 1) - 1
 # A table's step is a share of its entries: those of frequent tokens are small.

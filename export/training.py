@@ -1,8 +1,8 @@
 """Training a student to give the teacher's vectors: batches, loss, checkpoints. Runs on a GPU or on a CPU.
 
 Two losses: one minus the cosine to the teacher's vector, and the KL divergence of each text's similarities to
-the others of its batch from the teacher's, with the student on one side and on both. Batches are made of groups of
-similar texts, the hard cases of a ranking: TAS-B, Hofstätter et al. (SIGIR 2021). An interrupted run goes on
+the others of its batch from the teacher's, with the student on one side and on both. Batches can be made of groups
+of similar texts, the hard cases of a ranking: TAS-B, Hofstätter et al. (SIGIR 2021). An interrupted run goes on
 where it stopped.
 """
 
@@ -54,7 +54,8 @@ class Settings:
     """How to train.
 
     minutes: the training ends after so many at the latest, all its runs together. topic: similar texts that go into
-    a batch together; 1 draws them at random.
+    a batch together; 1 draws them at random. length_power: a text weighs as its tokens to this power; at 0 the
+    short ones, which are most, decide alone.
     """
 
     steps: int
@@ -65,6 +66,7 @@ class Settings:
     seed: int = 0
     minutes: float = float("inf")
     topic: int = 1
+    length_power: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,7 @@ def train(
         optimizer.load_state_dict(state["optimizer"])
         step, before = state["step"], state["seconds"]
     order = _Order(vectors, settings)
+    lengths = np.diff(tokens.offsets).astype(np.float32)
     start = saved = time.monotonic()
 
     def save() -> None:
@@ -132,7 +135,8 @@ def train(
             group["lr"] = rate * min(1.0, progress / _WARMUP + 1e-3, (1 - progress) / (1 - _WARMUP))
         rows = order.rows(step)
         target = torch.from_numpy(vectors[rows].astype(np.float32)).to(device)
-        found = _loss(_forward(student, tokens, rows), target, settings)
+        weights = torch.from_numpy(lengths[rows] ** settings.length_power).to(device)
+        found = _loss(_forward(student, tokens, rows), target, weights / weights.sum(), settings)
         optimizer.zero_grad(set_to_none=True)
         found.backward()
         optimizer.step()
@@ -206,18 +210,17 @@ def _forward(student: nn.Module, tokens: Tokens, rows: NDArray[np.int64]) -> Ten
     return torch.cat(parts)[torch.from_numpy(np.argsort(order)).to(device)]
 
 
-def _loss(found: Tensor, target: Tensor, settings: Settings) -> Tensor:
-    regression = (1 - (found * target).sum(1)).mean()
-    if not settings.kl or len(found) < 2:
-        return regression
-    itself = torch.eye(len(found), dtype=torch.bool, device=found.device)
+def _loss(found: Tensor, target: Tensor, weights: Tensor, settings: Settings) -> Tensor:
+    """The loss of texts' vectors [n, dim]; weights [n] sum to 1."""
+    each = 1 - (found * target).sum(1)
+    if settings.kl and len(found) > 1:
+        itself = torch.eye(len(found), dtype=torch.bool, device=found.device)
 
-    def similarities(one: Tensor, other: Tensor) -> Tensor:
-        return (one @ other.T / settings.temperature).masked_fill(itself, _MASKED)
+        def similarities(one: Tensor, other: Tensor) -> Tensor:
+            return (one @ other.T / settings.temperature).masked_fill(itself, _MASKED)
 
-    wanted = similarities(target, target).softmax(1)
-    spread = sum(
-        functional.kl_div(similarities(found, other).log_softmax(1), wanted, reduction="batchmean")
-        for other in (target, found)
-    )
-    return regression + settings.kl * spread
+        wanted = similarities(target, target).softmax(1)
+        for other in (target, found):
+            spread = functional.kl_div(similarities(found, other).log_softmax(1), wanted, reduction="none")
+            each = each + settings.kl * spread.sum(1)
+    return (weights * each).sum()

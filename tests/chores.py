@@ -58,6 +58,17 @@ def add(path, model, budget, count=4000, commit_every=None):
         return {"planned": index.info().planned_bytes, "documents": len(index)}
 
 
+def diff(old, new, update):
+    with Path(update).with_suffix(".again").open("wb") as file:
+        edgeret.diff(old, new, file)
+
+
+def apply(old, new, update):
+    from fake import FakeEncoder
+
+    return {"added": edgeret.apply(old, update, FakeEncoder()).added}
+
+
 def add_for_ever(path, model, budget):
     """Add until killed."""
     rng = np.random.default_rng(0)

@@ -1,6 +1,7 @@
 import contextlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,9 +44,32 @@ def folder(sound, tmp_path) -> Path:
 
 
 def edit(folder: Path, change) -> None:
+    """Change a manifest as if it had been written so: without its checksum, as the first bundles were."""
     manifest = json.loads((folder / "manifest.json").read_text())
+    del manifest["checksum"]
     change(manifest)
     (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def at(*keys):
+    """A change that sets the last of `keys` to the given value."""
+
+    def setter(value):
+        def change(manifest):
+            for key in keys[:-1]:
+                manifest = manifest[key]
+            manifest[keys[-1]] = value
+
+        return change
+
+    return setter
+
+
+def rename(key, old, new):
+    def change(manifest):
+        manifest[key][new] = manifest[key].pop(old)
+
+    return change
 
 
 @settings(max_examples=40, deadline=None)
@@ -104,13 +128,25 @@ def test_a_flipped_bit_is_found(sound, tmp_path_factory, data):
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_a_flipped_byte_of_the_manifest_opens_or_is_refused_by_name(sound, tmp_path_factory, data):
+def test_a_flipped_byte_of_the_manifest_changes_nothing_or_is_refused_by_name(sound, tmp_path_factory, data):
     folder = Path(shutil.copytree(sound, tmp_path_factory.mktemp("flip") / "tiny"))
     blob = bytearray((folder / "manifest.json").read_bytes())
     blob[data.draw(st.integers(0, len(blob) - 1))] = data.draw(st.integers(0, 255))
     (folder / "manifest.json").write_bytes(blob)
     with contextlib.suppress(BundleError, FormatVersionError):
-        Bundle.open(folder).codec()
+        assert Bundle.open(folder).manifest.checksum == Bundle.open(sound).manifest.checksum
+
+
+@pytest.mark.parametrize(
+    "change", [at("max_tokens")(17), at("geometry")("ab" * 15 + "aa"), at("encoder", "kind")("transformer")]
+)
+def test_a_manifest_that_could_be_another_is_refused_by_its_checksum(folder, change):
+    """A flipped bit in `max_tokens` once gave other vectors of long texts, and nobody knew."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    change(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="checksum"):
+        Bundle.open(folder)
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "tokens.bin", "codec.bin", "card.md"])
@@ -122,27 +158,6 @@ def test_a_missing_or_cut_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(BundleError, match=f"{name}.*again"):
         Bundle.open(folder)
-
-
-def at(*keys):
-    """A change that sets the last of `keys` to the given value."""
-
-    def setter(value):
-        def change(manifest):
-            for key in keys[:-1]:
-                manifest = manifest[key]
-            manifest[keys[-1]] = value
-
-        return change
-
-    return setter
-
-
-def rename(key, old, new):
-    def change(manifest):
-        manifest[key][new] = manifest[key].pop(old)
-
-    return change
 
 
 @pytest.mark.parametrize(
@@ -285,6 +300,42 @@ def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(BundleError, match="folder"):
         Bundle.open(tmp_path / "file")
+
+
+@pytest.mark.parametrize("widths", [(96, 64), (64, 64), (0, 64), (-64, 64)])
+def test_widths_that_do_not_ascend_are_refused(tmp_path, widths):
+    made = write(
+        tmp_path / "tiny",
+        name="tiny",
+        max_tokens=16,
+        geometry="ab" * 16,
+        codec=replace(random_codec(), widths=widths),
+        kind="static",
+        graphs={},
+        tensors={},
+        files={},
+        about={},
+    )
+    with pytest.raises(BundleError, match="ascending widths"):
+        made.codec()
+
+
+@pytest.mark.parametrize("texts", [[], "hello", [1], None, {}])
+def test_golden_texts_that_are_none_are_refused(tmp_path, texts):
+    made = write(
+        tmp_path / "tiny",
+        name="tiny",
+        max_tokens=16,
+        geometry="ab" * 16,
+        codec=random_codec(),
+        kind="static",
+        graphs={},
+        tensors={},
+        files={"golden.json": json.dumps({"texts": texts}).encode()},
+        about={},
+    )
+    with pytest.raises(BundleError, match=r"a list of texts in golden\.json"):
+        made.golden()
 
 
 def test_unknown_tensors_and_files_are_refused_by_name(sound):

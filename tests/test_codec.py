@@ -128,6 +128,9 @@ def test_a_query_at_the_center_has_a_code_too():
     query = unit(1)[0]
     centered = replace(codec, query_thresholds=(query @ codec.query_projection).astype(np.float32))
     assert centered.encode_query(query, 96).shape == (PLANES, 2)
+    # Exactly there no bit weighs more than another.
+    planes = codec.encode_query(np.zeros_like(query), 96)
+    assert (unpack(planes, 96) == [[True]] * 3 + [[False]]).all()
 
 
 def test_asymmetric_codes_rank_better_than_symmetric_ones():

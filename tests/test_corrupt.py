@@ -13,7 +13,7 @@ import pytest
 from damage import alter
 from fake import FakeEncoder
 
-from edgeret import EdgeretError, Index
+from edgeret import Document, EdgeretError, Index
 from edgeret.database import FORMAT_VERSION, checksum, meta_checksum
 from edgeret.documents import Record
 from edgeret.errors import (
@@ -98,6 +98,20 @@ def test_a_flipped_bit_in_the_index_of_ids_finds_no_other_document(sound, encode
             with pytest.raises(CorruptIndexError):
                 call()
         assert index.get("d7").text == "red cat number7"
+
+
+def test_a_flipped_bit_in_the_index_of_a_filter_finds_no_other_document(sound, encoder):
+    with Index.open(sound, model=encoder) as index:
+        index.add([Document("last", "red cat", {"year": 98})])
+    image = sound.read_bytes()
+    # An entry: its header, the year, the document's number.
+    assert image.count(b"\3\1\1\x62\x14") == 1
+    sound.write_bytes(image.replace(b"\3\1\1\x62\x14", b"\3\1\1\x63\x14"))
+    with Index.open(sound, model=encoder) as index:
+        assert index.search("red cat", where={"year": 99}) == []
+        assert index.search("red cat", where={"year": 18})[0].id == "d18"
+        with pytest.raises(CorruptIndexError, match="missing from index"):
+            index.check()
 
 
 # -- what is no index
@@ -349,6 +363,25 @@ def test_hostile_metadata_are_found(sound, encoder, metadata):
 def test_rows_that_point_elsewhere_are_found(sound, encoder, statements):
     alter(sound, *statements)
     ask_everything(sound, encoder)
+
+
+def test_passages_without_a_document_are_found(sound, encoder):
+    alter(sound, "DELETE FROM documents WHERE doc = 3")
+    count(sound, documents=19)
+    with Index.open(sound, model=encoder) as index:
+        assert len(index) == 19
+        with pytest.raises(CorruptIndexError, match="1 passages belong to no document"):
+            index.check()
+
+
+def test_a_lexicon_that_lies_is_found_by_search_and_by_check(sound, encoder):
+    alter(sound, "INSERT INTO lexicon (rowid, text) VALUES (3, 'xylophone')")
+    with Index.open(sound, model=encoder) as index:
+        with pytest.raises(CorruptIndexError, match="finds words where they are not"):
+            index.search("xylophone", mode="lexical")
+        with pytest.raises(CorruptIndexError):
+            index.check()
+        assert index.search("number3", mode="lexical")[0].id == "d3"
 
 
 def test_digests_are_for_ever():

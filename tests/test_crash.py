@@ -91,7 +91,7 @@ def test_a_power_failure_leaves_the_old_or_the_new_state(memory, library, small_
         else:
             disk.apply(change)
             points += 1
-        images = [disk.kept(), disk.lost(), disk.revived()]
+        images = [disk.kept(), disk.lost(), disk.revived(), disk.unborn()]
         images += [disk.torn(random.Random(number * 1000 + turn)) for turn in range(TORN)]
         for image in images:
             key = (step, len(allowed), *sorted(hash(part) for part in image.items()))

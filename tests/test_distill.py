@@ -221,6 +221,22 @@ def test_similar_texts_share_a_batch():
         assert len(np.unique(vectors[order.rows(step)], axis=0)) <= 2
 
 
+@pytest.mark.parametrize("kl", [0.0, 0.5])
+def test_the_loss_is_the_texts_own_losses_weighed(kl):
+    rng = np.random.default_rng(0)
+    found, target = (
+        torch.nn.functional.normalize(torch.from_numpy(rng.standard_normal((4, 8)).astype(np.float32)), dim=1)
+        for _ in range(2)
+    )
+    settings = training.Settings(steps=0, kl=kl)
+    alone = [float(training._loss(found, target, row, settings)) for row in torch.eye(4)]
+    weights = torch.tensor([0.1, 0.2, 0.3, 0.4])
+    expected = sum(loss * weight for loss, weight in zip(alone, weights.tolist(), strict=True))
+    assert float(training._loss(found, target, weights, settings)) == pytest.approx(expected, rel=1e-5)
+    assert len(set(alone)) == 4
+    assert float(training._loss(target, target, weights, settings)) == pytest.approx(0, abs=1e-5)
+
+
 def test_training_draws_both_students_nearer(teacher, material, tmp_path):
     settings = training.Settings(steps=60, batch=64, rate=2e-3)
     for name, student in (

@@ -4,11 +4,15 @@ import contextlib
 import io
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import edgeret
+from edgeret.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -17,6 +21,12 @@ FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 def blocks(page: Path) -> list[tuple[str, str]]:
     return FENCE.findall(page.read_text())
+
+
+def write_notes(folder: Path) -> None:
+    (folder / "notes").mkdir()
+    (folder / "notes" / "wifi.md").write_text("Hold the button for five seconds to reset the Wi-Fi.")
+    (folder / "notes" / "lamp.md").write_text("The lamp turns red when its battery is low.")
 
 
 def snippets(language: str) -> list[tuple[str, str, str]]:
@@ -55,9 +65,7 @@ def test_python_snippets_print_what_the_page_shows(name, source, shown, tmp_path
 @pytest.mark.parametrize(("name", "source", "shown"), snippets("console"), ids=lambda value: value[:24])
 def test_console_lines_print_what_the_page_shows(name, source, shown, tmp_path):
     """`$ command` lines, each followed by its output; `make` is tested by whoever runs these tests."""
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "wifi.md").write_text("Hold the button for five seconds to reset the Wi-Fi.")
-    (tmp_path / "notes" / "lamp.md").write_text("The lamp turns red when its battery is low.")
+    write_notes(tmp_path)
     for entry in re.split(r"^\$ ", source, flags=re.MULTILINE)[1:]:
         command, _, expected = entry.partition("\n")
         words = shlex.split(command)
@@ -71,6 +79,46 @@ def test_console_lines_print_what_the_page_shows(name, source, shown, tmp_path):
             check=False,
         )
         assert same(expected, done.stdout + done.stderr), done.stdout + done.stderr
+
+
+def run_line(line: str) -> str:
+    """A shell line in this process if it is edgeret's, as that is faster; what it printed."""
+    words = shlex.split(line)
+    if words[0] != "edgeret":
+        subprocess.run(["sh", "-c", line], check=True, capture_output=True)
+        return ""
+    command, target = (words[1:-2], words[-1]) if words[-2] == ">" else (words[1:], None)
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    with contextlib.redirect_stdout(printed):
+        assert main(command) == 0, line
+    content = printed.detach().getvalue()
+    if target is not None:
+        Path(target).write_bytes(content)
+        return ""
+    return content.decode()
+
+
+def test_the_page_on_fleets_works_from_top_to_bottom(tmp_path, monkeypatch):
+    """Maker and device in one folder; each command of the page, in its order."""
+    if shutil.which("openssl") is None:
+        pytest.skip("the openssl command is missing")
+    write_notes(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    printed = []
+    for kind, source in blocks(ROOT / "docs" / "fleet.md"):
+        if kind == "sh":
+            printed.append("".join(run_line(line) for line in source.splitlines()))
+        else:
+            with contextlib.redirect_stdout(io.StringIO()) as shown:
+                exec(compile(source, "fleet.md", "exec"), {})
+            printed.append(shown.getvalue())
+    _, _, shipped, _, updated, python, back = printed
+    assert "wifi.md" in shipped
+    assert "deleted: 1\nadded: 1\n" in updated
+    assert python.split()[2:] == ["0", "0"]
+    assert "deleted: 1\nadded: 1\n" in back
+    with edgeret.Index.open("device.edgeret", readonly=True) as index:
+        assert (index.get("lamp.md") is None, index.get("clock.md") is None) == (False, True)
 
 
 def test_there_are_snippets():

@@ -15,6 +15,7 @@ from test_export import make_teacher, passages
 from edgeret.bundle import Bundle
 from edgeret.encoder import Encoder
 from edgeret.errors import BundleError
+from edgeret.tokens import TokenTable
 from export import base, tflite, verify
 from export.teacher import Teacher
 
@@ -32,9 +33,9 @@ def vectors(bundle: Bundle, size: int, texts: list[str]) -> np.ndarray:
     """Encoded by a bucket in torch: float activations, nothing converted."""
     weights = tflite.Weights.read(bundle.file("model.int8.onnx"))
     bucket = tflite.Bucket(weights, tflite.parameters(weights), size).eval()
-    pipeline, rows = Encoder.load(bundle.path)._pipeline(), []
+    pipeline, table, rows = Encoder.load(bundle.path)._pipeline(), TokenTable(bundle), []
     for text in texts:
-        tokens = pipeline.table.take(pipeline.tokenizer.encode(text).ids)
+        tokens = table.take(pipeline.tokenizer.encode(text).ids)
         padded = torch.zeros(1, size, bundle.dim)
         padded[0, : len(tokens)] = torch.from_numpy(tokens)
         mask = (torch.arange(size) < len(tokens)).float()[None]

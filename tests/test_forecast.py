@@ -1,8 +1,10 @@
 import json
 
+import numpy as np
 import pytest
 
-from edgeret import cli
+from edgeret import cli, forecast
+from edgeret.bundle import Bundle, write
 from edgeret.errors import BudgetError, InvalidQueryError
 from edgeret.forecast import Forecast
 
@@ -52,6 +54,40 @@ def test_a_budget_that_cannot_be_met_names_what_can(capsys):
     with pytest.raises(BudgetError) as refusal:
         Forecast.of("base", 1000, 100, 12_000_000)
     assert refusal.value.__notes__
+
+
+def test_models_of_the_space_that_fit_are_named_others_not(tmp_path, monkeypatch):
+    base = Bundle.open("base")
+    lean = {
+        geometry: write(
+            tmp_path / geometry[:2],
+            name="lean",
+            max_tokens=base.max_tokens,
+            geometry=geometry,
+            codec=base.codec(),
+            kind="static",
+            graphs={},
+            tensors={
+                "tokens.bin": {
+                    "tokens": np.zeros((9, base.dim), np.int8),
+                    "token_scales": np.ones(9, np.float32),
+                },
+                "static.bin": {name: np.zeros((1, base.dim), np.int8) for name in ("inner", "outer")},
+            },
+            files={"tokenizer.json": b"{}"},
+            about={},
+        ).path
+        for geometry in (base.geometry, "ab" * 16)
+    }
+    installed = ["base", *map(str, lean.values())]
+    monkeypatch.setattr(forecast, "available", lambda: installed)
+    for budget, told in (
+        (50_000_000, f"models that fit: {lean[base.geometry]}"),
+        (1, "no installed model fits"),
+    ):
+        with pytest.raises(BudgetError) as refusal:
+            Forecast.of("base", 1000, 100, budget)
+        assert refusal.value.__notes__ == [told]
 
 
 @pytest.mark.parametrize(("documents", "words", "threads"), [(-1, 100, 1), (10, 0, 1), (10, 100, 0)])

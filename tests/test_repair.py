@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,6 +62,19 @@ def test_repair_reads_what_the_log_holds_and_leaves_what_was_deleted(sound, enco
     with Index.open(tmp_path / "new", model=encoder) as index:
         assert index.get("fresh").text == "green dog"
         assert index.get("d1") is None
+
+
+def test_repair_leaves_the_file_and_its_log_as_they_are(sound, encoder, tmp_path):
+    """As a power failure leaves them: nobody else has the index open, and SQLite would merge them."""
+    with Index.open(sound, model=encoder) as index:
+        index.add([Document("fresh", "green dog")])
+        left = {"x.edgeret": sound.read_bytes(), "x.edgeret-wal": Path(f"{sound}-wal").read_bytes()}
+    folder = tmp_path / "left"
+    folder.mkdir()
+    for name, content in left.items():
+        (folder / name).write_bytes(content)
+    assert Index.repair(folder / "x.edgeret", tmp_path / "new", model=encoder).documents == 21
+    assert {name: (folder / name).read_bytes() for name in left} == left
 
 
 def test_repair_without_any_tree(sound, encoder, tmp_path):

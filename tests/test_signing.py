@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_bundle import make
 
+import edgeret
 from edgeret import Document, Index, signing
 from edgeret.cli import main
 from edgeret.errors import BundleError, IndexMissingError, NotAnIndexError, SignatureError, StorageError
@@ -125,6 +126,28 @@ def test_what_is_signed_is_for_ever(sealed, bundle):
         assert signing._message(path) == (file, f"edgeret {kind} sha256 {digest}\n".encode())
 
 
+def test_an_update_is_signed_and_verified(sound, sealed, keys, encoder, tmp_path):
+    with Index.open(sound, model=encoder) as index:
+        index.add(["a blue dog"])
+    path = tmp_path / "update"
+    with path.open("wb") as file:
+        edgeret.diff(sealed, sound, file)
+    private, public = keys
+    assert sign(path, private) == tmp_path / "update.sig"
+    verify(path, public)
+    content = bytearray(path.read_bytes())
+    digest = hashlib.sha256(content).hexdigest()
+    assert signing._message(path) == (path, f"edgeret update sha256 {digest}\n".encode())
+    for place in (3, 200, len(content) // 2, len(content) - 1):
+        content[place] ^= 1
+        path.write_bytes(content)
+        with pytest.raises((SignatureError, NotAnIndexError)):
+            verify(path, public)
+        content[place] ^= 1
+    path.write_bytes(content)
+    verify(path, public)
+
+
 @pytest.mark.parametrize("suffix", ["-wal", "-journal"])
 def test_what_sqlite_would_merge_is_refused(sealed, keys, suffix):
     """Signed bytes with a stranger's journal beside them are not what was signed."""
@@ -176,6 +199,15 @@ def test_without_the_package_it_says_what_to_install(sealed, keys, monkeypatch):
     for call, key in ((sign, keys[0]), (verify, keys[1])):
         with pytest.raises(SignatureError, match=r"pip install 'edgeret\[sign\]'"):
             call(sealed, key)
+
+
+def test_a_medium_that_refuses_is_named(sealed, bundle, keys):
+    sealed.with_name(f"{sealed.name}.sig").mkdir()
+    with pytest.raises(StorageError, match="cannot write"):
+        sign(sealed, keys[0])
+    (bundle / "manifest.json").unlink()
+    with pytest.raises(StorageError, match="cannot read"):
+        verify(bundle, keys[1])
 
 
 def test_the_command_signs_and_verifies(sealed, keys, capsys):

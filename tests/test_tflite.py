@@ -18,6 +18,7 @@ from edgeret.bundle import Bundle
 from edgeret.encoder import Encoder
 from edgeret.errors import BackendError
 from edgeret.manifest import Graph
+from edgeret.tokens import TokenTable
 
 BUCKETS = (16, 32, 256)
 GRAPHS = {name: Graph(f"{name}.tflite", "tokens", "vector") for name in ("tflite", "tflite_weights")}
@@ -84,7 +85,7 @@ def made(tmp_path_factory) -> Bundle:
     """A copy of `base` whose golden vectors are the stand-in's."""
     known, pipeline = Bundle.open("base").golden(), Encoder.load("base")._pipeline()
     text, own = known.texts[0], known.own.copy()
-    total = pipeline.table.take(pipeline.tokenizer.encode(text).ids).sum(axis=0)
+    total = TokenTable(Bundle.open("base")).take(pipeline.tokenizer.encode(text).ids).sum(axis=0)
     own[0] = total / np.linalg.norm(total)
     files = {graph.file: b"for the stand-in" for graph in GRAPHS.values()}
     return copy(tmp_path_factory.mktemp("bundle"), known._replace(own=own), graphs=GRAPHS, files=files)

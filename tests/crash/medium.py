@@ -50,10 +50,11 @@ class _File:
 
 
 class Medium:
-    """Files as a log has changed them so far. Creations last at once, as on a journaling file system."""
+    """Files as a log has changed them so far."""
 
     def __init__(self) -> None:
         self._files: dict[str, _File] = {}
+        self._created: set[str] = set()
         self._removed: dict[str, _File] = {}
         self._renamed: list[tuple[str, str, _File | None]] = []
 
@@ -61,6 +62,7 @@ class Medium:
         """Make the next change of the log."""
         if change.kind == "c":
             self._files[change.name] = _File()
+            self._created.add(change.name)
             self._removed.pop(change.name, None)
         elif change.kind == "u":
             self._removed[change.name] = self._files.pop(change.name)
@@ -76,6 +78,7 @@ class Medium:
                 _write(file.written, change)
                 file.pending.append(change)
         elif change.kind == "s":
+            self._created = {name for name in self._created if folder_of(name) != change.name}
             for name in [name for name in self._removed if folder_of(name) == change.name]:
                 del self._removed[name]
             self._renamed = [names for names in self._renamed if folder_of(names[1]) != change.name]
@@ -96,6 +99,10 @@ class Medium:
             if replaced is not None:
                 files[target] = replaced
         return {name: file.synced for name, file in files.items()}
+
+    def unborn(self) -> Image:
+        """As `revived`, and no creation of a file since its folder's last sync has reached the medium."""
+        return {name: content for name, content in self.revived().items() if name not in self._created}
 
     def torn(self, rng: random.Random) -> Image:
         """Any of the sectors written since the last sync have reached the medium, in any order."""

@@ -8,12 +8,14 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from fake import DIM, FakeEncoder
 
+import edgeret
 from edgeret import Document, Index
-from edgeret.errors import IndexMissingError, NotAnIndexError
+from edgeret.errors import IndexMissingError, NotAnIndexError, StorageError
 from edgeret.store import Store
 
 SMALL_BLOCK = 64
@@ -155,14 +157,22 @@ def repaired_of(path: Path) -> Path:
 DAMAGED_ID = "d31"
 
 
+def _sync(file: BinaryIO) -> None:
+    """Keep a file, and its name, whatever happens from here on."""
+    file.flush()
+    os.fsync(file.fileno())
+    folder = os.open(Path(file.name).parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+
+
 def damage(path: Path, _: Index) -> None:
     content = backup_of(path).read_bytes()
     text = b"first red cat number31"
     assert text in content
     with damaged_of(path).open("wb") as file:
         file.write(content.replace(text, text.upper()))
-        file.flush()
-        os.fsync(file.fileno())
+        _sync(file)
 
 
 def _repair(path: Path, _: Index) -> None:
@@ -175,6 +185,25 @@ def _recode(path: Path, _: Index | None) -> None:
         assert store.block_numbers()
         assert len(store.tail()[0])
     Index.recode(path, FakeEncoder(), bits=64)
+
+
+def update_of(path: Path) -> Path:
+    """What leads from the index to its backup."""
+    return path.with_name("update")
+
+
+def _diff(path: Path, _: Index) -> None:
+    try:
+        with update_of(path).open("wb") as file:
+            edgeret.diff(path, backup_of(path), file)
+            _sync(file)
+    except OSError as error:
+        # The file is the caller's, and so are its errors.
+        raise StorageError(str(error)) from error
+
+
+def _apply(path: Path, _: Index | None) -> None:
+    edgeret.apply(path, update_of(path), FakeEncoder())
 
 
 def made(states: Sequence[Sequence[Contents | None]]) -> dict[str, tuple[Path, Contents]]:
@@ -231,6 +260,11 @@ STEPS = [
     _step("close", _on(lambda _, index: index.close())),
     _step("open", _open),
     _step("late", _add(documents(70, 3))),
+    _step("diff", _on(_diff)),
+    _step("close", _on(lambda _, index: index.close())),
+    _step("apply", _apply),
+    _step("open", _open),
+    _step("last", _add(documents(80, 3))),
     _step("close", _on(lambda _, index: index.close())),
 ]
 
@@ -247,7 +281,7 @@ def expected(path: Path, steps: Sequence[Step]) -> list[list[Contents | None]]:
         known = [last]
         for part in step.parts:
             index = part(path, index)
-            if step.name == "recode":
+            if step.name in ("recode", "apply"):
                 last = reopen(path)
             elif step.name != "close":
                 assert index is not None

@@ -1,20 +1,8 @@
-/* The kernel without Python: every instruction set of this machine against counting one by one.
+/* The scan's kernel without Python: every instruction set of this machine against counting one by one.
  * Run by `make native`, under the sanitizers by `make sanitize`, and for AArch64 under qemu-user by `make neon`. */
 #include "../../edgeret/_search.h"
 
-#include <stdio.h>
-
-static uint64_t state = 88172645463325252u;
-
-/* xorshift64: Marsaglia, 2003. */
-static uint64_t random_word(void)
-{
-    state ^= state << 13;
-    state ^= state >> 7;
-    return state ^= state << 17;
-}
-
-static size_t random_below(size_t limit) { return (size_t)(random_word() % limit); }
+#include "random.h"
 
 typedef struct {
     int64_t row;
@@ -29,15 +17,6 @@ static int by_distance_then_row(const void *left, const void *right)
     return (a->row > b->row) - (a->row < b->row);
 }
 
-static void *exactly(size_t octets)
-{
-    void *memory = malloc(octets ? octets : 1);
-    if (!memory)
-        exit(2);
-    return memory;
-}
-
-/* Each buffer is as large as it must be and no larger, so that a sanitizer sees a read past its end. */
 static int agrees(const Isa *isa, size_t words, size_t planes, size_t queries, size_t k, const size_t *sizes,
                   size_t blocks, unsigned live_of_8, int has_ties)
 {

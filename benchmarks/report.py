@@ -1,0 +1,382 @@
+"""The report: tables and pictures of the lines that `compare` stored; it measures nothing.
+
+    python -m benchmarks report [--results FILE] [--out FOLDER]
+
+What has not been measured is named, and so is every measure in which somebody is ahead of edgeret.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks import effort, figures, ledger, systems
+from benchmarks.figures import Figures
+from benchmarks.fresh import ROOT
+
+Row = list[str]
+
+OPENING: Final = """\
+# Beside the rivals
+
+What people search texts with, on one machine, in one run, on the same texts. This page is written by
+`python -m benchmarks report` from the lines in `{results}`; no figure is typed in by hand.
+
+## What is not measured
+
+- **No Raspberry Pi, no phone, no energy.** Everything here is from the machine below. `edgeret bench --json` runs on a
+  board, with what is installed there, and prints a row to send in ([devices](devices.md)).
+- **No server, no GPU.** Systems that need one are not here, nor are those without a Python package for this machine.
+- **Nobody is tuned.** Every system has its defaults, or the settings of its own first example; experts get more out of
+  each.
+- **A million rows are {distinct:,} passages of English text, repeated, the vectors of the repeats with noise.** That is
+  right for time, memory and bytes, and says nothing of quality, which is measured on whole test collections.
+- **Filters, hybrid search, several writers, crashes.** [Trust](trust.md) is about those.
+
+## How
+
+A stack is an encoder and a store. Everybody gets the same texts, and all-MiniLM-L6-v2 or what was distilled from it:
+`fp32` is its graph in onnxruntime, as fastembed runs it; `torch` is sentence-transformers; `chroma` is Chroma's own
+function (the same graph; every text is padded to 256 tokens); `static` is model2vec's distillation; `base`, `small` and
+`nano` are edgeret's. Stores with `base/` are given edgeret's INT8 encoder, so that only the stores differ. The
+documents' vectors come from it too, but for `static`. Stores that hold no texts get a SQLite table of texts: an answer
+is ten texts.
+
+Each figure comes from a process of its own. The {queries} queries are other passages of the same text. Each stack takes
+turns with `{baseline}`, query by query; "times faster" is the median of the ratios within a turn, so that what slows
+the machine down slows down both. Such turns push a stack's data out of the processor's caches; so do other programs. On
+one core the process may use no other. Memory is the peak of the resident set less that right after `import edgeret`
+(NumPy and sqlite3 are loaded, nothing else of weight); MB is 10^6 bytes. Start is from before the open to after the
+first answer, imports of packages and the model included; cold means that the pages of the index and of the model were
+dropped from the page cache, those of programs and libraries not. recall@10 is against exact float search with the
+vectors of `base`. nDCG@10 is a mean over {collections}, as a share of that of `{baseline}`; edgeret cuts long texts
+into passages, the others get one vector a text.
+"""
+
+NAMES: Final = {
+    "nano/edgeret": "**edgeret, nano**",
+    "small/edgeret": "**edgeret, small**",
+    "base/edgeret": "**edgeret, base**",
+    "small-tflite/edgeret": "**edgeret, small, LiteRT**",
+    "base-tflite/edgeret": "**edgeret, base, LiteRT**",
+    "fp32/faiss-flat": "fp32 ONNX + FAISS flat",
+    "torch/faiss-flat": "sentence-transformers + FAISS flat",
+    "fp32/sqlite-vec-float": "fp32 ONNX + sqlite-vec",
+    "chroma/chroma": "Chroma with its own MiniLM",
+    "static/vicinity": "model2vec + vicinity",
+    "bm25s": "bm25s",
+    "fts5": "SQLite FTS5",
+}
+
+
+def main(argv: list[str]) -> int:
+    """Write the page and its pictures; return the exit code."""
+    parser = argparse.ArgumentParser("python -m benchmarks report", description=__doc__)
+    parser.add_argument("--results", type=Path, default=ledger.PATH)
+    parser.add_argument("--out", type=Path, default=ROOT / "docs", help="(docs)")
+    options = parser.parse_args(argv)
+    lines = ledger.read(options.results)
+    if not lines:
+        print(
+            f"report: expected lines in {options.results}, found none: run python -m benchmarks compare",
+            file=sys.stderr,
+        )
+        return 1
+    found = Figures.choose(lines, ledger.read(ledger.PATH.with_name("sizes.jsonl")))
+    options.out.mkdir(parents=True, exist_ok=True)
+    from benchmarks import plots
+
+    pictures = plots.draw(found, options.out / "plots")
+    page = options.out / "benchmarks.md"
+    page.write_text(text(found, pictures, options.results), encoding="utf-8")
+    print(page)
+    return 0
+
+
+def name(stack: str) -> str:
+    """A stack as the tables call it."""
+    return NAMES.get(stack, stack)
+
+
+def text(found: Figures, pictures: Sequence[tuple[str, str]], results: Path) -> str:
+    """The page."""
+    shown = results.relative_to(ROOT) if results.is_relative_to(ROOT) else results.name
+    parts = [
+        OPENING.format(
+            results=shown,
+            distinct=figures.DISTINCT_ROWS,
+            queries=figures.QUERIES,
+            baseline=systems.BASELINE,
+            collections=", ".join(found.collections) or "no collection yet",
+        ),
+        "## On what\n\n" + _machine(found),
+        *(f"![{caption}]({path})\n\n{caption}.\n" for path, caption in pictures),
+    ]
+    for rows in found.rows:
+        parts.append(f"## {rows:,} documents, one core\n\n" + _asking(found, rows, 1))
+    for rows in found.rows:
+        if any(found.cell("ask", stack, rows, "all") for stack in systems.STACKS):
+            parts.append(f"## {rows:,} documents, all cores\n\n" + _asking_all(found, rows))
+    parts += [
+        "## Building and changing\n\n" + _changing(found),
+        "## Quality\n\n" + _quality(found),
+        "## Installed size and code\n\n" + _installing(found),
+        "## Where others are ahead\n\n" + _losses(found),
+        "## Promises\n\n" + _promises(found),
+        "## Two runs\n\n" + _agreement(found),
+        "## What did not finish, and what is missing\n\n" + _missing(found),
+        "## To repeat it\n\n" + _REPEAT,
+    ]
+    return "\n".join(part.rstrip() + "\n" for part in parts)
+
+
+_REPEAT: Final = """\
+```sh
+make bench          # a smoke run, minutes, into build/bench
+make bench-full     # all cells, hours; MINUTES=60 bounds it, and running it again goes on
+python -m benchmarks report
+```
+"""
+
+
+def table(head: Sequence[str], rows: Iterable[Row]) -> str:
+    """A Markdown table, or that there is nothing."""
+    body = list(rows)
+    if not body:
+        return "Not measured yet.\n"
+    lines = [head, ["---"] * len(head), *body]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def _machine(found: Figures) -> str:
+    line = found.lines[-1]
+    revisions = Counter(line["revision"] for line in found.lines)
+    versions = {
+        package: version
+        for line in found.lines
+        for package, version in line.get("versions", {}).items()
+        if version
+    }
+    return (
+        f"{found.machine}, {line['memory_bytes'] / 1e9:.0f} GB, {line['system_release']}, Python {line['python']}; "
+        f"edgeret {', '.join(sorted(revisions))}.\n\n"
+        + ", ".join(f"{package} {version}" for package, version in sorted(versions.items()))
+        + ".\n"
+    )
+
+
+def _asking(found: Figures, rows: int, threads: int | str) -> str:
+    head = (
+        "stack", "p50 ms", "p95 ms", "times faster", "encode ms", "search ms", "CPU s / 1,000", "nDCG@10", "recall@10",
+        "memory MB", "bytes / doc", "start ms", "cold start ms",
+    )  # fmt: skip
+
+    def row(stack: str) -> Row:
+        line = found.cell("ask", stack, rows, threads)
+        start = found.cell("start", stack, rows, 1)
+        if line is None or "p50_ms" not in line:
+            return [name(stack), _why(line), *[""] * (len(head) - 2)]
+        return [
+            name(stack),
+            _number(line["p50_ms"]),
+            _number(line["p95_ms"]),
+            _number(line["times_faster"]),
+            _number(line["encode_ms"]) if systems.encoder_of(stack) else "-",
+            _number(line["search_ms"]),
+            _number(line["cpu_s_per_1000"]),
+            _share(found.quality(stack)),
+            _share(line["recall10"]),
+            _number(line["rss_over_import_bytes"] / 1e6),
+            f"{line['bytes_per_doc']:,.0f}",
+            _number(start.get("warm_ms")) if start else "",
+            _number(start.get("cold_ms")) if start else "",
+        ]
+
+    return table(head, map(row, systems.STACKS))
+
+
+def _asking_all(found: Figures, rows: int) -> str:
+    head = "stack", "p50 ms", "p95 ms", "times faster", "CPU s / 1,000", "memory MB"
+
+    def row(stack: str) -> Row:
+        line = found.cell("ask", stack, rows, "all")
+        if line is None or "p50_ms" not in line:
+            return [name(stack), _why(line), *[""] * 4]
+        values = [line[key] for key in ("p50_ms", "p95_ms", "times_faster", "cpu_s_per_1000")]
+        return [name(stack), *map(_number, [*values, line["rss_over_import_bytes"] / 1e6])]
+
+    return table(head, map(row, systems.STACKS))
+
+
+def _changing(found: Figures) -> str:
+    """By store: changes are safe on the disk when they return."""
+    head = "store", "rows", "build docs/s", "add one ms", "delete one ms", "open ms", "found again"
+    body = []
+    for index in dict.fromkeys(map(systems.index_of, systems.STACKS)):
+        for rows in found.rows:
+            built, changed = found.index("build", index, rows), found.index("change", index, rows)
+            if built is None and changed is None:
+                continue
+            body.append(
+                [
+                    f"**{index}**" if index == "edgeret" else index,
+                    f"{rows:,}",
+                    _number(built["docs_per_s"]) if built and built.get("docs_per_s") else _why(built),
+                    *(
+                        [_number(changed.get(key)) or "cannot" for key in ("add_ms", "delete_ms")]
+                        if changed and "cannot" in changed
+                        else [_why(changed), ""]
+                    ),
+                    _number(changed.get("reopen_ms")) if changed else "",
+                    {True: "yes", False: "**no**", None: "-"}[changed.get("kept")] if changed else "",
+                ]
+            )
+    speeds = [
+        [f"`{encoder}`", _number(line["docs_per_s"])]
+        for encoder in systems.ENCODERS
+        if (line := found.encoding(encoder)) and "docs_per_s" in line
+    ]
+    return (
+        "Vectors are made beforehand; all cores. A change is safe on the disk when it returns. *Found again*: "
+        "a new open has the last addition among its ten answers, and no deletion; an index that compresses much "
+        "can miss it without having lost it.\n\n"
+        + table(head, body)
+        + "\nEncoding comes on top: documents a second of each encoder on one core, one text at a time.\n\n"
+        + table(("encoder", "docs/s"), speeds)
+    )
+
+
+def _quality(found: Figures) -> str:
+    head = ("stack", *found.collections, "share")
+    body = [
+        [
+            name(stack),
+            *(
+                _share(line.get("ndcg10")) if (line := found.judged(stack, collection)) else ""
+                for collection in found.collections
+            ),
+            _share(found.quality(stack)),
+        ]
+        for stack in systems.STACKS
+        if any(found.judged(stack, collection) for collection in found.collections)
+    ]
+    return "nDCG@10 of the first ten answers, equal defaults for all.\n\n" + table(head, body)
+
+
+def _installing(found: Figures) -> str:
+    body = []
+    for stack in systems.STACKS:
+        packages = ", ".join(systems.packages_of(stack)) or "none"
+        size = found.installed(stack)
+        body.append(
+            [
+                name(stack),
+                packages,
+                f"{size / 1e6:,.0f}" if size is not None else "",
+                str(effort.statements(stack)),
+            ]
+        )
+    return (
+        "Installed size of the dependencies with their byte code (`python -m benchmarks sizes`), no models. Code: "
+        "statements of this repository's adapters for the same task (build, search, add, delete, open), as a stand-in "
+        "for what a user writes.\n\n" + table(("stack", "packages", "MB", "statements"), body)
+    )
+
+
+def _losses(found: Figures) -> str:
+    losses = found.losses()
+    head = "documents", "measure", "best edgeret", "ahead of it"
+    body = [
+        [
+            f"{loss.rows:,}" if loss.rows else "-",
+            loss.measure,
+            f"{name(loss.best)} {_number(loss.value)}",
+            ", ".join(f"{name(stack)} {_number(value)}" for stack, value in loss.ahead),
+        ]
+        for loss in losses
+    ]
+    return (
+        "Against the best of `nano`, `small` and `base` that answers as well (nDCG@10), in each measure, one core. "
+        "Stores with `base/` have edgeret's own encoder.\n\n"
+        + (table(head, body) if losses else "Nobody, in what has been measured.\n")
+    )
+
+
+def _promises(found: Figures) -> str:
+    body = [
+        [
+            promise.text,
+            promise.wanted,
+            promise.found or "not measured",
+            {True: "yes", False: "**no**", None: ""}[promise.kept],
+        ]
+        for promise in found.promises()
+    ]
+    return table(("promise", "wanted", "found", "kept"), body)
+
+
+def _agreement(found: Figures) -> str:
+    pairs = found.agreement()
+    if not pairs:
+        return "Only one run has been stored; `--run 2` stores another.\n"
+    worst = max(pairs, key=lambda pair: pair.difference)
+    within = sum(pair.difference <= figures.AGREEMENT for pair in pairs)
+    return (
+        f"{len(pairs)} ratios of p50s above 1 ms were measured in both runs; {within} of them agree within "
+        f"{figures.AGREEMENT:.0%}. "
+        f"The worst is {worst.system} at {worst.rows:,} rows: {_number(worst.one)} and {_number(worst.other)}.\n"
+    )
+
+
+def _missing(found: Figures) -> str:
+    body = [
+        [
+            name(line["system"]),
+            line["kind"],
+            f"{line['rows']:,}" if line["rows"] else line["collection"] or "-",
+            _why(line),
+        ]
+        for line in found.lines
+        if "failed" in line or "did_not_finish" in line
+    ]
+    absent = Counter(
+        (kind if threads == 1 else f"{kind} on all cores", rows)
+        for rows in found.rows
+        for stack in systems.STACKS
+        for kind, threads in (("ask", 1), ("ask", "all"), ("start", 1))
+        if found.cell(kind, stack, rows, threads) is None
+    )
+    listed = "".join(
+        f"- {count} stacks have no {kind} at {rows:,} rows yet.\n"
+        for (kind, rows), count in sorted(absent.items())
+    )
+    sizes = [rows for rows in figures.SIZES if rows not in found.rows]
+    listed += "".join(f"- Nothing has been measured at {rows:,} rows yet.\n" for rows in sizes)
+    return (
+        table(("stack", "what", "at", "why"), body)
+        if body
+        else "Everything that was started came to an end.\n"
+    ) + (f"\n{listed}" if listed else "")
+
+
+def _why(line: dict[str, Any] | None) -> str:
+    if line is None:
+        return "not measured"
+    if "did_not_finish" in line:
+        return f"did not finish in {line['did_not_finish']}"
+    return str(line.get("failed", "")).replace("|", "/")
+
+
+def _number(value: float | None) -> str:
+    """Three digits that count."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"

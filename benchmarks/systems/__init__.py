@@ -1,0 +1,166 @@
+"""Systems: what people search texts with. A store is an adapter in its own file; a stack is a store and an encoder.
+
+Every adapter opens a folder. What holds no texts gets a table of texts beside it, since an answer is a text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+K: Final = 10
+OVERSAMPLE: Final = 4
+
+Vectors = NDArray[np.float32]
+
+
+class Batch(NamedTuple):
+    """Documents that follow one another. vectors: unit rows, float32 [n, dim]; None where nobody asks for them."""
+
+    rows: Sequence[int]
+    texts: Sequence[str]
+    vectors: Vectors | None
+
+
+class Question(NamedTuple):
+    """A query and its vector, float32 [dim]; None where nobody asks for it."""
+
+    text: str
+    vector: Vectors | None
+
+
+class Hit(NamedTuple):
+    """A document, best first in an answer."""
+
+    row: int
+    text: str
+
+
+class UnsupportedError(Exception):
+    """A store cannot do this; the message says what it would take."""
+
+
+class Store(Protocol):
+    """An index in a folder, opened by making one; an empty folder is an empty index.
+
+    Whatever a method changes is safe on the disk when it returns.
+    """
+
+    def __init__(self, folder: Path, encoder: Any) -> None:
+        """Open it. encoder: has `dim` and `encode`; None for words alone."""
+
+    def build(self, batches: Iterator[Batch]) -> None:
+        """Fill an empty index."""
+
+    def add(self, batch: Batch) -> None:
+        """Add to one that is filled. Raises UnsupportedError."""
+
+    def delete(self, row: int) -> None:
+        """Remove a document. Raises UnsupportedError."""
+
+    def search(self, question: Question) -> list[Hit]:
+        """The K nearest."""
+
+    def close(self) -> None:
+        """Let go of the files."""
+
+
+class Kind(NamedTuple):
+    """A store's class, and what pip installs for it."""
+
+    place: str
+    packages: tuple[str, ...]
+    holds_text: bool = True
+
+
+_FAISS: Final = ("faiss-cpu", "numpy")
+_USEARCH: Final = ("usearch", "numpy")
+
+STORES: Final = {
+    "edgeret": Kind("edgeret:Edgeret", ("numpy", "tqdm")),
+    "faiss-flat": Kind("faiss:Flat", _FAISS, False),
+    "faiss-binary": Kind("faiss:Binary", _FAISS, False),
+    "faiss-pq": Kind("faiss:FastScan", _FAISS, False),
+    "faiss-rabitq": Kind("faiss:RaBitQ", _FAISS, False),
+    "usearch-i8": Kind("usearch:I8", _USEARCH, False),
+    "usearch-i8-view": Kind("usearch:I8View", _USEARCH, False),
+    "usearch-b1": Kind("usearch:B1", _USEARCH, False),
+    "hnswlib": Kind("hnswlib:Hnsw", ("hnswlib", "numpy"), False),
+    "sqlite-vec-float": Kind("sqlite_vec:Float", ("sqlite-vec", "numpy")),
+    "sqlite-vec-int8": Kind("sqlite_vec:Int8", ("sqlite-vec", "numpy")),
+    "sqlite-vec-bit": Kind("sqlite_vec:Bit", ("sqlite-vec", "numpy")),
+    "lancedb": Kind("lancedb:Lance", ("lancedb", "numpy")),
+    "chroma": Kind("chroma:Chroma", ("chromadb",)),
+    "qdrant": Kind("qdrant:Local", ("qdrant-client",)),
+    "zvec": Kind("zvec:Zvec", ("zvec", "numpy")),
+    "txtai": Kind("txtai:Txtai", ("txtai", "torch==2.13.0")),
+    "vicinity": Kind("vicinity:Basic", ("vicinity",)),
+    "bm25s": Kind("bm25s:Words", ("bm25s", "numpy")),
+    "fts5": Kind("fts5:Words", ()),
+}
+
+ENCODERS: Final = {
+    "nano": ("tokenizers", "numpy"),
+    "small": ("tokenizers", "numpy", "onnxruntime"),
+    "base": ("tokenizers", "numpy", "onnxruntime"),
+    "small-tflite": ("tokenizers", "numpy", "ai-edge-litert"),
+    "base-tflite": ("tokenizers", "numpy", "ai-edge-litert"),
+    "fp32": ("tokenizers", "numpy", "onnxruntime"),
+    "torch": ("sentence-transformers", "torch==2.13.0"),
+    "chroma": ("chromadb",),
+    "static": ("model2vec",),
+}
+"""What pip installs for each; `encoders` loads them."""
+
+BASELINE: Final = "fp32/faiss-flat"
+"""Every stack takes turns with this one: the fp32 model in its fastest runtime here, and exact search."""
+
+STACKS: Final = (
+    "nano/edgeret",
+    "small/edgeret",
+    "base/edgeret",
+    "small-tflite/edgeret",
+    "base-tflite/edgeret",
+    BASELINE,
+    "torch/faiss-flat",
+    "fp32/sqlite-vec-float",
+    "chroma/chroma",
+    "static/vicinity",
+    "bm25s",
+    "fts5",
+    *(f"base/{store}" for store in STORES if store not in ("edgeret", "vicinity", "bm25s", "fts5")),
+)
+
+
+def store_of(stack: str) -> str:
+    """A stack's store."""
+    return stack.rpartition("/")[2]
+
+
+def encoder_of(stack: str) -> str | None:
+    """A stack's encoder; None for words alone."""
+    return stack.rpartition("/")[0] or None
+
+
+def index_of(stack: str) -> str:
+    """Stacks of one store share its index, as long as their vectors are of one space; a view is of a file as well."""
+    store = store_of(stack).removesuffix("-view")
+    return f"{store}-static" if encoder_of(stack) == "static" else store
+
+
+def packages_of(stack: str) -> tuple[str, ...]:
+    """What pip installs for a stack, beside edgeret itself."""
+    encoder = encoder_of(stack)
+    return tuple(sorted({*STORES[store_of(stack)].packages, *(ENCODERS[encoder] if encoder else ())}))
+
+
+def open_store(name: str, folder: Path, encoder: Any) -> Store:
+    """Open an index by the name of its store. Raises ImportError if its package is not installed."""
+    module, _, kind = STORES[name].place.partition(":")
+    store: Store = getattr(import_module(f"benchmarks.systems.{module}"), kind)(folder, encoder)
+    return store

@@ -1,0 +1,133 @@
+"""Encoders: all-MiniLM as each runtime has it, and edgeret's bundles.
+
+Each has `name`, `space` (what tells its vectors from others), `dim` and `encode(texts) -> float32 [n, dim]`, unit rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from benchmarks import minilm
+from benchmarks.systems import Vectors
+
+MAX_TOKENS: Final = 256
+
+
+def load(name: str, bundles: dict[str, str]) -> Any:
+    """An encoder by its name in `systems.ENCODERS`. bundles: the folder of a bundle that is not installed."""
+    if name in _LOADERS:
+        return _LOADERS[name]()
+    import edgeret
+
+    bundle, _, backend = name.partition("-")
+    return edgeret.Encoder.load(bundles.get(bundle, bundle), backend or None)
+
+
+def cached(name: str, bundles: dict[str, str]) -> Any:
+    """The same, with its vectors kept in .cache/vectors."""
+    from benchmarks.vectors import CachedEncoder, load_encoder
+
+    if name in _LOADERS:
+        return CachedEncoder(load(name, bundles), f"minilm-{name}")
+    bundle, _, backend = name.partition("-")
+    return load_encoder(bundles.get(bundle, bundle), backend or None)
+
+
+def files(name: str, bundles: dict[str, str]) -> list[Path]:
+    """What is read to load it."""
+    if name in _LOADERS:
+        folder = {"torch": minilm.teacher_folder, "static": minilm.static_folder}.get(
+            name, minilm.onnx_folder
+        )()
+    else:
+        from edgeret.bundle import Bundle
+
+        bundle = name.partition("-")[0]
+        folder = Bundle.open(bundles.get(bundle, bundle)).path
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+class Onnx:
+    """The fp32 graph in onnxruntime, as fastembed runs it: padded to the longest of a batch, pooled in NumPy."""
+
+    name, dim = "fp32", 384
+    space = name
+
+    def __init__(self) -> None:
+        import onnxruntime
+        from tokenizers import Tokenizer
+
+        folder = minilm.onnx_folder()
+        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        self._tokenizer.enable_truncation(MAX_TOKENS)
+        self._tokenizer.enable_padding()
+        self._session = onnxruntime.InferenceSession(str(folder / "model.onnx"), minilm.options())
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        encoded = self._tokenizer.encode_batch(list(texts))
+        ids, mask = (
+            np.array([getattr(e, key) for e in encoded], np.int64) for key in ("ids", "attention_mask")
+        )
+        feed = {"input_ids": ids, "attention_mask": mask, "token_type_ids": np.zeros_like(ids)}
+        states = self._session.run(None, feed)[0] * mask[..., None]
+        pooled = states.sum(axis=1)
+        return np.asarray(pooled / np.linalg.norm(pooled, axis=1, keepdims=True), np.float32)
+
+
+class Torch:
+    """sentence-transformers."""
+
+    name, dim = "torch", 384
+    space = name
+
+    def __init__(self) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        self._model = SentenceTransformer(str(minilm.teacher_folder()), device="cpu")
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        return np.asarray(self._model.encode(list(texts), show_progress_bar=False), np.float32)
+
+
+class Chroma:
+    """Chroma's own: the same graph, every text padded to 256 tokens."""
+
+    name, dim = "chroma", 384
+    space = name
+
+    def __init__(self) -> None:
+        from chromadb.utils.embedding_functions import ONNXMiniLM_L6_V2
+
+        ONNXMiniLM_L6_V2.DOWNLOAD_PATH = minilm.onnx_folder().parent
+        self._function = ONNXMiniLM_L6_V2(["CPUExecutionProvider"])
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        return np.asarray(self._function(list(texts)), np.float32)
+
+
+class Static:
+    """model2vec, distilled from the same weights without data."""
+
+    name = "static"
+    space = name
+
+    def __init__(self) -> None:
+        from model2vec import StaticModel
+
+        self._model = StaticModel.from_pretrained(minilm.static_folder())
+        self.dim = self._model.dim
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        return np.asarray(self._model.encode(list(texts)), np.float32)
+
+
+_LOADERS: Final[dict[str, Callable[[], Any]]] = {
+    "fp32": Onnx,
+    "torch": Torch,
+    "chroma": Chroma,
+    "static": Static,
+}

@@ -1,0 +1,100 @@
+"""Contents: a name for all documents of an index, whatever their order, that follows each change.
+
+LtHash (Lewi, Kim, Maykov, Weis, "Securing Update Propagation with Homomorphic Hashing", 2019), of 1,024 lanes of
+16 bits: the sum of a long hash of each passage. Adding or taking away a passage needs no other one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeret import database
+from edgeret.store import Store
+
+_LANES: Final = 1024
+_BATCH: Final = 256
+"""Passages whose long hashes are in memory together."""
+
+Part = tuple[int, int, bytes]
+"""A passage's start and stop in its text, and its vector as stored."""
+
+
+class Contents:
+    """The documents of an index in one space, with codes of one length, as a sum."""
+
+    def __init__(self, space: str, bits: int) -> None:
+        self._coding = f"edgeret contents 1\nspace {space}\nbits {bits}\n".encode()
+        self._sum = np.zeros(_LANES, dtype=np.uint16)
+
+    @classmethod
+    def of(cls, store: Store) -> Contents:
+        """The contents that the current transaction of `store` sees, every vector verified."""
+        with database.translated(store.path):
+            return cls._read(store)
+
+    @classmethod
+    def _read(cls, store: Store) -> Contents:
+        contents = cls(store.meta["space"], store.bits)
+        # The documents outside, so that a long text is passed over once, not once for each of its passages.
+        cursor = store.connection.execute(
+            "SELECT p.row, p.doc, p.start, p.stop, p.vector, p.crc, d.digest, d.own_vector, d.crc"
+            " FROM documents d LEFT JOIN passages p ON p.doc = d.doc"
+        )
+        while batch := cursor.fetchmany(_BATCH):
+            hashes = []
+            for row, doc, start, stop, vector, crc, digest, own_vector, document_crc in batch:
+                if row is None:
+                    raise store.damaged("a document has no passage")
+                store.verified((row, doc, start, stop, vector, crc))
+                if not _sound(doc, own_vector, digest, document_crc):
+                    raise store.damaged(f"document {doc} is not what was written")
+                hashes.append(_hash(digest, own_vector, (start, stop, vector)))
+            contents._sum += _total(hashes)
+        return contents
+
+    @property
+    def name(self) -> str:
+        """64 hex digits: BLAKE2b over space, bits and the sum."""
+        return hashlib.blake2b(self._coding + self._sum.astype("<u2").tobytes(), digest_size=32).hexdigest()
+
+    def add(self, digest: bytes, own_vector: bool, parts: Iterable[Part]) -> None:
+        """Count a document in. digest: over id, text and metadata. own_vector: whether it came with its vector."""
+        for total in _totals(digest, own_vector, parts):
+            self._sum += total
+
+    def remove(self, digest: bytes, own_vector: bool, parts: Iterable[Part]) -> None:
+        """Count a document out."""
+        for total in _totals(digest, own_vector, parts):
+            self._sum -= total
+
+
+def _sound(doc: int, own_vector: object, digest: object, crc: object) -> bool:
+    if not isinstance(digest, bytes) or not isinstance(own_vector, int):
+        return False
+    return database.checksum(doc, own_vector, content=digest) == crc
+
+
+def _totals(digest: bytes, own_vector: bool, parts: Iterable[Part]) -> Iterator[NDArray[np.uint16]]:
+    """The sums of some passages of a document at a time."""
+    remaining = iter(parts)
+    while batch := list(islice(remaining, _BATCH)):
+        yield _total([_hash(digest, own_vector, part) for part in batch])
+
+
+def _hash(digest: bytes, own_vector: int, part: Part) -> bytes:
+    start, stop, vector = part
+    head = struct.pack("<16s3q", digest, own_vector, start, stop)
+    return hashlib.shake_128(head + vector).digest(2 * _LANES)
+
+
+def _total(hashes: list[bytes]) -> NDArray[np.uint16]:
+    lanes = np.frombuffer(b"".join(hashes), dtype="<u2").reshape(-1, _LANES)
+    total: NDArray[np.uint16] = lanes.sum(axis=0, dtype=np.uint16)
+    return total

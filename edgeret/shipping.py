@@ -1,0 +1,211 @@
+"""Shipping: what turns one index into another, as an update file, and its application in one transaction."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+import numpy as np
+
+from edgeret import database
+from edgeret.change import Change
+from edgeret.codec import Codec
+from edgeret.contents import Contents
+from edgeret.documents import Record
+from edgeret.encoding import TextEncoder, load
+from edgeret.errors import SpaceMismatchError, UpdateMismatchError
+from edgeret.recode import check_space
+from edgeret.reports import UpdateSummary
+from edgeret.store import Store
+from edgeret.update import Addition, Header, Update, UpdateWriter
+
+_BATCH_ROWS: Final = 1024
+"""Vectors encoded at a time: their sums take 8 bytes an entry."""
+
+_Content = tuple[bytes, bool, list[tuple[int, int, bytes]]]
+"""A document's digest, whether it came with its vector, and (start, stop, vector) of its passages."""
+
+
+def diff(old: str | os.PathLike[str], new: str | os.PathLike[str], into: BinaryIO) -> UpdateSummary:
+    """Write the update that takes the contents of the index `old` to those of `new`.
+
+    Documents that both hold, with the same vectors, are left out. Texts, vectors and spans are copied, nothing is
+    encoded. The way back is the update from `new` to `old`. into: a binary stream, written front to back.
+
+    Raises SpaceMismatchError for indexes of two spaces or two lengths of codes, UpdateMismatchError for
+    other filters, InvalidDocumentError for a document too large for an update, IndexMissingError, NotAnIndexError,
+    CorruptIndexError, StorageError, and what `into` raises.
+    """
+    with closing(Store(Path(old), readonly=True)) as left, closing(Store(Path(new), readonly=True)) as right:
+        _check_alike(left, right)
+        with left.reading(), right.reading():
+            before, after = Contents.of(left).name, Contents.of(right).name
+            writer = UpdateWriter(into, Header(right.meta["space"], right.bits, before, after))
+            deleted = added = 0
+            for identity in _missing(left, right):
+                writer.delete(identity)
+                deleted += 1
+            for doc in _different(left, right):
+                writer.add(_addition(right, doc))
+                added += 1
+            writer.finish()
+    return UpdateSummary(str(new), before, after, deleted, added)
+
+
+def apply(
+    path: str | os.PathLike[str],
+    update: str | os.PathLike[str],
+    model: str | os.PathLike[str] | TextEncoder | None = None,
+    wait: float = 0.0,
+) -> UpdateSummary:
+    """Change an index as an update file says, all of it or nothing; searches go on meanwhile.
+
+    Applying it again is no error: it changes nothing. model: one of the index's space, for its codec: no text
+    is encoded; None takes the index's own. wait: seconds for another writer to end.
+
+    Raises CorruptUpdateError for a damaged file, UpdateMismatchError if it is for other contents than the index has,
+    SpaceMismatchError for another space or another length of codes, FormatVersionError for an update that a newer
+    edgeret wrote, LockedError, BundleError, IndexMissingError, NotAnIndexError, CorruptIndexError, ReadOnlyError,
+    StorageError.
+    """
+    with Update.open(Path(update)) as shipped, closing(Store(Path(path), readonly=False, wait=wait)) as store:
+        encoder = load(model or store.meta["model"])
+        check_space(store, encoder)
+        _check_coding(store, shipped)
+        with store.writing() as state:
+            contents = Contents.of(store)
+            before, after = shipped.header.before, shipped.header.after
+            if contents.name == after:
+                return UpdateSummary(str(path), after, after, 0, 0)
+            if contents.name != before:
+                raise UpdateMismatchError(
+                    f"update '{update}' is for contents {before[:8]}, index '{path}' has {contents.name[:8]}: make one "
+                    "from an index with these, ship the whole index, or let 'edgeret check' tell whether it is damaged"
+                )
+            change = Change(store, state)
+            deleted, added = _change(change, contents, shipped, encoder.codec)
+            if contents.name != after:
+                raise shipped.damaged(f"it makes contents {contents.name[:8]} instead of {after[:8]}")
+            change.finish()
+    return UpdateSummary(str(path), before, after, deleted, added)
+
+
+# -- making one
+
+
+def _check_alike(old: Store, new: Store) -> None:
+    if (old.meta["space"], old.bits) != (new.meta["space"], new.bits):
+        raise SpaceMismatchError(
+            f"'{old.path}' is of space {old.meta['space'][:8]} with {old.bits} bits, '{new.path}' of space "
+            f"{new.meta['space'][:8]} with {new.bits} bits: give both the same codes with 'edgeret recode', or ship "
+            "the whole index"
+        )
+    if old.filters != new.filters:
+        raise UpdateMismatchError(
+            f"expected the filters {', '.join(old.filters) or '(none)'}, as '{old.path}' has them, found "
+            f"{', '.join(new.filters) or '(none)'}: an update brings documents only, ship the whole index"
+        )
+
+
+def _missing(old: Store, new: Store) -> Iterator[str]:
+    """Ids that only `old` has."""
+    with database.translated(old.path):
+        for doc, identity in old.connection.execute("SELECT doc, id FROM documents ORDER BY doc"):
+            if not _holds(new, identity):
+                yield old.document(doc).id
+
+
+def _different(old: Store, new: Store) -> Iterator[int]:
+    """Numbers, in `new`, of documents that `old` does not have like this."""
+    for doc, identity, digest, own_vector in new.connection.execute(
+        "SELECT doc, id, digest, own_vector FROM documents ORDER BY doc"
+    ):
+        known = _content(old, identity)
+        if known is None or known != (digest, bool(own_vector), _parts(new, doc)):
+            yield doc
+
+
+def _holds(store: Store, identity: str) -> bool:
+    with database.translated(store.path):
+        found = store.connection.execute("SELECT 1 FROM documents WHERE id = ?", (identity,)).fetchone()
+    return found is not None
+
+
+def _content(store: Store, identity: str) -> _Content | None:
+    with database.translated(store.path):
+        found = store.connection.execute(
+            "SELECT doc, digest, own_vector FROM documents WHERE id = ?", (identity,)
+        ).fetchone()
+        return None if found is None else (found[1], bool(found[2]), _parts(store, found[0]))
+
+
+def _parts(store: Store, doc: int) -> list[tuple[int, int, bytes]]:
+    passages = store.passages_of(doc)
+    return sorted((passage.start, passage.stop, passage.vector) for passage in passages)
+
+
+def _addition(store: Store, doc: int) -> Addition:
+    document = store.document(doc)
+    metadata, own_vector = store.connection.execute(
+        "SELECT metadata, own_vector FROM documents WHERE doc = ?", (doc,)
+    ).fetchone()
+    parts = _parts(store, doc)
+    vectors = np.frombuffer(b"".join(vector for _, _, vector in parts), dtype=np.int8).reshape(-1, store.dim)
+    own = vectors[0].astype(np.float32) if own_vector else None
+    record = Record(document.id, document.text, metadata, own)
+    return Addition(record, [(start, stop) for start, stop, _ in parts], vectors)
+
+
+# -- applying one
+
+
+def _check_coding(store: Store, shipped: Update) -> None:
+    space, bits, *_ = shipped.header
+    if (store.meta["space"], store.bits) != (space, bits):
+        raise SpaceMismatchError(
+            f"update '{shipped.path}' is of space {space[:8]} with {bits} bits, index '{store.path}' of space "
+            f"{store.meta['space'][:8]} with {store.bits} bits: make one from an index with the same codes"
+        )
+
+
+def _change(change: Change, contents: Contents, shipped: Update, codec: Codec) -> tuple[int, int]:
+    """Apply all entries, to the index and to its contents; (documents deleted, documents added)."""
+    deleted = added = 0
+    for entry in shipped.entries(change.store.dim):
+        identity = entry if isinstance(entry, str) else entry.record.id
+        known = _content(change.store, identity)
+        if known is not None:
+            change.remove(identity)
+            contents.remove(*known)
+        if isinstance(entry, str):
+            if known is None:
+                raise shipped.damaged(f"it deletes document {identity!r:.40}, which is not there")
+            deleted += 1
+        else:
+            _insert(change, contents, entry, codec)
+            added += 1
+    return deleted, added
+
+
+def _insert(change: Change, contents: Contents, addition: Addition, codec: Codec) -> None:
+    record, bits = addition.record, change.store.bits
+    vectors: list[Any] = [
+        addition.vectors[first : first + _BATCH_ROWS]
+        for first in range(0, len(addition.vectors), _BATCH_ROWS)
+    ]
+    codes = np.concatenate([codec.encode(batch, bits) for batch in vectors])
+    own_vector = record.vector is not None
+    change.insert(
+        (record.id, record.text, record.metadata, record.digest, own_vector),
+        [(start, stop, record.text[start:stop]) for start, stop in addition.spans],
+        addition.vectors,
+        codes,
+    )
+    contents.add(
+        record.digest,
+        own_vector,
+        ((*span, vector.tobytes()) for span, vector in zip(addition.spans, addition.vectors, strict=True)),
+    )

@@ -1,0 +1,71 @@
+"""A search while the index changes under it."""
+
+import pytest
+from crash import workload
+from fake import FakeEncoder
+
+from edgeret import Document, Index
+from edgeret.errors import ClosedError, InvalidQueryError
+from edgeret.store import Store
+
+YEAR = {"year": 1}
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """Has a search do something else in the middle: once its view of the file is taken, before it looks at codes."""
+    matching = Store.matching
+
+    def install(action) -> None:
+        def interrupted(store, condition, parameters):
+            monkeypatch.undo()
+            action()
+            return matching(store, condition, parameters)
+
+        monkeypatch.setattr(Store, "matching", interrupted)
+
+    return install
+
+
+def test_a_search_keeps_the_commit_that_it_began_with(index, meanwhile):
+    index.add([Document(f"d{number}", f"red cat {number}", YEAR) for number in range(9)])
+    seen_by_others = []
+
+    def change() -> None:
+        index.add([Document("late", "red cat", YEAR)])
+        index.delete(["d3"])
+        seen_by_others.extend(hit.id for hit in index.search("red cat", k=99))
+
+    meanwhile(change)
+    found = index.search("red cat", k=99, where=YEAR)
+    every = {f"d{number}" for number in range(9)}
+    assert {hit.id for hit in found} == every
+    assert set(seen_by_others) == every - {"d3"} | {"late"}
+    assert {hit.id for hit in index.search("red cat", k=99, where=YEAR)} == set(seen_by_others)
+
+
+def test_a_search_ends_although_the_index_is_closed_meanwhile(path, meanwhile):
+    index = Index.create(path, model=FakeEncoder(), bits=64, filters=["year"])
+    index.add([Document("d", "red cat", YEAR)])
+    meanwhile(index.close)
+    assert [hit.id for hit in index.search("red cat", where=YEAR)] == ["d"]
+    with pytest.raises(ClosedError):
+        index.search("red cat")
+    # Its connection was the last one, and merged the log.
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_filter_passes_over_blocks_in_which_nothing_matches(index, monkeypatch):
+    for change in workload.shrink_blocks():
+        monkeypatch.setattr(*change)
+    index.add(Document(f"d{number}", f"red cat {number}", {"year": number // 64}) for number in range(200))
+    index.delete([f"d{number}" for number in range(64, 128)])
+    assert index.check().blocks > 1
+    for year, found in ((0, range(64)), (1, []), (2, range(128, 192)), (3, range(192, 200)), (4, [])):
+        hits = index.search("red cat", k=200, where={"year": year})
+        assert {hit.id for hit in hits} == {f"d{number}" for number in found}
+
+
+def test_one_text_is_no_list_of_queries(index):
+    with pytest.raises(InvalidQueryError, match="use search, or put it in a list"):
+        index.search_many("red cat")

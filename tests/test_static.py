@@ -1,0 +1,279 @@
+"""Static bundles, made by hand: what docs/format.md says of them, computed once more."""
+
+import contextlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from fake import DIM, random_codec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeret import bundle, static
+from edgeret.encoder import Encoder
+from edgeret.errors import BackendError, BundleError
+from edgeret.static import Layer
+
+WORDS = ["[UNK]", "red", "cat", "sleeps", "[CLS]", "[SEP]"]
+HIDDEN = 8
+TOKENIZER = {
+    "version": "1.0",
+    "model": {"type": "WordLevel", "vocab": {word: i for i, word in enumerate(WORDS)}, "unk_token": "[UNK]"},
+    "pre_tokenizer": {"type": "Whitespace"},
+    "post_processor": {
+        "type": "BertProcessing",
+        "sep": ["[SEP]", 5],
+        "cls": ["[CLS]", 4],
+    },
+}
+NATIVE = static._static.isas() if static._static is not None else ()
+FARTHEST = 1e-5  # cosine distance between the builds
+TEXTS = ["red cat", "cat sleeps red red", "unheard of", ""]
+
+
+def unit(vector: np.ndarray) -> np.ndarray:
+    return vector / (np.linalg.norm(vector) or 1)
+
+
+def tensors(packed: bool) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    dense = {
+        "inner": rng.integers(-127, 128, (HIDDEN, DIM), np.int8),
+        "outer": rng.integers(-127, 128, (DIM, HIDDEN), np.int8),
+    }
+    scales = {f"{name}_scales": rng.uniform(0.001, 0.01, len(weights)) for name, weights in dense.items()}
+    biases = {f"{name}_bias": rng.normal(size=len(weights)) * 0.1 for name, weights in dense.items()}
+    floats = scales | biases | {"token_scales": rng.uniform(0.5, 2, len(WORDS))}
+    width, dtype = (DIM // 2, np.uint8) if packed else (DIM, np.int8)
+    tokens = rng.integers(0, 256, (len(WORDS), width)).astype(np.uint8).astype(dtype)
+    return dense | {name: array.astype(np.float32) for name, array in floats.items()} | {"tokens": tokens}
+
+
+def expected(text: str, table: dict[str, np.ndarray], limit: int = 16) -> np.ndarray:
+    ids = [4, *(WORDS.index(word) if word in WORDS else 0 for word in text.split()), 5]
+    ids = ids if len(ids) <= limit else [*ids[: limit - 1], 5]
+    rows = table["tokens"].astype(np.int64)
+    if table["tokens"].dtype == np.uint8:
+        rows = np.stack([rows & 15, rows >> 4], axis=2).reshape(len(rows), DIM) - 8
+    embeddings = rows * table["token_scales"].astype(np.float64)[:, None]
+    start = unit(embeddings[ids].sum(0))
+    inner = table["inner"] * table["inner_scales"].astype(np.float64)[:, None]
+    outer = table["outer"] * table["outer_scales"].astype(np.float64)[:, None]
+    return unit(start + outer @ np.maximum(0, inner @ start + table["inner_bias"]) + table["outer_bias"])
+
+
+def make(folder: Path, table: dict[str, np.ndarray], golden: np.ndarray) -> Path:
+    files = {"tokenizer.json": TOKENIZER, "golden.json": {"texts": TEXTS}}
+    return bundle.write(
+        folder,
+        name="hand",
+        max_tokens=16,
+        geometry="ab" * 16,
+        codec=random_codec(),
+        kind="static",
+        graphs={},
+        tensors={"static.bin": table, "golden.bin": {"golden.teacher": golden, "golden.own": golden}},
+        files={name: json.dumps(content).encode() for name, content in files.items()},
+        about={},
+    ).path
+
+
+def golden(table: dict[str, np.ndarray]) -> np.ndarray:
+    return np.stack([expected(text, table) for text in TEXTS]).astype(np.float32)
+
+
+@pytest.fixture(params=["0", "1"], ids=["native", "numpy"])
+def without_native(request, monkeypatch) -> bool:
+    """Each build in turn; where there is no kernel, both are NumPy's."""
+    monkeypatch.setenv("EDGERET_NO_NATIVE", request.param)
+    return request.param == "1" or not NATIVE
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["8 bits", "4 bits"])
+def test_a_vector_is_what_the_format_says(tmp_path, packed, without_native):
+    table = tensors(packed)
+    encoder = Encoder.load(make(tmp_path / "hand", table, golden(table)))
+    assert encoder.backend == "static"
+    texts = [*TEXTS, " ".join(["cat", "sleeps"] * 20)]
+    found = encoder.encode(texts)
+    is_native = packed and not without_native
+    farthest = 1e-4 if is_native else 1e-6
+    np.testing.assert_allclose(found, [expected(text, table) for text in texts], atol=farthest)
+    assert found.tobytes() == b"".join(encoder.encode([text]).tobytes() for text in texts)
+    assert encoder.planned_bytes["head"] == (1 if is_native else 4) * 2 * HIDDEN * DIM
+
+
+def test_a_table_of_zeros_is_refused_without_a_division(tmp_path):
+    table = tensors(packed=False)
+    zeros = {name: np.zeros_like(table[name]) for name in ("tokens", "inner", "outer", "outer_bias")}
+    path = make(tmp_path / "zero", table | zeros, golden(table))
+    with pytest.raises(BackendError, match=r"golden vector .*found 0"):
+        Encoder.load(path).encode(["cat"])
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("inner", np.zeros((HIDDEN, DIM + 1), np.int8)),
+        ("inner", np.zeros((HIDDEN, DIM), np.uint8)),
+        ("outer", np.zeros((DIM, HIDDEN + 1), np.int8)),
+        ("outer_bias", np.zeros(DIM - 1, np.float32)),
+        ("inner_scales", np.zeros(HIDDEN, np.float64)),
+        ("tokens", np.zeros((len(WORDS), DIM), np.uint8)),
+        ("tokens", np.zeros((len(WORDS), DIM // 2), np.int8)),
+        ("token_scales", np.zeros(len(WORDS) - 1, np.float32)),
+    ],
+)
+def test_tensors_that_do_not_fit_together_are_refused(tmp_path, name, array):
+    table = tensors(packed=False)
+    path = make(tmp_path / "hand", table | {name: array}, golden(table))
+    with pytest.raises(BundleError, match=f"expected .*{name}.* as"):
+        Encoder.load(path).encode(["cat"])
+
+
+def test_an_id_without_an_embedding_is_refused(tmp_path, without_native):
+    """A tokenizer that knows more words than the table."""
+    whole = tensors(packed=True)
+    table = whole | {name: whole[name][:5] for name in ("tokens", "token_scales")}
+    with pytest.raises(BundleError, match="expected token ids below 5, got 5: install"):
+        Encoder.load(make(tmp_path / "hand", table, golden(whole))).encode(["cat"])
+
+
+# -- the kernel
+
+
+def table_of(rng: np.random.Generator, vocabulary: int, dim: int) -> SimpleNamespace:
+    rows = rng.integers(0, 256, (vocabulary, dim // 2), np.uint8)
+    scales = rng.uniform(0.01, 1, vocabulary).astype(np.float32)
+
+    def take(ids: list[int]) -> np.ndarray:
+        entries = np.stack([rows[ids] & 15, rows[ids] >> 4], axis=2).reshape(len(ids), dim)
+        return (entries.astype(np.float32) - 8) * scales[ids][:, None]
+
+    return SimpleNamespace(rows=rows, scales=scales, take=take)
+
+
+def layer_of(rng: np.random.Generator, outputs: int, inputs: int) -> Layer:
+    weights = rng.integers(-128, 128, (outputs, inputs), np.int8)
+    scales = rng.uniform(0.001, 0.02, outputs).astype(np.float32)
+    return Layer(weights, scales, rng.normal(0, 0.1, outputs).astype(np.float32))
+
+
+native_only = pytest.mark.skipif(not NATIVE, reason="this edgeret is built without its native kernels")
+
+
+@native_only
+@given(
+    half=st.one_of(st.integers(1, 40), st.sampled_from([64, 192, 193, 300])),
+    hidden=st.one_of(st.integers(0, 40), st.sampled_from([255, 256, 511, 512, 513, 1025])),
+    count=st.sampled_from([1, 2, 7, 8, 9, 15, 256]),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=150, deadline=None)
+def test_both_builds_give_nearly_the_same_vector(half, hidden, count, seed):
+    rng = np.random.default_rng(seed)
+    table, dim = table_of(rng, 50, 2 * half), 2 * half
+    layers = layer_of(rng, hidden, dim), layer_of(rng, dim, hidden)
+    ids = rng.integers(0, 50, count).tolist()
+    expected = static.reference(table, *layers)(ids)
+    found = {isa: static.native(table, *layers, isa)(ids) for isa in NATIVE}
+    assert len({vector.tobytes() for vector in found.values()}) == 1
+    vector = found[NATIVE[0]].astype(np.float64)
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
+    assert 1 - vector @ expected < FARTHEST
+
+
+@native_only
+def test_threads_share_one_student():
+    rng = np.random.default_rng(0)
+    encode = static.native(table_of(rng, 50, 384), layer_of(rng, 512, 384), layer_of(rng, 384, 512))
+    texts = [rng.integers(0, 50, 1 + i % 30).tolist() for i in range(200)]
+    with ThreadPoolExecutor(4) as pool:
+        together = [vector.tobytes() for vector in pool.map(encode, texts)]
+    assert together == [encode(ids).tobytes() for ids in texts]
+
+
+def arguments() -> list[object]:
+    """Those of `_static.student`: vocabulary 5, dim 6, hidden 3."""
+    rng = np.random.default_rng(0)
+    table = table_of(rng, 5, 6)
+    return [table.rows, table.scales, *layer_of(rng, 3, 6), *layer_of(rng, 6, 3), "plain"]
+
+
+@native_only
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda array: array[..., :-1].copy(),
+        lambda array: array[:-1],
+        lambda array: array[None],
+        lambda array: array.astype(np.int16),
+        lambda array: array.astype(array.dtype.newbyteorder(">")) if array.itemsize > 1 else array.view("?"),
+        lambda array: np.repeat(array, 2, axis=-1)[..., ::2],
+        lambda array: array.tolist(),
+        lambda array: array[:0],
+        lambda array: np.frombuffer(b"x" + array.tobytes(), np.uint8)[1:].view(array.dtype),
+        lambda array: None,
+    ],
+    ids=["narrow", "short", "deep", "wide", "swapped", "strided", "list", "empty", "shifted", "none"],
+)
+def test_tensors_that_do_not_fit_are_refused(number, change):
+    given = arguments()
+    given[number] = change(given[number])
+    with pytest.raises(BundleError, match=r"^expected .*: (pass|install) "):
+        static._static.student(*given)
+
+
+@native_only
+def test_an_unknown_instruction_set_is_refused():
+    with pytest.raises(BundleError, match="'mmx': pass one of isas"):
+        static._static.student(*arguments()[:-1], "mmx")
+
+
+@native_only
+@pytest.mark.parametrize("ids", [[5], [0, -1], [2**70], [None], [1.0], [0, "0"]])
+def test_ids_that_are_none_are_refused(ids):
+    with pytest.raises(BundleError, match=r"expected token ids below 5, got .*: install"):
+        static._static.encode(static._static.student(*arguments()), ids)
+
+
+@pytest.mark.parametrize("number", [1, 3, 4, 6, 7])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("isa", [None, *NATIVE])
+def test_a_vector_that_is_not_finite_is_refused(number, value, isa):
+    rng = np.random.default_rng(0)
+    table = table_of(rng, 5, 6)
+    floats = [table.rows, table.scales, *layer_of(rng, 3, 6), *layer_of(rng, 6, 3)]
+    floats[number][:] = value
+    layers = table, Layer(*floats[2:5]), Layer(*floats[5:])
+    encode = static.native(*layers, isa) if isa else static.reference(*layers)
+    with pytest.raises(BundleError, match="finite"), np.errstate(all="ignore"):
+        encode([0, 1])
+
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.integers(-(2**70), 2**70),
+    st.text(max_size=3),
+    st.binary(max_size=40),
+    st.lists(st.one_of(st.none(), st.integers(-1, 6))),
+    st.builds(
+        lambda shape, dtype: np.zeros(shape, dtype),
+        st.lists(st.integers(0, 6), max_size=3),
+        st.sampled_from(["u1", "i1", "f4", ">f4", "f8", "?", "S1"]),
+    ),
+)
+
+
+@native_only
+@given(changes=st.dictionaries(st.integers(0, 8), ANYTHING, max_size=2), ids=ANYTHING, other=st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_the_kernel_refuses_or_answers_anything(changes, ids, other):
+    given = [changes.get(number, argument) for number, argument in enumerate(arguments())]
+    with contextlib.suppress(TypeError, ValueError, BundleError):
+        student = static._static.student(*given)
+        assert len(static._static.encode(ids if other else student, ids)) == 4 * 6
