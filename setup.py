@@ -36,6 +36,7 @@ def extension(name: str, *headers: str) -> Extension:
         depends=[f"edgeret/{header}.h" for header in ("_python", *headers)],
         # Floats must not depend on whether a processor multiplies and adds in one step.
         extra_compile_args=["-O3", "-ffp-contract=off"],
+        libraries=["m"],
         py_limited_api=True,
         optional=not REQUIRED,
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 
@@ -88,30 +89,31 @@ def measure(
     return line
 
 
-def compare(models: list[str], rounds: int) -> dict[str, int | float | dict[str, dict[str, float]]]:
-    """For each bundle the median and the least time over `rounds`, and the median within a round of the first's to it.
+def compare(models: list[str], rounds: int) -> dict[str, Any]:
+    """Medians and least times over `rounds` of encoding with the first bundle and with each other one.
 
-    Each run follows one of another bundle, so that it finds the caches as that one left them.
+    Another one takes turns with the first alone, so that it always finds the caches as the first left them.
+    `ratio`: the median of what the first took to what it took right after.
     """
-    encoders = {model: Encoder.load(model) for model in models}
-
-    def encoding(encoder: Encoder) -> Callable[[str], object]:
-        return lambda query: encoder.encode([query])
-
-    runs = {model: encoding(encoder) for model, encoder in encoders.items()}
-    times = interleave(runs, rounds, turning=False)
-    return {
-        "rounds": rounds,
-        "tokens": _tokens(encoders[models[0]]),
-        "models": {
-            model: {
-                "encode_us": round(median(seconds) * 1e6, 1),
-                "least_us": round(min(seconds) * 1e6, 1),
-                "times_as_fast": _ratio(times[models[0]], seconds),
+    first, *others = map(Encoder.load, models)
+    compared = []
+    for other in others:
+        runs: dict[str, Callable[[str], object]] = {
+            "first": lambda query: first.encode([query]),
+            "other": lambda query, other=other: other.encode([query]),
+        }
+        times = interleave(runs, rounds, turning=False)
+        compared.append(
+            {
+                "model": other.name,
+                "encode_us": _us(median(times["other"])),
+                "least_us": _us(min(times["other"])),
+                "first_us": _us(median(times["first"])),
+                "first_least_us": _us(min(times["first"])),
+                "ratio": _ratio(times["first"], times["other"]),
             }
-            for model, seconds in times.items()
-        },
-    }
+        )
+    return {"first": first.name, "rounds": rounds, "tokens": _tokens(first), "others": compared}
 
 
 def interleave(
@@ -151,6 +153,10 @@ def _documents(rows: int, dim: int) -> list[Document]:
 
 def _ms(seconds: list[float]) -> float:
     return round(median(seconds) * 1e3, 3)
+
+
+def _us(seconds: float) -> float:
+    return round(seconds * 1e6, 1)
 
 
 def _ratio(above: list[float], below: list[float]) -> float:

@@ -15,7 +15,8 @@
 #define TOP 32767 /* the largest rounded activation */
 #define RUN 512 /* products whose sum fits into an int32: 512 * 128 * 32767 < 2**31 */
 #define TOGETHER 4 /* outputs of a layer that share what is read of its inputs */
-#define AHEAD 8 /* tokens: their rows lie far apart */
+#define AHEAD_TOKENS 8 /* their rows lie far apart */
+#define AHEAD_OCTETS 8192 /* of weights: hardware prefetchers stop at the end of each page */
 #define LINE 64 /* octets that a prefetch brings */
 
 /* The weights of output i are weights[i] times scales[i]. */
@@ -51,11 +52,11 @@ INLINE void sum_rows(const Student *student, const size_t *ids, size_t count, fl
 {
     const size_t half = student->dim / 2;
     memset(halves, 0, 2 * half * sizeof *halves);
-    for (size_t i = 0; i < count && i < AHEAD; i++)
+    for (size_t i = 0; i < count && i < AHEAD_TOKENS; i++)
         read_row_ahead(student, ids[i]);
     for (size_t i = 0; i < count; i++) {
-        if (count - i > AHEAD)
-            read_row_ahead(student, ids[i + AHEAD]);
+        if (count - i > AHEAD_TOKENS)
+            read_row_ahead(student, ids[i + AHEAD_TOKENS]);
         const uint8_t *row = student->rows + ids[i] * half;
         const float scale = student->scales[ids[i]];
         for (size_t j = 0; j < half; j++) {
@@ -100,6 +101,9 @@ INLINE void apply_some(const Layer *layer, size_t first, size_t many, const int1
                        float step, float *restrict outputs)
 {
     const int8_t *restrict weights = layer->weights + first * count;
+    /* As an integer, since it may lie past the end; a prefetch never faults. */
+    for (size_t i = 0; i < many * count; i += LINE)
+        __builtin_prefetch((const void *)((uintptr_t)(weights + i) + AHEAD_OCTETS));
     int64_t totals[TOGETHER] = {0};
     for (size_t from = 0; from < count; from += RUN) {
         const size_t to = count - from < RUN ? count : from + RUN;

@@ -27,7 +27,7 @@ from edgeret.searcher import Searcher
 from edgeret.store import Store
 from edgeret.writer import Writer
 
-DEFAULT_MODEL: Final = "base"
+DEFAULT_MODEL: Final = "small"
 
 
 class Index:

@@ -28,7 +28,7 @@ def row():
 
 def test_a_row_tells_what_was_measured_and_on_what(row):
     assert row["documents"] == DOCUMENTS
-    assert row["model"] == "base"
+    assert row["model"] == "small"
     assert row["rounds"] == bench.ROUNDS
     assert row["cpu"]
     assert row["numpy"]

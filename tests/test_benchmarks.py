@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from benchmarks import datasets, latency, metrics, quality
 from benchmarks.__main__ import main
 from benchmarks.vectors import CachedEncoder, load_encoder
+from edgeret.bundle import Bundle
 from edgeret.codec import quantize, unpack
 from tests.fake import FakeEncoder, random_codec
 
@@ -261,6 +262,9 @@ def test_runs_are_interleaved_and_the_first_round_does_not_count():
     assert [len(values) for values in times.values()] == [3, 3]
     assert "".join(name for name, _ in calls) == "abbaabba"
     assert all(first[1] == second[1] for first, second in zip(calls[::2], calls[1::2], strict=True))
+    calls.clear()
+    latency.interleave(runs, rounds=3, turning=False)
+    assert "".join(name for name, _ in calls) == "abababab"
 
 
 def test_a_bundle_is_cached_under_what_makes_its_vectors(tmp_path, monkeypatch):
@@ -279,6 +283,17 @@ def test_latency_prints_one_line(monkeypatch, capsys):
     [line] = map(json.loads, capsys.readouterr().out.splitlines())
     assert line.items() >= {"model": "base", "rows": 50, "rounds": 3, "tokens": 15, "fp32_ms": None}.items()
     assert min(line["search_ms"], line["encode_ms"], line["ratio"]) > 0
+
+
+def test_latency_of_several_bundles_is_compared_with_the_first(capsys):
+    other = str(Bundle.open("base").path)
+    assert main(["latency", "--model", "base", other, "--rounds", "3"]) == 0
+    [line] = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (line["first"], line["rounds"], line["tokens"]) == ("base", 3, 15)
+    [compared] = line["others"]
+    assert 0 < compared["least_us"] <= compared["encode_us"]
+    assert 0 < compared["first_least_us"] <= compared["first_us"]
+    assert compared["ratio"] > 0
 
 
 def test_backends_print_a_line_for_each_that_is_installed(capsys):

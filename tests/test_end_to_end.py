@@ -47,12 +47,12 @@ def test_meaning_finds_what_shares_no_word(house, query):
 def test_words_filters_and_vectors(house):
     assert house.search("radiator", k=1, mode="lexical")[0].id == "heat"
     assert {hit.id for hit in house.search("water", where={"room": "kitchen"})} == {"oven", "tap"}
-    vector = edgeret.Encoder.load("base").encode(["my wireless is broken"])[0]
+    vector = edgeret.Encoder.load("small").encode(["my wireless is broken"])[0]
     assert house.search(vector) == house.search("my wireless is broken")
 
 
 def test_scores_are_the_cosines_of_the_encoder(house):
-    encoder = edgeret.Encoder.load("base")
+    encoder = edgeret.Encoder.load("small")
     query = encoder.encode(["my wireless is broken"])[0]
     exact = {document.id: float(encoder.encode([document.text])[0] @ query) for document in HELP}
     for hit in house.search("my wireless is broken"):
@@ -93,7 +93,7 @@ def test_search_costs_less_than_twice_its_encoding(path):
     query = "how do I compress a folder into an archive on the command line"
     with Index.create(path) as index:
         index.add(Document(str(i), f"text {i}", {}, vector) for i, vector in enumerate(vectors))
-        encoder = edgeret.Encoder.load("base")
+        encoder = edgeret.Encoder.load("small")
         ratios = []
         for _ in range(40):
             begun = time.process_time()
