@@ -103,8 +103,8 @@ static int read_ids(PyObject *list, size_t *ids, Py_ssize_t count, size_t vocabu
         const Py_ssize_t id = PyLong_AsSsize_t(item);
         if (id < 0 || (size_t)id >= vocabulary) {
             PyErr_Clear();
-            PyErr_Format(refusal, "expected token ids below %zu, got %R: install or export the bundle again", vocabulary,
-                         item);
+            PyErr_Format(refusal, "expected token ids below %zu, got %R: install or export the bundle again",
+                         vocabulary, item);
             return 0;
         }
         ids[i] = (size_t)id;

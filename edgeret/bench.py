@@ -19,7 +19,7 @@ import numpy as np
 from edgeret import demo, scan, smoke
 from edgeret.documents import Document
 from edgeret.encoder import Encoder
-from edgeret.errors import BackendError
+from edgeret.errors import BackendError, InvalidDocumentError
 from edgeret.index import Index
 
 Row = dict[str, Any]
@@ -42,8 +42,10 @@ def measure(model: str, documents: int = demo.ENTRIES, rounds: int = ROUNDS) -> 
     `search_ms` the rest; `scan_ms` a scan of `scan_rows` random codes. `rss_over_import_bytes`: the peak of a process
     that opens and searches, less that after `import edgeret`; None where the system does not tell.
 
-    Raises BundleError, BackendError, InvalidDocumentError, StorageError.
+    Raises InvalidDocumentError for less than one document, BundleError, BackendError, StorageError.
     """
+    if documents < 1:
+        raise InvalidDocumentError(f"expected at least 1 document, got {documents}: leave --docs out")
     encoder = Encoder.load(model)
     corpus = demo.corpus(documents)
     with TemporaryDirectory(prefix="edgeret-") as folder:

@@ -1,7 +1,8 @@
 """The judge of damaged index files: every answer is right, or a named error.
 
-Run as a program it is the child process of test_corrupt: `python tests/judge.py FOLDER FIRST LAST`. It prints
-the number of each file before it touches it, so that a crash of the interpreter names the file.
+Run as a program it is the child process of test_corrupt: `python tests/judge.py FOLDER FIRST LAST SECONDS`. It
+prints the number of each file before it touches it, so that a crash of the interpreter names the file; so does an
+endless loop, which the system ends after SECONDS of processor time.
 """
 
 from __future__ import annotations
@@ -175,5 +176,7 @@ if __name__ == "__main__":
     faulthandler.enable()
     small_blocks()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    seconds = int(sys.argv[4])
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     with tempfile.TemporaryDirectory(dir=sys.argv[1]) as scratch:
         run(Path(scratch), int(sys.argv[2]), int(sys.argv[3]))

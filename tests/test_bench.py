@@ -57,3 +57,8 @@ def test_a_search_that_crashes_is_named(tmp_path):
 def test_a_model_that_is_not_there_is_one_line(capsys):
     assert main(["bench", "--model", "rowboat"]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_no_documents_are_one_line(capsys):
+    assert main(["bench", "--docs", "0"]) == 1
+    assert "expected at least 1 document, got 0" in capsys.readouterr().err

@@ -28,7 +28,9 @@ from edgeret.store import Passage, passage_checksum
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 FILES = 100_000 if FULL else 5_000
 BATCH = 625
+# Of processor time, so that a busy machine is not taken for an endless loop; and by the clock, for a child that waits.
 BATCH_SECONDS = 300
+WAITING_SECONDS = 3600
 
 TESTS = Path(__file__).parent
 
@@ -44,12 +46,12 @@ def judge(first: int, last: int, folder: Path) -> tuple[Counter[str], list[str]]
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }
-    command = [sys.executable, str(TESTS / "judge.py"), str(folder), str(first), str(last)]
+    command = [sys.executable, str(TESTS / "judge.py"), *map(str, (folder, first, last, BATCH_SECONDS))]
     try:
         child = subprocess.run(
-            command, capture_output=True, text=True, timeout=BATCH_SECONDS, env=environment
+            command, capture_output=True, text=True, timeout=WAITING_SECONDS, env=environment
         )
-        output, ended, why = child.stdout, child.returncode == 0, child.stderr
+        output, ended, why = child.stdout, child.returncode == 0, f"{child.returncode}, {child.stderr}"
     except subprocess.TimeoutExpired as expired:
         output, ended, why = bytes(expired.stdout or b"").decode(), False, "it did not end"
     lines = [line.partition(" ")[::2] for line in output.splitlines()]
