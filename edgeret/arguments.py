@@ -125,20 +125,22 @@ def parser() -> argparse.ArgumentParser:
     )
     verify.add_argument("--public-key", required=True, metavar="PEM", help="the signer's public Ed25519 key")
     verb("models", "list the installed models", answering)
-    plan = verb("plan", "tell what an index will take in memory and on disk, and what gives way", answering)
+    modeled = argparse.ArgumentParser(add_help=False)
+    modeled.add_argument(
+        "--model", default=DEFAULT_MODEL, help=f"a model's name or folder (default: {DEFAULT_MODEL})"
+    )
+    plan = verb(
+        "plan", "tell what an index will take in memory and on disk, and what gives way", modeled, answering
+    )
     plan.add_argument("--docs", type=int, required=True, metavar="N", help="documents")
     plan.add_argument("--words", type=int, default=100, help="words of a document, on average (default: 100)")
     plan.add_argument("--budget", metavar="SIZE", help="bound on the memory taken, such as 112MB")
     plan.add_argument("--bits", type=int, help="length of a code (default: enough for so many)")
-    plan.add_argument(
-        "--model", default=DEFAULT_MODEL, help=f"a model's name or folder (default: {DEFAULT_MODEL})"
-    )
     plan.add_argument("--backend", help="what runs the model (default: as installed)")
     plan.add_argument("--threads", type=int, default=1, help="texts encoded at once (default: 1)")
 
-    bench = verb("bench", "measure this machine with the demo's documents, a row to send in", answering)
-    bench.add_argument(
-        "--model", default=DEFAULT_MODEL, help=f"a model's name or folder (default: {DEFAULT_MODEL})"
+    bench = verb(
+        "bench", "measure this machine with the demo's documents, a row to send in", modeled, answering
     )
     bench.add_argument(
         "--docs", type=int, default=demo.ENTRIES, metavar="N", help=f"documents (default: {demo.ENTRIES})"

@@ -17,10 +17,12 @@ from typing import Any, Final
 import numpy as np
 
 from edgeret import demo, scan, smoke
+from edgeret.codec import PLANES
 from edgeret.documents import Document
 from edgeret.encoder import Encoder
 from edgeret.errors import BackendError, InvalidDocumentError
 from edgeret.index import Index
+from edgeret.store import BLOCK_ROWS
 
 Row = dict[str, Any]
 
@@ -29,9 +31,7 @@ ROUNDS: Final = 60
 
 CHANGES: Final = 5
 SCAN_ROWS: Final = 1_000_000
-_BLOCK_ROWS: Final = 16_384
 _BITS: Final = 256
-_PLANES: Final = 4
 _SCANS: Final = 9
 
 
@@ -142,11 +142,11 @@ def _scan_ms() -> float:
     random = np.random.default_rng(0)
     blocks = [
         scan.Block(
-            first, random.integers(0, 2**64, (_BITS // 64, min(_BLOCK_ROWS, SCAN_ROWS - first)), np.uint64)
+            first, random.integers(0, 2**64, (_BITS // 64, min(BLOCK_ROWS, SCAN_ROWS - first)), np.uint64)
         )
-        for first in range(0, SCAN_ROWS, _BLOCK_ROWS)
+        for first in range(0, SCAN_ROWS, BLOCK_ROWS)
     ]
-    planes = random.integers(0, 2**64, (1, _PLANES, _BITS // 64), np.uint64)
+    planes = random.integers(0, 2**64, (1, PLANES, _BITS // 64), np.uint64)
     scan.top_k(blocks, planes, 40)
     return _median([_ms(lambda: scan.top_k(blocks, planes, 40)) for _ in range(_SCANS)])
 

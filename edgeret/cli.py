@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from edgeret import bench, demo, inputs, shipping, signing
+from edgeret import demo, inputs, shipping, signing
 from edgeret.arguments import DEFAULT_BITS, parser
 from edgeret.bundle import Bundle, available
 from edgeret.documents import Document, Hit
@@ -205,6 +205,9 @@ def _plan(arguments: argparse.Namespace) -> None:
 
 
 def _bench(arguments: argparse.Namespace) -> None:
+    # It brings what starts processes, which no other verb needs.
+    from edgeret import bench
+
     _answer(arguments, bench.measure(arguments.model, arguments.docs))
 
 

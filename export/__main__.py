@@ -109,13 +109,14 @@ def _codec(arguments: argparse.Namespace) -> int:
     teacher = Teacher.read(arguments.teacher)
     material = _gather(arguments, teacher)
     held_out = teacher.encode(material.held_out)
-    start = hash_head.fit(material.vectors[:_FITTED].astype(np.float32), arguments.seed)
+    fitted = material.vectors[:_FITTED].astype(np.float32)
+    start = hash_head.fit(fitted, arguments.seed)
     learned = start
     if arguments.steps:
         learned = hash_training.learn(
             start, material.vectors, arguments.steps, arguments.seed, arguments.device
         )
-    nested = hash_head.fit_nested(material.vectors[:_FITTED].astype(np.float32), arguments.seed)
+    nested = hash_head.fit_nested(fitted, arguments.seed)
     made = rewrite.rewrite(Bundle.open(arguments.bundle), arguments.out, codec=learned)
     queries, documents = held_out[:_CODEC_QUERIES], held_out[_CODEC_QUERIES:]
     for name, codec in (("nested", nested), ("start", start), ("learned", learned)):

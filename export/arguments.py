@@ -15,9 +15,7 @@ def parser() -> argparse.ArgumentParser:
     commands = shell.add_subparsers(required=True, metavar="COMMAND", dest="command")
 
     make = commands.add_parser("base", help="quantize a teacher, fit its codec, write the bundle")
-    make.add_argument(
-        "--teacher", type=Path, required=True, help="Hugging Face folder of a BERT-like encoder"
-    )
+    _add_teacher(make)
     make.add_argument("--text", type=Path, required=True, nargs="+", help="plain or .gz, a passage a line")
     make.add_argument(
         "--out", type=Path, required=True, help="folder of the bundle; its last part is its name"
@@ -86,9 +84,7 @@ def parser() -> argparse.ArgumentParser:
     fitted.add_argument("--cache", type=Path, default=Path(".cache/adapt"), help="vectors of the texts")
 
     try_all = commands.add_parser("convert", help="measure every way to quantize a teacher for onnxruntime")
-    try_all.add_argument(
-        "--teacher", type=Path, required=True, help="Hugging Face folder of a BERT-like encoder"
-    )
+    _add_teacher(try_all)
     try_all.add_argument(
         "--text",
         type=Path,
@@ -131,6 +127,12 @@ def parser() -> argparse.ArgumentParser:
     return shell
 
 
+def _add_teacher(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--teacher", type=Path, required=True, help="Hugging Face folder of a BERT-like encoder"
+    )
+
+
 def _add_collections(parser: argparse.ArgumentParser, *, required: bool) -> None:
     parser.add_argument(
         "--collections", type=Path, nargs="+", default=[], required=required, help="test collections"
@@ -141,9 +143,7 @@ def _add_collections(parser: argparse.ArgumentParser, *, required: bool) -> None
 
 
 def _add_material(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--teacher", type=Path, required=True, help="Hugging Face folder of a BERT-like encoder"
-    )
+    _add_teacher(parser)
     parser.add_argument("--text", type=Path, required=True, nargs="+", help="plain or .gz, a passage a line")
     parser.add_argument(
         "--collections", type=Path, nargs="*", default=[], help="test collections that no text may repeat"
