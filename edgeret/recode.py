@@ -19,7 +19,7 @@ Progress = Callable[[int, int], object]
 """Is told how many passages are done, and how many there are."""
 
 _BATCH_ROWS: Final = 1024
-"""Vectors encoded at a time: their sums take 8 bytes an entry."""
+"""Passages in memory together."""
 
 
 def recode(store: Store, encoder: TextEncoder, bits: int | None, progress: Progress | None) -> RecodeSummary:

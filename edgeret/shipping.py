@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from edgeret.recode import check_space
 from edgeret.reports import UpdateSummary
 from edgeret.store import Store
 from edgeret.update import Addition, Header, Update, UpdateWriter
-
-_BATCH_ROWS: Final = 1024
-"""Vectors encoded at a time: their sums take 8 bytes an entry."""
 
 _Content = tuple[bytes, bool, list[tuple[int, int, bytes]]]
 """A document's digest, whether it came with its vector, and (start, stop, vector) of its passages."""
@@ -191,18 +188,13 @@ def _change(change: Change, contents: Contents, shipped: Update, codec: Codec) -
 
 
 def _insert(change: Change, contents: Contents, addition: Addition, codec: Codec) -> None:
-    record, bits = addition.record, change.store.bits
-    vectors: list[Any] = [
-        addition.vectors[first : first + _BATCH_ROWS]
-        for first in range(0, len(addition.vectors), _BATCH_ROWS)
-    ]
-    codes = np.concatenate([codec.encode(batch, bits) for batch in vectors])
+    record = addition.record
     own_vector = record.vector is not None
     change.insert(
         (record.id, record.text, record.metadata, record.digest, own_vector),
         [(start, stop, record.text[start:stop]) for start, stop in addition.spans],
         addition.vectors,
-        codes,
+        codec.encode(addition.vectors, change.store.bits),
     )
     contents.add(
         record.digest,
