@@ -9,12 +9,19 @@ from typing import Any
 import numpy as np
 
 import edgeret
+from edgeret.errors import BudgetError
 
 
 def ask(path: str, model: str, budget: str | None, queries: list[str]) -> dict[str, Any]:
-    """Open, ask each query once for the time of the first answer and again for the others; milliseconds."""
+    """Open, ask each query once for the time of the first answer and again for the others; milliseconds.
+
+    A budget that is refused is an answer too.
+    """
     begun = time.perf_counter()
-    index = edgeret.Index.open(path, model=model, memory_budget=budget, readonly=True)
+    try:
+        index = edgeret.Index.open(path, model=model, memory_budget=budget, readonly=True)
+    except BudgetError as error:
+        return {"refused": str(error)}
     opened = time.perf_counter()
     index.search(queries[0])
     answered = time.perf_counter()
@@ -26,6 +33,7 @@ def ask(path: str, model: str, budget: str | None, queries: list[str]) -> dict[s
     pages = (_reads() - reads) / len(queries)
     p50, p95 = np.percentile(times, [50, 95])
     return {
+        "planned_bytes": index.info().planned_bytes,
         "open_ms": round((opened - begun) * 1e3, 1),
         "first_query_ms": round((answered - opened) * 1e3, 1),
         "p50_ms": round(p50 * 1e3, 2),

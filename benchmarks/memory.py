@@ -51,7 +51,7 @@ def searching(model: str, rows: int, budget: str | None) -> dict[str, Any]:
         "bits": 256,
         "model": model,
         "budget": budget,
-        "recall10": recall(found.pop("answers"), rows),
+        **({"recall10": recall(found.pop("answers"), rows)} if "answers" in found else {}),
         **found,
         "index_file_bytes": size,
         "bytes_per_doc": round(size / rows, 1),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -37,9 +37,17 @@ class Network(nn.Module):
             {_key(name): nn.Parameter(torch.tensor(array)) for name, array in teacher.weights.items()}
         )
 
-    def groups(self, rate: float) -> list[dict[str, Any]]:
-        """The parameters and their learning rates."""
-        return [{"params": list(self.parameters()), "lr": rate}]
+    def optimizers(self, rate: float) -> list[torch.optim.Optimizer]:
+        """Muon (Jordan et al., 2024) for the layers' matrices, with steps as large as AdamW's; AdamW for the rest."""
+        matrices = {
+            name for name, value in self.named.items() if name.startswith("encoder/") and value.ndim == 2
+        }
+        inner = [value for name, value in self.named.items() if name in matrices]
+        rest = [value for name, value in self.named.items() if name not in matrices]
+        return [
+            torch.optim.Muon(inner, lr=rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(rest, lr=rate, weight_decay=0.0, fused=True),
+        ]
 
     def weights(self) -> dict[str, np.ndarray]:
         """The weights by the teacher's names, float32."""

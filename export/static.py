@@ -40,10 +40,11 @@ class Static(nn.Module):
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
 
-    def groups(self, rate: float) -> list[dict[str, Any]]:
-        """The parameters and their learning rates."""
+    def optimizers(self, rate: float) -> list[torch.optim.Optimizer]:
+        """AdamW, with a rate of its own for the table."""
         head = [*self.inner.parameters(), *self.outer.parameters()]
-        return [{"params": [self.table], "lr": rate * _TABLE_RATE}, {"params": head, "lr": rate}]
+        groups = [{"params": [self.table], "lr": rate * _TABLE_RATE}, {"params": head, "lr": rate}]
+        return [torch.optim.AdamW(groups, weight_decay=0.0, fused=True)]
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids [n, tokens] and which of them count, bool [n, tokens] -> unit vectors [n, dim]."""

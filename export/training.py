@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tokenizers import Tokenizer
+    from torch.optim import Optimizer
 
 _BATCH_TOKENS: Final = {"cpu": 2048, "cuda": 131_072}
 _WARMUP: Final = 0.02
@@ -44,8 +45,8 @@ class Student(Protocol):
         """Token ids [n, tokens] and which of them count -> unit vectors [n, dim]."""
         ...
 
-    def groups(self, rate: float) -> list[dict[str, Any]]:
-        """The parameters and their learning rates, as torch's optimizers take them."""
+    def optimizers(self, rate: float) -> list[Optimizer]:
+        """What changes its parameters, each of them once."""
         ...
 
 
@@ -108,21 +109,24 @@ def train(
     minutes: when this run stops.
     """
     device = next(student.parameters()).device
-    optimizer = torch.optim.AdamW(student.groups(settings.rate), weight_decay=0.0, fused=True)
-    rates = [group["lr"] for group in optimizer.param_groups]
+    optimizers = student.optimizers(settings.rate)
+    rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
     step, before = 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint, map_location=device, weights_only=True)
         student.load_state_dict(state["student"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         step, before = state["step"], state["seconds"]
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
     order = _Order(vectors, settings)
     lengths = np.diff(tokens.offsets).astype(np.float32)
     start = saved = time.monotonic()
 
     def save() -> None:
         fresh = checkpoint.with_suffix(".part")
-        state = {"student": student.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
+        kept = [optimizer.state_dict() for optimizer in optimizers]
+        state = {"student": student.state_dict(), "optimizers": kept, "step": step}
         torch.save(state | {"seconds": before + time.monotonic() - start}, fresh)
         fresh.rename(checkpoint)
 
@@ -131,15 +135,16 @@ def train(
         progress = max(step / settings.steps, (before + spent) / (60 * settings.minutes))
         if progress >= 1 or spent >= 60 * minutes:
             break
-        for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        for group, rate in zip(groups, rates, strict=True):
             group["lr"] = rate * min(1.0, progress / _WARMUP + 1e-3, (1 - progress) / (1 - _WARMUP))
         rows = order.rows(step)
         target = torch.from_numpy(vectors[rows].astype(np.float32)).to(device)
         weights = torch.from_numpy(lengths[rows] ** settings.length_power).to(device)
         found = _loss(_forward(student, tokens, rows), target, weights / weights.sum(), settings)
-        optimizer.zero_grad(set_to_none=True)
+        student.zero_grad(set_to_none=True)
         found.backward()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         step += 1
         if step % _SHOWN_EVERY == 0 or step == settings.steps:
             minutes_spent = (before + spent) / 60
