@@ -262,7 +262,7 @@ MEASURES: Final = (
     ("add one ms", "change", "add_ms", False),
     ("delete one ms", "change", "delete_ms", False),
 )
-_EVERY_OF_OURS: Final = frozenset(stack for stack in systems.STACKS if systems.store_of(stack) == "edgeret")
+_EVERY_OF_OURS: Final = frozenset(stack for stack in systems.STACKS if systems.is_ours(stack))
 
 
 def _promise(text: str, least: float, found: float | None, unit: str) -> Promise:

@@ -148,7 +148,7 @@ def rank(stack: str, directory: str, bundles: Bundles, max_queries: int) -> Foun
     encoder = encoders.cached(name, bundles) if name else None
     asked = list(collection.queries.values())
     # edgeret cuts long texts into passages; for the others a text is cut where its encoder ends.
-    passages = store_name == "edgeret"
+    passages = systems.is_ours(store_name)
     vectors = encoder.encode(texts) if encoder and not passages else None
     query_vectors = encoder.encode(asked) if encoder else [None] * len(asked)
     with TemporaryDirectory() as folder:

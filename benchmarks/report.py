@@ -61,6 +61,7 @@ NAMES: Final = {
     "nano/edgeret": "**edgeret, nano**",
     "small/edgeret": "**edgeret, small**",
     "base/edgeret": "**edgeret, base**",
+    "small/edgeret-partitions": "**edgeret, small, partitions**",
     "small-tflite/edgeret": "**edgeret, small, LiteRT**",
     "base-tflite/edgeret": "**edgeret, base, LiteRT**",
     "fp32/faiss-flat": "fp32 ONNX + FAISS flat",
@@ -223,7 +224,7 @@ def _changing(found: Figures) -> str:
                 continue
             body.append(
                 [
-                    f"**{index}**" if index == "edgeret" else index,
+                    f"**{index}**" if systems.is_ours(index) else index,
                     f"{rows:,}",
                     _number(built["docs_per_s"]) if built and built.get("docs_per_s") else _why(built),
                     *(

@@ -9,6 +9,7 @@ with edgeret.Index.create("notes.edgeret", exist_ok=True) as index:
         print(hit.id, round(hit.score, 3), hit.text)
 """
 
+from edgeret.clustering import optimize
 from edgeret.codec import Codec
 from edgeret.documents import Document, Hit
 from edgeret.encoder import Encoder
@@ -17,4 +18,15 @@ from edgeret.index import Index
 from edgeret.plan import Plan
 from edgeret.shipping import apply, diff
 
-__all__ = ["Codec", "Document", "EdgeretError", "Encoder", "Hit", "Index", "Plan", "apply", "diff"]
+__all__ = [
+    "Codec",
+    "Document",
+    "EdgeretError",
+    "Encoder",
+    "Hit",
+    "Index",
+    "Plan",
+    "apply",
+    "diff",
+    "optimize",
+]

@@ -47,7 +47,8 @@ def parser() -> argparse.ArgumentParser:
     )
     shell.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     verbs = shell.add_subparsers(title="verbs", required=True, metavar="VERB")
-    opening, waiting, making, answering = _opening(), _waiting(), _making(), _answering()
+    bounded, waiting, making, answering = _bounded(), _waiting(), _making(), _answering()
+    opening = _opening(bounded)
     path, signed = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
     path.add_argument("path", metavar="PATH", help="the index file")
     signed.add_argument("path", metavar="PATH", help="a sealed index, an update, or a model's folder")
@@ -100,14 +101,22 @@ def parser() -> argparse.ArgumentParser:
     )
     verb("compact", "write the file anew, without what was deleted", path, opening, waiting, answering)
     recode = verb(
-        "recode",
-        "make new codes from the stored vectors, for another codec or length",
-        path,
-        waiting,
-        answering,
-    )
+        "recode", "make new codes from the stored vectors, for another codec or length",
+        path, bounded, waiting, answering,
+    )  # fmt: skip
     recode.add_argument("--model", help="whose codec, the index's model from then on (default: its own)")
     recode.add_argument("--bits", type=int, help="length of a code (default: as it is)")
+    reencode = verb(
+        "reencode", "encode all stored texts with another model, while the index is in use",
+        path, bounded, waiting, answering,
+    )  # fmt: skip
+    reencode.add_argument(
+        "--model", required=True, help="a model's name or folder, the index's model from then on"
+    )
+    reencode.add_argument("--bits", type=int, help="length of a code (default: as it is)")
+    verb(
+        "optimize", "write partitions beside an index: searches of many passages read a few", path, answering
+    )
     backup = verb("backup", "copy an index, also while it is in use", path, opening, answering)
     backup.add_argument("target", metavar="TARGET", help="the new file")
     seal = verb("seal", "write an index to one compact file to ship", path, opening, answering)
@@ -154,13 +163,18 @@ def parser() -> argparse.ArgumentParser:
     return shell
 
 
-def _opening() -> argparse.ArgumentParser:
+def _bounded() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--memory-budget", metavar="SIZE", help="bound on the memory taken, such as 112MB")
+    return options
+
+
+def _opening(bounded: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False, parents=[bounded])
     options.add_argument(
         "--model",
         help=f"a model's name or folder (default: the index's own; for a new index {DEFAULT_MODEL})",
     )
-    options.add_argument("--memory-budget", metavar="SIZE", help="bound on the memory taken, such as 112MB")
     return options
 
 

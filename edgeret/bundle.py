@@ -67,6 +67,12 @@ class Bundle:
         return self.manifest.dim
 
     @property
+    def width(self) -> int:
+        """Entries of what the backend gives: those of a vector, unless the tensor `map` makes it of others."""
+        turned = self.manifest.tensors.get("map")
+        return self.dim if turned is None else turned.shape[0]
+
+    @property
     def max_tokens(self) -> int:
         """The longest input, special tokens included."""
         return self.manifest.max_tokens
@@ -116,10 +122,10 @@ class Bundle:
         )
 
     def token_table(self) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """The token table, mapped: int8 rows [vocabulary, dim] and the scale of each, float32."""
+        """The token table, mapped: int8 rows [vocabulary, width] and the scale of each, float32."""
         count = len(self.tensor("tokens"))
         return (
-            self.shaped("tokens", "int8", (count, self.dim)),
+            self.shaped("tokens", "int8", (count, self.width)),
             self.shaped("token_scales", "float32", (count,)),
         )
 

@@ -58,9 +58,7 @@ class Change:
             (*document, doc, crc, *(f'$."{key}"' for key in self.store.filters)),
         )
         self.documents += 1
-        self.passages += len(passages)
-        for (start, stop, text), vector, code in zip(passages, vectors, codes, strict=True):
-            self._append(doc, start, stop, text, vector.tobytes(), code.astype("<u8").tobytes())
+        self._append_all(doc, passages, vectors, codes)
 
     def remove(self, identity: str) -> bool:
         """Take a document out of everything that is searched; False if there is none."""
@@ -118,6 +116,28 @@ class Change:
             raise self.store.damaged(f"the tail lacks codes of {len(rows) - replaced} passages")
         self.tail_changed = self.generation
 
+    def forget_rows(self) -> None:
+        """Drop the codes and words of all documents, each of which `replace_passages` gives new ones."""
+        for table in ("columns", "blocks", "tail"):
+            self.connection.execute(f"DELETE FROM {table}")
+        self.connection.execute("INSERT INTO lexicon (lexicon) VALUES ('delete-all')")
+        self.tail_changed = self.generation
+        self.passages = 0
+
+    def replace_passages(
+        self, doc: int, passages: Sequence[tuple[int, int, str]], vectors: Int8, codes: UInt64
+    ) -> None:
+        """Give a document, whose rows were forgotten, other passages, in new rows; arguments as of `insert`."""
+        self.connection.execute("DELETE FROM passages WHERE doc = ?", (doc,))
+        self._append_all(doc, passages, vectors, codes)
+
+    def disown_vector(self, doc: int, digest: bytes) -> None:
+        """Note that a document's vector is no longer the one that it brought."""
+        self.connection.execute(
+            "UPDATE documents SET own_vector = 0, crc = ? WHERE doc = ?",
+            (checksum(doc, 0, content=digest), doc),
+        )
+
     def describe(self, meta: Mapping[str, str]) -> None:
         """Change entries of what the file says of itself."""
         changed = {**self.store.meta, **meta}
@@ -136,6 +156,13 @@ class Change:
                 "INSERT OR REPLACE INTO columns VALUES (?, ?, ?, ?)",
                 (block, word, zlib.crc32(octets), octets),
             )
+
+    def _append_all(
+        self, doc: int, passages: Sequence[tuple[int, int, str]], vectors: Int8, codes: UInt64
+    ) -> None:
+        for (start, stop, text), vector, code in zip(passages, vectors, codes, strict=True):
+            self._append(doc, start, stop, text, vector.tobytes(), code.astype("<u8").tobytes())
+        self.passages += len(passages)
 
     def _append(self, doc: int, start: int, stop: int, text: str, vector: bytes, code: bytes) -> None:
         passage = Passage(self.next_row, doc, start, stop, vector)

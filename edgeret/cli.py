@@ -10,7 +10,8 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -19,11 +20,13 @@ from typing import Any, Final
 from edgeret import demo, inputs, shipping, signing
 from edgeret.arguments import DEFAULT_BITS, parser
 from edgeret.bundle import Bundle, available
+from edgeret.clustering import optimize
 from edgeret.documents import Document, Hit
 from edgeret.errors import EdgeretError, IndexExistsError, InvalidQueryError
 from edgeret.forecast import Forecast
 from edgeret.index import DEFAULT_MODEL, Index
 from edgeret.plan import parse_bytes
+from edgeret.recode import Progress
 
 COMMIT_EVERY: Final = 1000
 """Documents in one commit of `edgeret index`."""
@@ -120,15 +123,34 @@ def _compact(arguments: argparse.Namespace) -> None:
 
 
 def _recode(arguments: argparse.Namespace) -> None:
-    from tqdm import tqdm
+    with _shown("passage") as progress:
+        summary = Index.recode(
+            arguments.path,
+            arguments.model,
+            arguments.bits,
+            arguments.memory_budget,
+            arguments.wait,
+            progress,
+        )
+    _answer(arguments, asdict(summary))
 
-    with tqdm(unit="passage", disable=None) as shown:
 
-        def progress(done: int, total: int) -> None:
-            shown.total = total
-            shown.update(done - shown.n)
+def _reencode(arguments: argparse.Namespace) -> None:
+    with _shown("doc") as progress:
+        summary = Index.reencode(
+            arguments.path,
+            arguments.model,
+            arguments.bits,
+            arguments.memory_budget,
+            arguments.wait,
+            progress,
+        )
+    _answer(arguments, asdict(summary))
 
-        summary = Index.recode(arguments.path, arguments.model, arguments.bits, arguments.wait, progress)
+
+def _optimize(arguments: argparse.Namespace) -> None:
+    with _shown("step") as progress:
+        summary = optimize(arguments.path, progress)
     _answer(arguments, asdict(summary))
 
 
@@ -278,6 +300,20 @@ def _open_or_create(arguments: argparse.Namespace) -> Index:
     return index
 
 
+@contextmanager
+def _shown(unit: str) -> Iterator[Progress]:
+    """A bar on a terminal, and none in a pipe, that is told how much is done."""
+    from tqdm import tqdm
+
+    with tqdm(unit=unit, disable=None) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
+
+
 def _add(index: Index, documents: Iterable[Document], total: int | None) -> int:
     """Add documents, commit by commit; an error notes how many are safe, never too many."""
     from tqdm import tqdm
@@ -335,6 +371,8 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "check": _check,
     "compact": _compact,
     "recode": _recode,
+    "reencode": _reencode,
+    "optimize": _optimize,
     "backup": _backup,
     "seal": _seal,
     "diff": _diff,

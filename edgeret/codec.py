@@ -125,6 +125,18 @@ class Codec:
                 f"expected bits to be one of {', '.join(map(str, self.widths))}, got {bits}: choose one of them"
             )
 
+    def planned_bytes(self, bits: int, count: int) -> int:
+        """What the codec takes, and codes of `count` vectors at a time meanwhile, in bytes."""
+        arrays = sum(
+            array.nbytes
+            for array in (self.projection, self.thresholds, self.query_projection, self.query_thresholds)
+        )
+        return (
+            arrays
+            + 8 * (self.dim * bits + min(count, _ROWS_AT_ONCE) * (self.dim + 2 * bits))
+            + 2 * count * self.dim
+        )
+
     def encode(self, stored: Int8, bits: int) -> UInt64:
         """int8 vectors [n, dim] as `quantize` makes them -> codes, uint64 [n, words]."""
         # |sum| <= 384 * 127 * 32767 < 2**53: exact in float64, whatever the order of summation.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from edgeret.codec import UInt64, words
 from edgeret.scan import Block
-from edgeret.store import BLOCK_ROWS, Bitmap, Mask, State, Store
+from edgeret.store import BLOCK_ROWS, Bitmap, Mask, State, Store, count
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,19 @@ class Codes:
             kept[block] = _Sealed(written, np.frombuffer(live, dtype=np.uint8), codes)
         ordered = dict(sorted(kept.items()))
         return Codes(self.room, state.generation, ordered, self._next_tail(store, state), state.tail_changed)
+
+    def without(self, blocks: Collection[int]) -> Codes:
+        """The picture less these sealed blocks."""
+        return replace(self, sealed={n: sealed for n, sealed in self.sealed.items() if n not in blocks})
+
+    def rows(self, mask: Mask | None = None) -> int:
+        """How many live rows there are, those of a mask only."""
+        live = {number: sealed.live for number, sealed in self.sealed.items()}
+        if self.tail.live is not None:
+            live[self.tail.first_row // BLOCK_ROWS] = self.tail.live
+        if mask is not None:
+            live = {n: bits & mask[n][: len(bits)] for n, bits in live.items() if n in mask}
+        return count(live)
 
     def outdated(self, store: Store) -> bool:
         """Whether blocks kept in RAM were dropped or written anew: memory that a next picture would share in part."""

@@ -186,6 +186,27 @@ def connect(
     return connection
 
 
+def connect_alone(path: Path) -> sqlite3.Connection:
+    """Open a file of work in progress, made if missing, readable by its owner only; no other connection gets in.
+
+    Raises LockedError if another one has it, StorageError, NotAnIndexError for a file that is not SQLite's.
+    """
+    try:
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except OSError as error:
+        raise StorageError(f"cannot write '{path}': {error.strerror}") from None
+    with translated(path):
+        connection = _connect(path, "rw")
+        try:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            _configure(connection, _TEMPORARY_CACHE_BYTES)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
 def roll_back(path: Path) -> None:
     """Let SQLite undo what an interrupted `create` has half written: the file may be empty then."""
     if not path.with_name(path.name + "-journal").exists() or not _writable(path):
@@ -277,6 +298,12 @@ def count_matching(match: str, texts: Sequence[str]) -> int:
         scratch.executemany("INSERT INTO words (text) VALUES (?)", [(text,) for text in texts])
         count: int = scratch.execute("SELECT count(*) FROM words WHERE words MATCH ?", (match,)).fetchone()[0]
         return count
+
+
+def file_bytes(path: Path) -> int:
+    """Bytes of an index file and its write-ahead log."""
+    log = path.with_name(path.name + "-wal")
+    return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
 
 @contextmanager

@@ -46,12 +46,17 @@ class _Pipeline(NamedTuple):
     tokenizer: Tokenizer
     backend: Backend
     max_tokens: int
+    map: Float32 | None
 
     def encode(self, text: str) -> Float32:
         ids = _tokenize(self.tokenizer, text).ids
         if len(ids) > self.max_tokens:
             ids = [*ids[: self.max_tokens - 1], ids[-1]]
-        return self.backend.run(ids)
+        vector = self.backend.run(ids)
+        if self.map is None:
+            return vector
+        mapped = vector @ self.map
+        return mapped / np.float32(np.linalg.norm(mapped) or 1)
 
 
 class Encoder:
@@ -131,6 +136,8 @@ class Encoder:
             "tokenizer": _TOKENIZER_BYTES,
             "token table": files[tensors["tokens"].file].nbytes,
         }
+        if "map" in tensors:
+            table["map"] = tensors["map"].nbytes
         return table | BACKENDS[self.backend].planned_bytes(self.bundle, self.threads)
 
     @property
@@ -174,7 +181,7 @@ class Encoder:
 
     def _start(self) -> _Pipeline:
         backend = BACKENDS[self.backend](self.bundle, self.threads)
-        pipeline = _Pipeline(_load_tokenizer(self.bundle), backend, self.max_tokens)
+        pipeline = _Pipeline(_load_tokenizer(self.bundle), backend, self.max_tokens, _load_map(self.bundle))
         golden = self.bundle.golden()
         cosine = float(pipeline.encode(golden.texts[0]) @ golden.own[0])
         if not cosine >= _LEAST_GOLDEN_COSINE:
@@ -183,6 +190,12 @@ class Encoder:
                 f"least {_LEAST_GOLDEN_COSINE}, found {cosine:.3f}: install another release of its runtime"
             )
         return pipeline
+
+
+def _load_map(bundle: Bundle) -> Float32 | None:
+    if "map" not in bundle.manifest.tensors:
+        return None
+    return np.array(bundle.shaped("map", "float32", (bundle.width, bundle.dim)))
 
 
 def _load_tokenizer(bundle: Bundle) -> Tokenizer:

@@ -58,6 +58,10 @@ class CorruptIndexError(EdgeretError):
     """The index file is damaged."""
 
 
+class PartitionsError(EdgeretError):
+    """The partitions beside an index are missing, damaged or another index's."""
+
+
 class UpdateMismatchError(EdgeretError):
     """An update fits other contents than those of the index."""
 

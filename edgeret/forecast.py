@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from edgeret import partitions
 from edgeret.bundle import available
 from edgeret.encoder import Encoder
 from edgeret.errors import BudgetError, InvalidQueryError
@@ -16,13 +17,17 @@ from edgeret.plan import Plan, enough_bits, file_parts, oversampling
 _WORD_CHARACTERS: Final = 6
 _WORD_TOKENS: Final = 1.35
 
+# Fewer are scanned in less time than the rest of a search takes: `python -m benchmarks sublinear`.
+_WORTH_PARTITIONS: Final = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """Sizes in bytes. search: the plan of an index opened read-only; add: of one that documents are added to.
 
     enough_bits: the shortest code that so many passages need; bits: those planned with. max_tokens: the longest
-    text. oversample: candidates for each of k. file: the parts of the file.
+    text. oversample: candidates for each of k. file: the parts of the file. optimized: like search, with partitions;
+    None where there are too few passages for them to pay.
     """
 
     model: str
@@ -35,6 +40,7 @@ class Forecast:
     search: Plan
     add: Plan
     file: Mapping[str, int]
+    optimized: Plan | None
 
     @classmethod
     def of(
@@ -82,6 +88,7 @@ class Forecast:
             search=search,
             add=add,
             file=file_parts(documents, passages, words * _WORD_CHARACTERS, chosen, encoder.dim),
+            optimized=_optimized(encoder, passages, chosen, budget),
         )
 
     def described(self) -> dict[str, Any]:
@@ -96,6 +103,7 @@ class Forecast:
             "budget_bytes": self.search.budget,
             "search": _described(self.search, self.max_tokens),
             "add": _described(self.add, self.max_tokens),
+            "optimized": self.optimized and _described(self.optimized, self.max_tokens),
             "file": {"parts": dict(self.file), "total": sum(self.file.values())},
         }
 
@@ -116,6 +124,11 @@ class Forecast:
             f"{verb}: {_given_way(plan, self.max_tokens)}"
             for verb, plan in (("search", self.search), ("add", self.add))
         ]
+        if self.optimized is not None:
+            lines.append(
+                f"`edgeret optimize` pays: search then reads about {partitions.SHARE:.0%} of the codes and takes "
+                f"{self.optimized.total / 1e6:.1f} MB, {self.optimized.parts['partitions'] / 1e6:.1f} of them for that"
+            )
         return "\n".join(lines)
 
 
@@ -123,6 +136,16 @@ def _plans(encoder: Encoder, passages: int, bits: int, budget: int | None) -> tu
     parts = encoder.planned_bytes
     search = Plan.of(passages, bits, parts, budget, writing=False, shortens=True)
     return search, Plan.of(passages, bits, parts, budget, writing=True, shortens=True)
+
+
+def _optimized(encoder: Encoder, passages: int, bits: int, budget: int | None) -> Plan | None:
+    if passages < _WORTH_PARTITIONS:
+        return None
+    size = partitions.forecast(passages, bits, encoder.dim)
+    try:
+        return Plan.of(passages, bits, encoder.planned_bytes, budget, False, True, size)
+    except BudgetError:
+        return None
 
 
 def _others(encoder: Encoder, passages: int, bits: int, budget: int | None, threads: int) -> str:

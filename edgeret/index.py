@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from edgeret import database, scan
+from edgeret import database, partitions, reports, scan
 from edgeret.check import check
 from edgeret.connections import Connections
 from edgeret.documents import Document, Hit, Record
@@ -19,8 +19,8 @@ from edgeret.encoding import TextEncoder, describe, encode, load, own_vector
 from edgeret.errors import FilterError, InvalidQueryError, ReadOnlyError, StorageError
 from edgeret.plan import Plan, parse_bytes
 from edgeret.recode import Progress, check_space, recode
+from edgeret.reencode import reencode
 from edgeret.repair import repair
-from edgeret.reports import CheckSummary, Explanation, Info, RecodeSummary, RepairSummary
 from edgeret.seal import seal
 from edgeret.search import Query, Where
 from edgeret.searcher import Searcher
@@ -37,13 +37,13 @@ class Index:
         self, path: Path, encoder: TextEncoder, memory_budget: str | int | None, readonly: bool, wait: float
     ) -> None:
         self._path = path
-        self._readonly = readonly
+        self._readonly, self._suspect = readonly, False
         self._write_lock = threading.Lock()
-        self._suspect = False
         budget = None if memory_budget is None else parse_bytes(memory_budget)
         self._store = Store(path, readonly, wait=wait)
         try:
             check_space(self._store, encoder)
+            near, fallback = partitions.beside(self._store)
             with self._store.reading() as state:
                 self._plan = Plan.of(
                     state.passages,
@@ -52,6 +52,7 @@ class Index:
                     budget,
                     writing=not readonly,
                     shortens=isinstance(encoder, Encoder),
+                    partitions=near.planned_bytes if near else 0,
                 )
                 self._store.resize_cache(self._plan.writing_cache_bytes)
         except BaseException:
@@ -65,7 +66,7 @@ class Index:
         self._connections = Connections(self._store, self._plan.cache_bytes)
         self._writer = Writer(self._store)
         self._searcher = Searcher(
-            self._connections, encoder, self._store.bits, self._store.filters, self._plan, self._turn
+            self._connections, encoder, self._store, self._plan, self._turn, near, fallback
         )
 
     @classmethod
@@ -101,13 +102,8 @@ class Index:
         if len(set(filters)) < len(filters):
             raise FilterError(f"expected distinct filter keys, got {', '.join(filters)}: name each once")
         if memory_budget is not None:
-            Plan.of(
-                0,
-                bits,
-                encoder.planned_bytes,
-                parse_bytes(memory_budget),
-                shortens=isinstance(encoder, Encoder),
-            )
+            budget, shortens = parse_bytes(memory_budget), isinstance(encoder, Encoder)
+            Plan.of(0, bits, encoder.planned_bytes, budget, shortens=shortens)
         database.create(target, describe(encoder, bits, filters), filters)
         return cls(target, encoder, memory_budget, readonly=False, wait=wait)
 
@@ -144,7 +140,7 @@ class Index:
         path: str | os.PathLike[str],
         target: str | os.PathLike[str],
         model: str | os.PathLike[str] | TextEncoder | None = None,
-    ) -> RepairSummary:
+    ) -> reports.RepairSummary:
         """Write what a damaged index still holds to a new one at `target`, and check that.
 
         Documents and vectors are kept if their checksums hold; a text whose vectors are lost is encoded
@@ -159,22 +155,43 @@ class Index:
         path: str | os.PathLike[str],
         model: str | os.PathLike[str] | TextEncoder | None = None,
         bits: int | None = None,
+        memory_budget: str | int | None = None,
         wait: float = 0.0,
         progress: Progress | None = None,
-    ) -> RecodeSummary:
+    ) -> reports.RecodeSummary:
         """Give an index the codes of another codec of its geometry, or of another length, from its stored vectors.
 
         One transaction: searches go on in the old codes until it ends, and then open indexes raise SpaceMismatchError
         until they are opened again. No text is encoded; ids, texts, vectors and words stay as they are.
         model: whose codec, and the index's own model from then on; None takes the one that it has.
-        bits: length of the new codes; None keeps it. wait: as in `open`. progress: is called with the passages
-        done and all of them, now and then.
+        bits: length of the new codes; None keeps it. wait, memory_budget: as in `open`. progress: is called with
+        the passages done and all of them, now and then.
 
         Raises SpaceMismatchError for another geometry, InvalidQueryError for bits that the codec lacks, LockedError,
-        IndexMissingError, NotAnIndexError, CorruptIndexError, BundleError, ReadOnlyError, StorageError.
+        and what `open` raises.
         """
         with closing(Store(Path(path), readonly=False, wait=wait)) as store:
-            return recode(store, load(model or store.meta["model"]), bits, progress)
+            return recode(store, load(model or store.meta["model"]), bits, memory_budget, progress)
+
+    @classmethod
+    def reencode(
+        cls,
+        path: str | os.PathLike[str],
+        model: str | os.PathLike[str] | TextEncoder,
+        bits: int | None = None,
+        memory_budget: str | int | None = None,
+        wait: float = 0.0,
+        progress: Progress | None = None,
+    ) -> reports.ReencodeSummary:
+        """Give an index the passages, vectors and codes of any other model, from its stored texts.
+
+        Others search and change it meanwhile; one transaction at the end changes it. What is encoded waits beside it
+        in `PATH-reencode`: an interrupted call is simply made again. A document's own vector stays if the geometry
+        does. Arguments as of `recode`; progress counts documents. Raises InvalidDocumentError for a vector of another
+        geometry without a text, InvalidQueryError for bits that the codec lacks, and what `open` and `add` raise.
+        """
+        with closing(Store(Path(path), readonly=False, wait=wait)) as store:
+            return reencode(store, load(model), bits, memory_budget, progress)
 
     # -- writing
 
@@ -275,7 +292,7 @@ class Index:
         where: Where | None = None,
         mode: str = "dense",
         oversample: int | None = None,
-    ) -> Explanation:
+    ) -> reports.Explanation:
         """`search`, with the counts and the time of each stage."""
         return self._searcher.explain([query], k, where, mode, oversample)[0]
 
@@ -285,17 +302,16 @@ class Index:
             stored = store.document_of(id)
         return None if stored is None else Document(stored.id, stored.text, stored.metadata)
 
-    def check(self, quick: bool = False) -> CheckSummary:
+    def check(self, quick: bool = False) -> reports.CheckSummary:
         """Read the whole file and compare every part with every other; raises CorruptIndexError."""
         with self._alone():
             return check(self._store, self._encoder.codec, quick)
 
-    def info(self) -> Info:
+    def info(self) -> reports.Info:
         """What this index is and how large."""
         with self._connections.reading() as (store, state):
-            log = self._path.with_name(self._path.name + "-wal")
-            file_bytes = self._path.stat().st_size + (log.stat().st_size if log.exists() else 0)
-            return Info(
+            file_bytes = database.file_bytes(self._path)
+            return reports.Info(
                 path=str(self._path),
                 model=self._encoder.name,
                 space=self._encoder.space,
@@ -311,6 +327,8 @@ class Index:
                 bytes_per_doc=file_bytes / max(state.documents, 1),
                 planned_bytes=self._plan.total,
                 codes_resident=self._plan.holds_all_codes,
+                covered=self._searcher.covered(store, state),
+                fallback=self._searcher.fallback,
                 scan=scan.backend(),
             )
 

@@ -20,9 +20,11 @@ _TEXTS: Final = "longest texts"
 # Growth of the peak RSS on x86-64; `python -m benchmarks memory` is the judge.
 _INDEX_BYTES: Final = 4_200_000
 _WRITING_BYTES: Final = 5_800_000
+_RECODING_BYTES: Final = 2_000_000
 # What SQLite collects for a filter or an order, before it spills; writing, which takes more, has it too.
 _SORTING_BYTES: Final = 4_000_000
 _MOST_WRITING_CACHE_BYTES: Final = 2_000_000
+_LEAST_CACHE_BYTES: Final = 250_000
 _CANDIDATE_BYTES: Final = 700
 # Ten documents; "hybrid" takes four times as many from each list.
 _USUAL_K: Final = 40
@@ -34,9 +36,9 @@ _STEPS: Final = (
     (True, 4_000_000, 1),
     (True, 2_000_000, 1),
     (False, 2_000_000, 1),
-    (False, 250_000, 1),
-    (False, 250_000, 2),
-    (False, 250_000, 4),
+    (False, _LEAST_CACHE_BYTES, 1),
+    (False, _LEAST_CACHE_BYTES, 2),
+    (False, _LEAST_CACHE_BYTES, 4),
 )
 
 # Candidates, in multiples of k, that hold recall10 at .9: at 3,000 rows, and the power of the rows that they
@@ -135,10 +137,12 @@ class Plan:
         budget: int | None,
         writing: bool = True,
         shortens: bool = False,
+        partitions: int = 0,
     ) -> Plan:
         """Plan for `rows` passages of `bits` bits and an encoder whose parts take `encoder` bytes.
 
-        writing: documents are added too. shortens: the encoder's longest text may give way. Gives way, in this
+        writing: documents are added too. shortens: the encoder's longest text may give way. partitions: what those
+        beside the index take; with them no codes stay in RAM. Gives way, in this
         order: half of SQLite's page cache; codes in RAM, block by block; most of the cache; the longest text.
         Raises BudgetError, naming the smallest budget that works and its largest part, if that is not enough.
         """
@@ -146,17 +150,32 @@ class Plan:
         blocks = -(-rows // _BLOCK_ROWS)
         for whole, cache, divisor in _STEPS[: None if shortens else -2]:
             parts = _parts(rows, bits, encoder, cache, divisor, writing)
+            if partitions:
+                parts["partitions"], whole = partitions, False
             room = None if budget is None else (budget - sum(parts.values())) // block
             if room is None or room >= (blocks if whole else 0):
+                if partitions:
+                    room = 0
                 parts["codes"] = block * (blocks if room is None else min(blocks, room))
                 return cls(parts, blocks, room, cache, divisor, budget)
-        least = sum(parts.values())
-        largest = max(parts, key=lambda part: parts[part])
-        raise BudgetError(
-            f"expected a memory budget of at least {-(-least // 10**6)}MB, got {(budget or 0) / 10**6:g}MB; "
-            f"the largest part is the {largest} with {parts[largest] / 10**6:.1f}MB: "
-            "raise the budget or choose a lighter model"
-        )
+        raise _refusal(parts, budget, "choose a lighter model")
+
+    @classmethod
+    def of_recode(cls, bits: int, codec_bytes: int, budget: int | None) -> Plan:
+        """Plan for new codes of `bits` bits, by a codec that takes `codec_bytes`; only SQLite's page cache gives way.
+
+        Raises BudgetError as `of` does.
+        """
+        for cache in (_MOST_WRITING_CACHE_BYTES, _LEAST_CACHE_BYTES):
+            parts = {
+                "codec": codec_bytes,
+                "index": _RECODING_BYTES,
+                "block in flight": 2 * words(bits) * 8 * _BLOCK_ROWS,
+                "page cache": cache,
+            }
+            if budget is None or sum(parts.values()) <= budget:
+                return cls(parts, 0, 0, cache, 1, budget)
+        raise _refusal(parts, budget, "choose fewer bits")
 
     def admit(self, count: int) -> None:
         """Raise BudgetError if so many candidates, which Python objects stand for, do not fit."""
@@ -182,6 +201,14 @@ def _parts(
         **({"writing": _WRITING_BYTES + _writing_cache(cache)} if writing else {"sorting": _SORTING_BYTES}),
         "codes": 0,
     }
+
+
+def _refusal(parts: Mapping[str, int], budget: int | None, way: str) -> BudgetError:
+    largest = max(parts, key=lambda part: parts[part])
+    return BudgetError(
+        f"expected a memory budget of at least {-(-sum(parts.values()) // 10**6)}MB, got {(budget or 0) / 10**6:g}MB; "
+        f"the largest part is the {largest} with {parts[largest] / 10**6:.1f}MB: raise the budget or {way}"
+    )
 
 
 def _writing_cache(cache: int) -> int:

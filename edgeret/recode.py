@@ -12,22 +12,29 @@ from edgeret.change import Change
 from edgeret.codec import UInt64, words
 from edgeret.encoding import TextEncoder
 from edgeret.errors import SpaceMismatchError
+from edgeret.plan import Plan, parse_bytes
 from edgeret.reports import RecodeSummary
 from edgeret.store import BLOCK_ROWS, Store
 
 Progress = Callable[[int, int], object]
 """Is told how many passages are done, and how many there are."""
 
-_BATCH_ROWS: Final = 1024
+_BATCH_ROWS: Final = 256
 """Passages in memory together."""
 
 
-def recode(store: Store, encoder: TextEncoder, bits: int | None, progress: Progress | None) -> RecodeSummary:
+def recode(
+    store: Store,
+    encoder: TextEncoder,
+    bits: int | None,
+    memory_budget: str | int | None,
+    progress: Progress | None,
+) -> RecodeSummary:
     """Change all codes in one transaction, which `store`, described as it was, does not survive.
 
     bits: None keeps the length. Raises SpaceMismatchError for an encoder of another geometry, InvalidQueryError
-    for bits that its codec lacks, CorruptIndexError if vectors and codes are not of the same rows, LockedError,
-    StorageError.
+    for bits that its codec lacks, BudgetError, CorruptIndexError if vectors and codes are not of the same rows,
+    LockedError, StorageError.
     """
     if store.meta["geometry"] != encoder.geometry:
         raise _mismatch(store, encoder)
@@ -35,6 +42,9 @@ def recode(store: Store, encoder: TextEncoder, bits: int | None, progress: Progr
         raise store.damaged(f"vectors of dim {store.dim} in a geometry of dim {encoder.dim}")
     bits = store.bits if bits is None else bits
     encoder.codec.check_bits(bits)
+    budget = None if memory_budget is None else parse_bytes(memory_budget)
+    codec_bytes = encoder.codec.planned_bytes(bits, _BATCH_ROWS)
+    store.resize_cache(Plan.of_recode(bits, codec_bytes, budget).writing_cache_bytes)
     done = 0
     if (store.meta["space"], store.bits) != (encoder.space, bits):
         with store.writing() as state:
@@ -59,7 +69,7 @@ def check_space(store: Store, encoder: TextEncoder) -> None:
 
 
 def _mismatch(store: Store, encoder: TextEncoder) -> SpaceMismatchError:
-    difference, remedy = "another geometry", "index its documents again with this one"
+    difference, remedy = "another geometry", "re-encode it with 'edgeret reencode'"
     if store.meta["geometry"] == encoder.geometry:
         difference, remedy = "another codec", "give it the codes of this one with 'edgeret recode'"
     return SpaceMismatchError(

@@ -11,7 +11,8 @@ from edgeret.documents import Hit
 class Info:
     """What an index is.
 
-    Sizes in bytes, the write-ahead log included. space, geometry: fingerprints. scan: the kernel.
+    Sizes in bytes, the write-ahead log included. space, geometry: fingerprints. covered: passages that partitions
+    cover; fallback: why those that are there are not used. scan: the kernel.
     """
 
     path: str
@@ -29,18 +30,28 @@ class Info:
     bytes_per_doc: float
     planned_bytes: int
     codes_resident: bool
+    covered: int
+    fallback: str
     scan: str
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A search and what it took: counts, and milliseconds of each stage."""
+    """A search and what it took: counts, and milliseconds of each stage.
+
+    scanned: codes that were compared. search: "exact", or "partitions" where those of `optimize` were used. covered:
+    passages that they cover; all others are compared. fallback: why partitions that are there were not used.
+    """
 
     hits: list[Hit]
     documents: int
     passages: int
     eligible: int
     candidates: int
+    scanned: int
+    search: str
+    covered: int
+    fallback: str
     encode_ms: float
     filter_ms: float
     search_ms: float
@@ -74,6 +85,34 @@ class RecodeSummary:
     space: str
     bits: int
     passages: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReencodeSummary:
+    """What `reencode` made of the index at `path`: its model, space and bits now.
+
+    encoded: documents that this run has encoded; those of an interrupted one before were kept. own_vectors_lost: ids
+    of documents that came with a vector of another geometry, 1,000 at most, encoded from their text now.
+    """
+
+    path: str
+    model: str
+    space: str
+    bits: int
+    documents: int
+    passages: int
+    encoded: int
+    own_vectors_lost: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class OptimizeSummary:
+    """What `optimize` wrote to `path`: partitions, the rows that they cover, and bytes. All 0: nothing to cover."""
+
+    path: str
+    rows: int
+    partitions: int
+    file_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

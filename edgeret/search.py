@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret import database
-from edgeret.codec import Float32, UInt64, dequantize
-from edgeret.codes import Codes
+from edgeret.candidates import Finder
+from edgeret.codec import Float32, dequantize
 from edgeret.errors import InvalidQueryError
 from edgeret.ranking import best_per_document, fuse
-from edgeret.scan import top_k
-from edgeret.store import Mask, Passage, Store
+from edgeret.store import Passage, Store
 
 LEAST_CANDIDATES: Final = 10
 """Candidates are `oversample` times k, but never fewer than for this k: below it recall falls fast."""
@@ -46,10 +45,11 @@ class Condition:
 
 @dataclass(slots=True)
 class Answer:
-    """Passages of distinct documents, best first, with what it took to find them."""
+    """Passages of distinct documents, best first, with what it took to find them: rows rescored, and codes scanned."""
 
     ranked: list[tuple[Passage, float]]
     candidates: int = 0
+    scanned: int = 0
 
 
 class Clock:
@@ -84,41 +84,31 @@ def check_arguments(queries: Sequence[Query], k: int, mode: str, oversample: int
 
 
 def dense(
-    store: Store,
-    codes: Codes,
-    vectors: Float32,
-    planes: UInt64,
-    k: int,
-    oversample: int,
-    mask: Mask | None,
-    threads: int,
-    admit: Callable[[int], object],
+    store: Store, find: Finder, vectors: Float32, k: int, oversample: int, admit: Callable[[int], object]
 ) -> list[Answer]:
     """For each query the passages nearest to it, one a document, scored by cosine.
 
-    vectors: float32 [queries, dim], unit. planes: uint64 [queries, planes, words], the same queries for
-    the scan. Candidates by code are rescored with the stored int8 vectors. Where several passages of one
-    document take the places of others, more candidates are asked for, until k documents are found or no
-    row is left. admit: is told how many candidates are asked for, and raises BudgetError for too many.
+    vectors: float32 [queries, dim], unit. find: gives candidates by code, which are rescored with the stored
+    int8 vectors. Where several passages of one document take the places of others, more candidates are asked
+    for, until k documents are found or no row is left. admit: is told how many candidates are asked for, and
+    raises BudgetError for too many.
     """
-    answers: list[Answer | None] = [None] * len(planes)
+    answers = [Answer([]) for _ in vectors]
     wanted = oversample * max(k, LEAST_CANDIDATES)
-    pending = list(range(len(planes)))
+    pending = list(range(len(vectors)))
     while pending:
         admit(wanted)
-        rows, _ = top_k(codes.blocks(store, mask), planes[pending], wanted, threads)
-        exhausted = rows.shape[1] < wanted
         unfinished = []
-        for query, candidates in zip(pending, rows, strict=True):
-            answer = _rescore(store, vectors[query], candidates.tolist())
-            if len(answer.ranked) < k and not exhausted:
+        for query, found in zip(pending, find(pending, wanted), strict=True):
+            answer = rescore(store, vectors[query], found.rows.tolist())
+            answer.scanned = answers[query].scanned + found.scanned
+            if len(answer.ranked) < k and len(found.rows) == wanted:
                 unfinished.append(query)
-            else:
-                answer.ranked = answer.ranked[:k]
-                answers[query] = answer
+            answer.ranked = answer.ranked[:k]
+            answers[query] = answer
         pending = unfinished
         wanted *= 4
-    return [answer for answer in answers if answer is not None]
+    return answers
 
 
 def lexical(store: Store, query: str, k: int, condition: Condition) -> Answer:
@@ -161,11 +151,14 @@ def hybrid(vector: Float32, by_meaning: Answer, by_words: Answer, k: int) -> Ans
     cosines += zip([passage.doc for passage in others], _cosines(others, vector), strict=True)
     fused = fuse(cosines, [(passage.doc, score) for passage, score in by_words.ranked], k)
     return Answer(
-        [(passages[doc], score) for doc, score in fused], by_meaning.candidates + by_words.candidates
+        [(passages[doc], score) for doc, score in fused],
+        by_meaning.candidates + by_words.candidates,
+        by_meaning.scanned,
     )
 
 
-def _rescore(store: Store, vector: Float32, rows: list[int]) -> Answer:
+def rescore(store: Store, vector: Float32, rows: list[int]) -> Answer:
+    """The passages of `rows` by cosine to a unit vector [dim], the best of each document."""
     passages, scores = [], list[float]()
     for first in range(0, len(rows), _ROWS_AT_ONCE):
         batch = store.passages(rows[first : first + _ROWS_AT_ONCE])

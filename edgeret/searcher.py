@@ -10,12 +10,15 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from edgeret import database
+from edgeret.candidates import by_all_codes, by_partitions
 from edgeret.codec import Float32, UInt64, normalize
 from edgeret.codes import Codes
 from edgeret.connections import Connections
 from edgeret.documents import Hit
 from edgeret.encoding import TextEncoder
+from edgeret.errors import PartitionsError
 from edgeret.filters import compile_where
+from edgeret.partitions import Coverage, Partitions
 from edgeret.plan import LEAST_OVERSAMPLING, Plan, oversampling
 from edgeret.reports import Explanation
 from edgeret.search import (
@@ -54,26 +57,34 @@ class _Terms(NamedTuple):
 class Searcher:
     """Answers queries from any thread; keeps the newest picture of the codes for all of them.
 
-    turn: held while a call takes memory; a lock where a budget bounds it.
+    described: the index's first connection. turn: held while a call takes memory; a lock where a budget bounds it.
+    partitions: those beside the index; fallback: why they are not used, if they are there.
     """
 
     def __init__(
         self,
         connections: Connections,
         encoder: TextEncoder,
-        bits: int,
-        filters: Sequence[str],
+        described: Store,
         plan: Plan,
         turn: AbstractContextManager[object],
+        partitions: Partitions | None,
+        fallback: str,
     ) -> None:
         self._connections = connections
         self._encoder = encoder
-        self._bits = bits
-        self._filters = filters
+        self._bits, self._filters = described.bits, described.filters
         self._plan = plan
         self._turn = turn
         self._codes = Codes.none(plan.code_blocks)
         self._loading = Lock()
+        self._partitions = partitions
+        self._coverage: Coverage | None = None
+        self.fallback = fallback
+
+    def covered(self, store: Store, state: State) -> int:
+        """How many passages the partitions cover."""
+        return self._covered(self._partitions, store, state).rows if self._partitions else 0
 
     def explain(
         self, queries: Sequence[Query], k: int, where: Where | None, mode: str, oversample: int | None
@@ -110,20 +121,10 @@ class Searcher:
         self, store: Store, terms: _Terms, queries: Sequence[Query], vectors: Float32, planes: UInt64
     ) -> list[Explanation]:
         clock = Clock()
-        answers = []
+        answers: list[Answer] = []
+        coverage = None
         if terms.mode != "lexical":
-            codes = self._picture(store, terms.state)
-            answers = dense(
-                store,
-                codes,
-                vectors,
-                planes,
-                terms.pool,
-                terms.oversample,
-                terms.mask,
-                threads=1,
-                admit=self._plan.admit,
-            )
+            answers, coverage = self._dense(store, terms, vectors, planes)
         if terms.mode != "dense":
             by_words = [
                 lexical(store, query, terms.pool, terms.condition)
@@ -145,6 +146,10 @@ class Searcher:
                 passages=terms.state.passages,
                 eligible=terms.state.passages if terms.mask is None else count(terms.mask),
                 candidates=answer.candidates,
+                scanned=answer.scanned,
+                search="exact" if coverage is None else "partitions",
+                covered=0 if coverage is None else coverage.rows,
+                fallback=self.fallback,
                 encode_ms=terms.encode_ms,
                 filter_ms=terms.filter_ms,
                 search_ms=search_ms,
@@ -152,6 +157,28 @@ class Searcher:
             )
             for found, answer in zip(hits, answers, strict=True)
         ]
+
+    def _dense(
+        self, store: Store, terms: _Terms, vectors: Float32, planes: UInt64
+    ) -> tuple[list[Answer], Coverage | None]:
+        codes, mask, admit = self._picture(store, terms.state), terms.mask, self._plan.admit
+        partitions = self._partitions
+        if partitions is not None:
+            try:
+                coverage = self._covered(partitions, store, terms.state)
+                near = by_partitions(store, codes, partitions, coverage, vectors, planes, mask)
+                return dense(store, near, vectors, terms.pool, terms.oversample, admit), coverage
+            except PartitionsError as error:
+                # They are derived: without them every answer is as good, only slower.
+                self._partitions, self.fallback = None, str(error)
+        every = by_all_codes(store, codes, planes, mask, terms.state.passages)
+        return dense(store, every, vectors, terms.pool, terms.oversample, admit), None
+
+    def _covered(self, partitions: Partitions, store: Store, state: State) -> Coverage:
+        with self._loading:
+            if self._coverage is None or self._coverage.generation != state.generation:
+                self._coverage = partitions.coverage(store, state)
+            return self._coverage
 
     def _encode(self, queries: Sequence[Query], mode: str) -> tuple[Float32, UInt64]:
         if mode == "lexical":

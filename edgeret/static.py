@@ -37,8 +37,8 @@ class StaticBackend:
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
         hidden = len(bundle.tensor("inner_bias"))
         table = TokenTable(bundle)
-        inner = Layer.read(bundle, "inner", (hidden, bundle.dim))
-        outer = Layer.read(bundle, "outer", (bundle.dim, hidden))
+        inner = Layer.read(bundle, "inner", (hidden, bundle.width))
+        outer = Layer.read(bundle, "outer", (bundle.width, hidden))
         build = native if runs_native(bundle) else reference
         self._encode = build(table, inner, outer)
 

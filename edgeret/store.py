@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret import database
-from edgeret.codec import UInt64, words
+from edgeret.codec import Int8, UInt64, words
 from edgeret.documents import Record
 from edgeret.errors import CorruptIndexError, SpaceMismatchError
 
@@ -102,8 +102,8 @@ class Store:
         return value
 
     def check_description(self, meta: Mapping[str, str]) -> None:
-        """Raise SpaceMismatchError unless `meta`, another reading of the description, is what this one was."""
-        if meta != self.meta:
+        """Raise SpaceMismatchError unless `meta`, a later reading of the description, differs in the model alone."""
+        if any(meta[key] != self.meta[key] for key in META - {"model", "crc"}):
             raise SpaceMismatchError(
                 f"'{self.path}' was opened with codes of {self.bits} bits of space {self.meta['space'][:8]}, and "
                 f"by now has {meta['bits']:.8} bits of space {meta['space'][:8]}: close it and open it again"
@@ -168,7 +168,9 @@ class Store:
         if row is None:
             raise self.damaged("the state is missing")
         if row[6] != self.meta["crc"]:
-            self.check_description(self._read_meta())
+            meta = self._read_meta()
+            self.check_description(meta)
+            self.meta = meta
         if not all(isinstance(value, int) for value in row[:6]) or database.checksum(*row[:5]) != row[5]:
             raise self.damaged("the state is not what was written")
         if min(row[:5]) < 0:
@@ -186,6 +188,13 @@ class Store:
             if not isinstance(live, bytes) or len(live) != BLOCK_ROWS // 8:
                 raise self.damaged(f"block {block} has no bitmap of its rows")
         return found
+
+    def stamp(self, block: int) -> int | None:
+        """CRC-32 of a sealed block's first column, as it was written."""
+        found = self.connection.execute(
+            "SELECT crc FROM columns WHERE block = ? AND word = 0", (block,)
+        ).fetchone()
+        return found[0] if found else None
 
     def live(self, block: int) -> bytes:
         """The bitmap of a sealed block's live rows."""
@@ -257,6 +266,16 @@ class Store:
         if not integers or not 0 <= start <= stop or passage_checksum(passage) != read[5]:
             raise self.damaged(f"row {row} is not what was written")
         return passage
+
+    def vectors(self, block: int) -> Int8:
+        """The stored vectors of a block's rows, int8 [n, dim], verified, in row order."""
+        first = block * BLOCK_ROWS
+        read = self.connection.execute(
+            "SELECT row, doc, start, stop, vector, crc FROM passages WHERE row >= ? AND row < ? ORDER BY row",
+            (first, first + BLOCK_ROWS),
+        )
+        octets = b"".join(self.verified(passage).vector for passage in read)
+        return np.frombuffer(octets, dtype=np.int8).reshape(-1, self.dim)
 
     def passages_of(self, doc: int) -> list[Passage]:
         """A document's passages, in row order, verified."""

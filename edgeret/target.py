@@ -37,11 +37,18 @@ def assembled(target: Path) -> Iterator[Path]:
 
     Until then `target` is empty, and so it stays if the power fails. Raises as `claimed` does.
     """
+    with claimed(target), replaced(target) as copy:
+        yield copy
+
+
+@contextmanager
+def replaced(target: Path) -> Iterator[Path]:
+    """A path in a temporary folder; the file that lies there, synced, at the end takes the place of `target`.
+
+    Raises StorageError if it cannot be written.
+    """
     try:
-        with (
-            claimed(target),
-            tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder,
-        ):
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
             copy = Path(folder, "copy")
             yield copy
             copy.replace(target)

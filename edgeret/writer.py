@@ -15,6 +15,7 @@ from edgeret.change import Change
 from edgeret.codec import Int8, UInt64
 from edgeret.documents import Record
 from edgeret.errors import InvalidDocumentError, LockedError, StorageError
+from edgeret.partitions import path_of
 from edgeret.store import Store
 
 _READERS_MS: Final = 1000
@@ -155,6 +156,8 @@ class Writer:
 
         erase: also drop their codes and terms, and write the file anew without them.
         """
+        if erase:
+            self._drop_partitions()
         with self._changing() as change:
             removed = sum([change.remove(identity) for identity in ids])
             if erase:
@@ -166,11 +169,20 @@ class Writer:
 
     def compact(self) -> None:
         """Empty sparse blocks, drop deleted codes and terms, write the file anew without free pages."""
+        self._drop_partitions()
         with self._changing() as change:
             change.empty_sparse_blocks()
             change.zero_dead_codes()
             change.optimize_lexicon()
         self._rewrite()
+
+    def _drop_partitions(self) -> None:
+        """They hold codes of deleted documents, and cover no block that is written anew."""
+        path = path_of(self.store.path)
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"cannot delete '{path}': {error.strerror}") from error
 
     def truncate_log(self) -> None:
         """Merge the write-ahead log and cut it to nothing; raises LockedError if a reader prevents it."""

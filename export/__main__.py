@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -29,6 +31,10 @@ if TYPE_CHECKING:
 _RATES: Final = {"nano": 1e-3, "small": 3e-4}
 _FITTED: Final = 100_000
 _CODEC_QUERIES: Final = 200
+_MAPPED_APART: Final = 4400
+"""Texts that a map is measured on; the first _MAPPED_QUERIES of them ask for the others."""
+
+_MAPPED_QUERIES: Final = 400
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -85,6 +91,9 @@ def _distill(arguments: argparse.Namespace) -> int:
         student = students.static(teacher, material, arguments.device)
     else:
         student = students.layered(teacher, arguments.layers, arguments.device)
+    if arguments.start:
+        state = torch.load(arguments.start, map_location=arguments.device, weights_only=True)
+        student.load_state_dict(state["student"])
     rate = arguments.rate or _RATES[arguments.student]
     settings = Settings(
         arguments.steps, arguments.batch, rate, arguments.kl, seed=arguments.seed, minutes=arguments.minutes,
@@ -235,8 +244,46 @@ def _verify(arguments: argparse.Namespace) -> int:
     return 1 if missed else 0
 
 
+def _map(arguments: argparse.Namespace) -> int:
+    from export import hash_head, upgrade
+
+    old, new = Bundle.open(arguments.old), Bundle.open(arguments.new)
+    texts = hash_head.sample(arguments.text, arguments.passages + _MAPPED_APART, arguments.seed)
+    before, after = (Encoder.load(bundle.path).encode(texts) for bundle in (old, new))
+    apart = slice(None, _MAPPED_APART)
+    turn = upgrade.learn(after[_MAPPED_APART:], before[_MAPPED_APART:])
+    loss = upgrade.measure(turn, after[apart], before[apart], _MAPPED_QUERIES)
+    print(json.dumps(loss._asdict()))
+    if loss.recall10 < arguments.least:
+        print(
+            f"expected recall10 of at least {arguments.least}: encode the index anew with `edgeret reencode`, "
+            "or pass a lower --least",
+            file=sys.stderr,
+        )
+        return 1
+    made = upgrade.write(new, old, turn, loss, arguments.out)
+    print(f"{made.path}: space {made.space}")
+    return 0
+
+
 def _handover(arguments: argparse.Namespace) -> int:
     print(json.dumps(handover.handover(arguments.index, arguments.to, arguments.out)))
+    return 0
+
+
+def _corpus(arguments: argparse.Namespace) -> int:
+    from export import corpus, workers
+
+    begun = time.perf_counter()
+    engine = workers.engine(arguments.engine, arguments.workers, arguments.address)
+    folder = arguments.shards or arguments.out.with_name(f"{arguments.out.name}.shards")
+    built = corpus.build(
+        arguments.inputs, arguments.out, Encoder.load(arguments.model), arguments.bits, arguments.filter, folder,
+        engine,
+    )  # fmt: skip
+    if arguments.shards is None:
+        shutil.rmtree(folder)
+    print(json.dumps({**built._asdict(), "seconds": round(time.perf_counter() - begun, 2)}))
     return 0
 
 
@@ -249,7 +296,9 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "convert": _convert,
     "tflite": _tflite,
     "verify": _verify,
+    "map": _map,
     "handover": _handover,
+    "corpus": _corpus,
 }
 
 if __name__ == "__main__":

@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edgeret.arguments import DEFAULT_BITS
+from edgeret.index import DEFAULT_MODEL
 from export import verify
 from export.handover import SYSTEMS
+from export.workers import ENGINES
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,6 +46,7 @@ def parser() -> argparse.ArgumentParser:
     learn.add_argument(
         "--out", type=Path, required=True, help="folder of the bundle; its last part is its name"
     )
+    learn.add_argument("--start", type=Path, help="checkpoint of such a student to take the weights from")
     learn.add_argument("--steps", type=int, default=20_000)
     learn.add_argument("--batch", type=int, default=512, help="texts of a step")
     learn.add_argument("--rate", type=float, help="learning rate (default: 1e-3 for nano, 3e-4 for small)")
@@ -120,10 +124,38 @@ def parser() -> argparse.ArgumentParser:
     _add_collections(check, required=False)
     check.add_argument("--card", action="store_true", help="write the figures into the bundle's card")
 
+    turn = commands.add_parser("map", help="let a new model ask the indexes of an old one: write its bundle")
+    turn.add_argument("old", help="bundle that the indexes were made with: name or folder")
+    turn.add_argument("new", help="bundle that is to ask them")
+    turn.add_argument("--text", type=Path, required=True, nargs="+", help="plain or .gz, a passage a line")
+    turn.add_argument("--out", type=Path, required=True, help="folder of the mapped bundle")
+    turn.add_argument("--passages", type=int, default=20_000, help="that the map is learned from")
+    turn.add_argument("--least", type=float, default=0.5, help="recall10 below which no bundle is written")
+    turn.add_argument("--seed", type=int, default=0)
+
     leave = commands.add_parser("handover", help="write all of an index as the files of another system")
     leave.add_argument("index", type=Path, help="an index file")
     leave.add_argument("--to", choices=SYSTEMS, required=True)
     leave.add_argument("--out", type=Path, required=True, help="a new folder")
+
+    many = commands.add_parser("corpus", help="build an index of many documents with many workers")
+    many.add_argument("inputs", nargs="+", help=".parquet, .jsonl, or - for JSON Lines on standard input")
+    many.add_argument("--out", type=Path, required=True, help="the new index file")
+    many.add_argument("--model", default=DEFAULT_MODEL, help=f"bundle (default: {DEFAULT_MODEL})")
+    many.add_argument(
+        "--bits", type=int, default=DEFAULT_BITS, help=f"length of a code (default: {DEFAULT_BITS})"
+    )
+    many.add_argument(
+        "--filter", action="append", default=[], metavar="KEY", help="metadata key often asked by --where"
+    )
+    many.add_argument("--engine", choices=ENGINES, default="local", help="(default: local)")
+    many.add_argument("--workers", type=int, help="(default: one a core)")
+    many.add_argument("--address", help="of a running Ray cluster (default: start one here)")
+    many.add_argument(
+        "--shards",
+        type=Path,
+        help="folder that keeps what was encoded (default: beside the index until it is done)",
+    )
     return shell
 
 

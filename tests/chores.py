@@ -58,6 +58,23 @@ def add(path, model, budget, count=4000, commit_every=None):
         return {"planned": index.info().planned_bytes, "documents": len(index)}
 
 
+def recode(path, model, budget, bits):
+    return {"passages": edgeret.Index.recode(path, model, bits, budget).passages}
+
+
+def reencode(path, model, budget):
+    from fake import NarrowEncoder, direction
+
+    class Forgetful(NarrowEncoder):
+        """Keeps neither texts nor words."""
+
+        def encode(self, texts):
+            vectors = np.stack([direction(text)[: self.dim] for text in texts])
+            return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+    return {"encoded": edgeret.Index.reencode(path, Forgetful(), 64, budget).encoded}
+
+
 def diff(old, new, update):
     with Path(update).with_suffix(".again").open("wb") as file:
         edgeret.diff(old, new, file)

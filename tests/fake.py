@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from edgeret.codec import Codec, Float32
 
 DIM = 96
+NARROW_DIM = 64
 WIDTHS = (64, 96)
 
 
@@ -47,10 +49,25 @@ class FakeEncoder:
 
     def _vector(self, text: str) -> np.ndarray:
         words = re.findall(r"\w+", text.lower()) or [text]
-        return np.sum([_direction(self.name + word) for word in words], axis=0)
+        return np.sum([_known_direction(self.name + word) for word in words], axis=0)
 
 
-@cache
-def _direction(word: str) -> np.ndarray:
+class NarrowEncoder(FakeEncoder):
+    """Of another geometry: fewer dimensions, codes of 64 bits only, and shorter passages."""
+
+    def __init__(self) -> None:
+        super().__init__(seed=7, passage_tokens=20)
+        self.dim = NARROW_DIM
+        self.codec = replace(random_codec(7, NARROW_DIM), widths=(NARROW_DIM,))
+
+    def _vector(self, text: str) -> np.ndarray:
+        return super()._vector(text)[:NARROW_DIM]
+
+
+def direction(word: str) -> np.ndarray:
+    """A random one, the same for the same word."""
     seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
     return np.random.default_rng(seed).normal(size=DIM)
+
+
+_known_direction = cache(direction)

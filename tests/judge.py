@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from damage import QUERIES, Truth, damaged, described, documents_in, make, small_blocks
-from fake import FakeEncoder
+from fake import FakeEncoder, NarrowEncoder
 
 from edgeret import Document, EdgeretError, Hit, Index
 
@@ -123,6 +123,7 @@ def _write(index: Index) -> None:
         lambda: index.delete(["d30"], erase=True),
         index.compact,
         lambda: Index.recode(index._path, FakeEncoder(codec=1), bits=64),
+        lambda: Index.reencode(index._path, NarrowEncoder(), bits=64),
     ):
         with contextlib.suppress(EdgeretError):
             step()

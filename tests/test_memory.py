@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake import DIM, FakeEncoder
+from fake import DIM, FakeEncoder, NarrowEncoder
 
 from benchmarks import fresh
-from edgeret import Document, Index
+from edgeret import Document, Index, optimize
 from edgeret.codes import Codes
 from edgeret.errors import BudgetError
 from edgeret.store import BLOCK_ROWS
@@ -47,6 +47,16 @@ def large(tmp_path_factory) -> Path:
             Document(str(row), f"{words[row % 10]} {words[row // 10 % 10]} {row}", {"shelf": row % 7}, vector)
             for row, vector in enumerate(vectors)
         )
+    return path
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory) -> Path:
+    """A block and a tail of the shipped geometry."""
+    path = tmp_path_factory.mktemp("memory") / "real.edgeret"
+    vectors = np.random.default_rng(0).normal(size=(BLOCK_ROWS + 300, 384)).astype(np.float32)
+    with Index.create(path, model="small", bits=128) as index:
+        index.add(Document(str(row), f"red cat {row}", {}, vector) for row, vector in enumerate(vectors))
     return path
 
 
@@ -90,9 +100,38 @@ def test_searches_keep_to_the_budget(large, chore, arguments):
 
 
 @linux
+def test_searches_by_partitions_keep_to_the_budget(copy):
+    assert optimize(copy).rows >= BLOCK_ROWS
+    found = run("search", copy, "fake", READING, "dense", {"shelf": {"$lt": 3}})
+    assert not found["resident"]
+    assert found["rss_over_import_bytes"] <= 11_000_000
+
+
+@linux
 @pytest.mark.parametrize("chore", ["check", "compact", "add"])
 def test_changes_keep_to_the_budget(copy, chore):
     found = run(chore, copy, "fake", WRITING)
+    assert found["rss_over_import_bytes"] <= 13_000_000
+
+
+@linux
+@pytest.mark.parametrize(("bits", "least"), [(64, 5), (384, 9)])
+def test_new_codes_keep_to_the_smallest_budget(real, tmp_path, bits, least):
+    path = shutil.copy(real, tmp_path / "copy.edgeret")
+    with pytest.raises(BudgetError, match=rf"at least {least}MB, got 2MB; the largest part is the codec"):
+        Index.recode(path, bits=bits, memory_budget="2MB")
+    found = run("recode", path, "small", f"{least}MB", bits)
+    assert found["passages"] == BLOCK_ROWS + 300
+    assert 0.75 * least <= found["rss_over_import_bytes"] / 1e6 <= least
+
+
+@linux
+def test_another_model_keeps_to_the_budget(real, tmp_path):
+    copy = shutil.copy(real, tmp_path / "copy.edgeret")
+    with pytest.raises(BudgetError, match=r"at least \d+MB, got 3MB; the largest part is the writing"):
+        Index.reencode(copy, NarrowEncoder(), bits=64, memory_budget="3MB")
+    found = run("reencode", copy, "fake", WRITING)
+    assert found["encoded"] == BLOCK_ROWS + 300
     assert found["rss_over_import_bytes"] <= 13_000_000
 
 

@@ -218,7 +218,7 @@ def test_a_recode_that_has_waited_for_another_is_told(large):
     with closing(Store(large, readonly=False)) as store:
         Index.recode(large, OTHER)
         with pytest.raises(SpaceMismatchError, match="open it again"):
-            recode.recode(store, OTHER, 64, None)
+            recode.recode(store, OTHER, 64, None, None)
     with Index.open(large, model=OTHER) as index:
         index.check()
 
@@ -259,7 +259,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, monkeypatch):
 
 def test_what_cannot_be_recoded_is_refused_with_the_remedy(large, encoder, monkeypatch):
     before = large.read_bytes()
-    with pytest.raises(SpaceMismatchError, match=r"another geometry.*index its documents again"):
+    with pytest.raises(SpaceMismatchError, match=r"another geometry.*edgeret reencode"):
         Index.recode(large, FakeEncoder(seed=1))
     with pytest.raises(InvalidQueryError, match="one of 64, 96, got 128"):
         Index.recode(large, OTHER, bits=128)

@@ -83,6 +83,7 @@ _USEARCH: Final = ("usearch", "numpy")
 
 STORES: Final = {
     "edgeret": Kind("edgeret:Edgeret", ("numpy", "tqdm")),
+    "edgeret-partitions": Kind("edgeret:Partitioned", ("numpy", "tqdm")),
     "faiss-flat": Kind("faiss:Flat", _FAISS, False),
     "faiss-binary": Kind("faiss:Binary", _FAISS, False),
     "faiss-pq": Kind("faiss:FastScan", _FAISS, False),
@@ -124,6 +125,7 @@ STACKS: Final = (
     "nano/edgeret",
     "small/edgeret",
     "base/edgeret",
+    "small/edgeret-partitions",
     "small-tflite/edgeret",
     "base-tflite/edgeret",
     BASELINE,
@@ -151,6 +153,11 @@ def index_of(stack: str) -> str:
     """Stacks of one store share its index, as long as their vectors are of one space; a view is of a file as well."""
     store = store_of(stack).removesuffix("-view")
     return f"{store}-static" if encoder_of(stack) == "static" else store
+
+
+def is_ours(stack: str) -> bool:
+    """Whether a stack, or a store, is edgeret."""
+    return STORES[store_of(stack)].place.startswith("edgeret:")
 
 
 def packages_of(stack: str) -> tuple[str, ...]:

@@ -48,3 +48,13 @@ class Edgeret:
             self._index.close()
             self._index, self._readonly = edgeret.Index.open(self._path, self._encoder), False
         return self._index
+
+
+class Partitioned(Edgeret):
+    """With partitions, which a reopened index has."""
+
+    def build(self, batches: Iterator[Batch]) -> None:
+        super().build(batches)
+        edgeret.optimize(self._path)
+        self.close()
+        self._index, self._readonly = edgeret.Index.open(self._path, self._encoder), False

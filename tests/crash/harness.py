@@ -49,7 +49,7 @@ class Scene:
         """Lay out the files before a step; returns the index if the step needs it open."""
         shutil.rmtree(self.work)
         shutil.copytree(self._folder / f"base-{number}", self.work)
-        if WITH_LARGE[number].name in ("create", "recode", "open"):
+        if WITH_LARGE[number].name in ("create", "recode", "reencode", "open"):
             return None
         index = Index.open(self.path, FakeEncoder())
         workload.spill(self.path, index)

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
@@ -37,12 +38,15 @@ class Step:
     parts: tuple[Act, ...]
 
 
-def shrink_blocks(rows: int = SMALL_BLOCK) -> list[tuple[object, str, int]]:
-    """(module, attribute, value) to set so that blocks are sealed after a few rows."""
+def shrink_blocks(rows: int = SMALL_BLOCK) -> list[tuple[object, str, object]]:
+    """(module, attribute, value) to set so that blocks are sealed, and drafts committed, after a few rows."""
     modules = [sys.modules[f"edgeret.{name}"] for name in ("store", "change", "codes", "recode")]
-    changes: list[tuple[object, str, int]] = [(module, "BLOCK_ROWS", rows) for module in modules]
+    changes: list[tuple[object, str, object]] = [(module, "BLOCK_ROWS", rows) for module in modules]
     changes.append((sys.modules["edgeret.change"], "_SPARSE_ROWS", rows * 3 // 4))
     changes += [(sys.modules[f"edgeret.{name}"], "_BATCH_ROWS", rows // 2) for name in ("check", "recode")]
+    # A second passes for each look at the clock.
+    changes.append((sys.modules["edgeret.drafts"], "monotonic", count().__next__))
+    changes.append((sys.modules["edgeret.drafts"], "_COMMIT_S", rows / 4))
     return changes
 
 
@@ -187,6 +191,13 @@ def _recode(path: Path, _: Index | None) -> None:
     Index.recode(path, FakeEncoder(), bits=64)
 
 
+def _reencode(path: Path, _: Index | None) -> None:
+    other = FakeEncoder()
+    # Of the same space, and each word has another direction.
+    other.name = "fake-other"
+    Index.reencode(path, other)
+
+
 def update_of(path: Path) -> Path:
     """What leads from the index to its backup."""
     return path.with_name("update")
@@ -249,6 +260,7 @@ STEPS = [
     ),
     _step("close", _on(lambda _, index: index.close())),
     _step("recode", _recode),
+    _step("reencode", _reencode),
     _step("open", _open),
     _step("spill", _on(spill)),
     _step("backup", _on(lambda path, index: index.backup(backup_of(path)))),
@@ -281,7 +293,7 @@ def expected(path: Path, steps: Sequence[Step]) -> list[list[Contents | None]]:
         known = [last]
         for part in step.parts:
             index = part(path, index)
-            if step.name in ("recode", "apply"):
+            if step.name in ("recode", "reencode", "apply"):
                 last = reopen(path)
             elif step.name != "close":
                 assert index is not None
