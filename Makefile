@@ -19,7 +19,7 @@ test: $(VENV)/ready-$(EXTRAS)
 
 # The long counts; docs/trust.md shows those of such a run.
 test-full: $(VENV)/ready-$(EXTRAS)
-	$(BIN)/python -m pip install --quiet --editable '.[fuzz]'
+	$(BIN)/python -m pip install --quiet --editable '.[fuzz,export,cluster]'
 	mkdir -p build
 	rm -f build/trust.jsonl
 	EDGERET_TEST_FULL=1 EDGERET_TRUST_LOG=$(CURDIR)/build/trust.jsonl $(BIN)/python -m pytest
@@ -125,18 +125,40 @@ build/release/ready: $(wildcard *.toml *.py *.in *.md edgeret/*.py* edgeret/_*.[
 	done
 	touch $@
 
-# Every bundle on old and new runtimes: each must repeat the golden vectors.
-RUNTIMES ?= onnxruntime==1.19.2 onnxruntime==1.23.2 onnxruntime ai-edge-litert tflite-runtime==2.14.0,numpy==1.26.4
+# The bundles of each runtime. The repository holds no TFLite files: they are made of the ONNX graphs.
+TFLITE := build/tflite/small build/tflite/base
+ONNX := $(dir $(wildcard models/*/*.onnx))
 
-runtimes:
-	set -e; for needs in $(RUNTIMES); do \
-	    venv=build/runtimes/$$needs; \
-	    [ -e $$venv/ready ] || { $(PYTHON) -m venv $$venv; \
-	        $$venv/bin/python -m pip install --quiet $$(echo $$needs | tr , ' ') numpy tokenizers tqdm; touch $$venv/ready; }; \
-	    case $$needs in onnx*) backend=onnx ;; *) backend=tflite ;; esac; \
-	    for graph in models/*/model.int8.$$backend; do \
-	        [ ! -e $$graph ] || $$venv/bin/python -m export verify $$(dirname $$graph) --backend $$backend; \
-	    done; \
+# The converter holds other packages back, so it has an environment of its own.
+build/converter/ready: pyproject.toml
+	$(PYTHON) -m venv build/converter
+	# The pinned version is the one whose CPU build is small.
+	build/converter/bin/python -m pip install --quiet torch==2.13.0
+	build/converter/bin/python -m pip install --quiet --editable '.[export-tflite]'
+	touch $@
+
+build/tflite/%: models/%/manifest.json export/tflite.py | build/converter/ready
+	rm -rf $@
+	build/converter/bin/python -m export tflite models/$* --out $@
+	touch $@
+
+# Every bundle on old and new runtimes: each must repeat the golden vectors, and TFLite must give what ONNX gives.
+# RUNTIME@N: it has no wheel for Pythons newer than 3.N.
+RUNTIMES ?= onnxruntime==1.19.2@12 onnxruntime==1.23.2 onnxruntime ai-edge-litert tflite-runtime==2.14.0+numpy==1.26.4@11
+
+runtimes: $(TFLITE) $(VENV)/ready-$(EXTRAS)
+	set -e; for bundle in $(TFLITE); do $(BIN)/python -m export verify $$bundle --other tflite; done
+	set -e; minor=$$($(PYTHON) -c 'import sys; print(sys.version_info.minor)'); \
+	for runtime in $(RUNTIMES); do \
+	    needs=$${runtime%@*}; venv=build/runtimes/$$needs; \
+	    case $$runtime in \
+	        *@*) [ $$minor -le $${runtime#*@} ] || { echo "runtimes: not run, no wheel for 3.$$minor: $$needs"; continue; } ;; \
+	    esac; \
+	    [ -e $$venv/ready ] || { $(PYTHON) -m venv --clear --without-pip $$venv; \
+	        $(BIN)/python -m pip --python $$venv/bin/python install --quiet $$(echo $$needs | tr + ' ') \
+	            numpy tokenizers tqdm; touch $$venv/ready; }; \
+	    case $$needs in onnx*) backend=onnx bundles="$(ONNX)" ;; *) backend=tflite bundles="$(TFLITE)" ;; esac; \
+	    for bundle in $$bundles; do $$venv/bin/python -m export verify $$bundle --backend $$backend; done; \
 	done
 
 # What a user gets: no extras, no checkout, an empty environment; from the sdist with a compiler and without.
@@ -151,7 +173,7 @@ fresh: build/release/ready
 # The aarch64 wheel under emulation, both processors at once (Debian: qemu-user-static). What was fetched stays in
 # build/arm64.
 ARM64 := build/arm64
-test-arm64: build/release/ready $(VENV)/ready-$(EXTRAS)
+test-arm64: build/release/ready build/tflite/small $(VENV)/ready-$(EXTRAS)
 	tests/arm64/fetch $(BIN)/python $(ARM64)
 	rm -rf $(ARM64)/package $(ARM64)/parity.jsonl
 	$(BIN)/python -m pip install --quiet --no-deps --target $(ARM64)/package --platform manylinux_2_17_aarch64 \

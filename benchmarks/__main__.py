@@ -9,6 +9,7 @@ BENCHMARKS = (
     "report",
     "minilm",
     "quality",
+    "robustness",
     "scan",
     "latency",
     "memory",
@@ -17,6 +18,7 @@ BENCHMARKS = (
     "sizes",
     "backends",
     "updates",
+    "sublinear",
 )
 
 

@@ -17,7 +17,7 @@ from edgeret import smoke
 Line = dict[str, Any]
 
 PATH: Final = Path(__file__).parent / "results" / "systems.jsonl"
-KEY: Final = ("kind", "system", "rows", "threads", "collection", "run", "model", "machine")
+KEY: Final = ("kind", "system", "rows", "threads", "collection", "run", "model", "query_model", "machine")
 """What tells measurements apart; of several lines with the same key the last one counts."""
 
 

@@ -1,30 +1,57 @@
 """What pip installs: which dependencies on which machine, and which bundles."""
 
 import tomllib
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+DEPENDENCIES = PROJECT["project"]["dependencies"]
 MOST_BUNDLED_BYTES = 25_000_000
 
 
-def asked_for(machine: str) -> set[str]:
+def asked_for(machine: str, requirements: list[str]) -> set[str]:
     environment = {"platform_machine": machine, "extra": ""}
-    requirements = map(Requirement, PROJECT["project"]["dependencies"])
-    return {one.name for one in requirements if not one.marker or one.marker.evaluate(environment)}
+    parsed = map(Requirement, requirements)
+    return {
+        canonicalize_name(one.name) for one in parsed if not one.marker or one.marker.evaluate(environment)
+    }
+
+
+def asked_for_in_all(machine: str) -> set[str]:
+    """Dependencies of dependencies too, by what the packages that are installed here say."""
+    found, waiting = set(), asked_for(machine, DEPENDENCIES)
+    while waiting:
+        found |= waiting
+        below = [asked_for(machine, metadata.requires(name) or []) for name in waiting]
+        waiting = set().union(*below) - found
+    return found
+
+
+def is_pure(name: str) -> bool:
+    """Whether the installed package has nothing compiled."""
+    return "Root-Is-Purelib: true" in (metadata.distribution(name).read_text("WHEEL") or "")
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64", "AMD64", "arm64", "ARM64"])
 def test_a_runtime_comes_along_where_it_has_a_wheel(machine):
-    assert asked_for(machine) == {"numpy", "tokenizers", "tqdm", "onnxruntime"}
+    assert asked_for(machine, DEPENDENCIES) == {"numpy", "tokenizers", "tqdm", "onnxruntime"}
 
 
 @pytest.mark.parametrize("machine", ["armv6l", "armv7l", "armv8l", "i686", "riscv64", "ppc64le"])
 def test_no_runtime_is_asked_for_elsewhere(machine):
-    assert asked_for(machine) == {"numpy", "tokenizers", "tqdm"}
+    assert asked_for(machine, DEPENDENCIES) == {"numpy", "tokenizers", "tqdm"}
+
+
+def test_what_is_compiled_can_be_had_on_32_bit_arm():
+    """tokenizers has a wheel there; NumPy is the system's; PyYAML builds without a compiler."""
+    assert "hf-xet" in asked_for_in_all("x86_64")
+    needed = asked_for_in_all("armv7l")
+    assert {name for name in needed if not is_pure(name)} <= {"numpy", "tokenizers", "pyyaml"}
 
 
 def test_the_bundles_of_the_wheel_are_whole_and_small():
