@@ -19,6 +19,8 @@ test: $(VENV)/ready-$(EXTRAS)
 
 # The long counts; docs/trust.md shows those of such a run.
 test-full: $(VENV)/ready-$(EXTRAS)
+	# The pinned version is the one whose CPU build is small.
+	$(BIN)/python -m pip install --quiet torch==2.13.0
 	$(BIN)/python -m pip install --quiet --editable '.[fuzz,export,cluster]'
 	mkdir -p build
 	rm -f build/trust.jsonl
