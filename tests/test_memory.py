@@ -115,14 +115,14 @@ def test_changes_keep_to_the_budget(copy, chore):
 
 
 @linux
-@pytest.mark.parametrize(("bits", "least"), [(64, 5), (384, 9)])
-def test_new_codes_keep_to_the_smallest_budget(real, tmp_path, bits, least):
+@pytest.mark.parametrize(("bits", "least", "largest"), [(64, 6, "index"), (384, 9, "codec")])
+def test_new_codes_keep_to_the_smallest_budget(real, tmp_path, bits, least, largest):
     path = shutil.copy(real, tmp_path / "copy.edgeret")
-    with pytest.raises(BudgetError, match=rf"at least {least}MB, got 2MB; the largest part is the codec"):
+    with pytest.raises(BudgetError, match=rf"at least {least}MB, got 2MB; the largest part is the {largest}"):
         Index.recode(path, bits=bits, memory_budget="2MB")
     found = run("recode", path, "small", f"{least}MB", bits)
     assert found["passages"] == BLOCK_ROWS + 300
-    assert 0.75 * least <= found["rss_over_import_bytes"] / 1e6 <= least
+    assert 0.7 * least <= found["rss_over_import_bytes"] / 1e6 <= least
 
 
 @linux
