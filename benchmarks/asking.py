@@ -25,12 +25,12 @@ def ask(path: str, model: str, budget: str | None, queries: list[str]) -> dict[s
     opened = time.perf_counter()
     index.search(queries[0])
     answered = time.perf_counter()
-    times, answers, reads = [], [], _reads()
+    times, answers, reads = [], [], read_calls()
     for query in queries:
         start = time.perf_counter()
         answers.append([int(hit.id) for hit in index.search(query)])
         times.append(time.perf_counter() - start)
-    pages = (_reads() - reads) / len(queries)
+    pages = (read_calls() - reads) / len(queries)
     p50, p95 = np.percentile(times, [50, 95])
     return {
         "planned_bytes": index.info().planned_bytes,
@@ -59,6 +59,6 @@ def add(path: str, model: str, budget: str | None, texts: str) -> dict[str, Any]
     }
 
 
-def _reads() -> int:
+def read_calls() -> int:
     """Calls of read(2) and its like so far: SQLite reads a page at a time. Mapped files are not seen."""
     return int(Path("/proc/self/io").read_text().split("syscr: ")[1].split()[0])

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import systems
+from benchmarks.asking import read_calls
 from benchmarks.systems import Batch, Hit, Question, Store, UnsupportedError
 
 Found = dict[str, Any]
@@ -61,7 +62,7 @@ def ask(
     answered = time.perf_counter()
     yield {"open_ms": _ms(opened - begun), "first_query_ms": _ms(answered - opened)}
     encoding, searching, cpu, answers = [], [], 0.0, {}
-    reads, count = _reads(), 0
+    reads, count = read_calls(), 0
     gc.disable()
     for line in sys.stdin:
         if not line.strip():
@@ -83,7 +84,7 @@ def ask(
         "encode_ms": _ms(np.median(encoding)),
         "search_ms": _ms(np.median(searching)),
         "cpu_s_per_1000": round(cpu / count * 1e3, 3),
-        "pages_per_query": round((_reads() - reads) / count, 1),
+        "pages_per_query": round((read_calls() - reads) / count, 1),
         "queries": count,
         "answers": [answers.get(number) for number in range(len(queries))],
     }
@@ -211,11 +212,6 @@ def _median_ms(works: list[Any]) -> float:
         if sum(times) > LONGEST_CHANGES_S:
             break
     return _ms(float(np.median(times)))
-
-
-def _reads() -> int:
-    """Calls of read(2) and its like so far: SQLite reads a page at a time. Mapped files are not seen."""
-    return int(Path("/proc/self/io").read_text().split("syscr: ")[1].split()[0])
 
 
 def _ms(seconds: float) -> float:

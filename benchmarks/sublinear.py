@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 import edgeret
 from benchmarks import collection, fresh
+from benchmarks.asking import read_calls
 from benchmarks.compare import Cell, recall
 from edgeret import partitions, search
 from edgeret.encoder import Encoder
@@ -145,7 +146,7 @@ def _asked(questions: str, ask: Callable[[NDArray[np.float32]], list[int]]) -> d
     vectors = np.load(questions)
     for vector in vectors:
         ask(vector)
-    times, answers, before = [], [], _reads()
+    times, answers, before = [], [], read_calls()
     for vector in vectors:
         begun = time.perf_counter()
         answers.append(ask(vector))
@@ -155,10 +156,5 @@ def _asked(questions: str, ask: Callable[[NDArray[np.float32]], list[int]]) -> d
         "answers": answers,
         "p50_ms": round(float(p50), 2),
         "p95_ms": round(float(p95), 2),
-        "reads_per_query": round((_reads() - before) / len(vectors), 1),
+        "reads_per_query": round((read_calls() - before) / len(vectors), 1),
     }
-
-
-def _reads() -> int:
-    """Calls of read(2) and its like so far. Mapped files are not seen."""
-    return int(Path("/proc/self/io").read_text().split("syscr: ")[1].split()[0])

@@ -54,9 +54,11 @@ def by_partitions(
     """
     others = codes.without(coverage.blocks)
     uncovered = others.rows(mask)
+    if mask is not None:
+        coverage = partitions.masked(coverage, mask)
 
     def find_one(query: int, wanted: int) -> Candidates:
-        near = partitions.nearest(vectors[query], planes[query], wanted, coverage, mask)
+        near = partitions.nearest(vectors[query], planes[query], wanted, coverage)
         rest, distances = top_k(others.blocks(store, mask), planes[query][None], wanted)
         rows = np.concatenate([near.rows, rest[0]])
         order = np.lexsort((rows, np.concatenate([near.distances, distances[0]])))[:wanted]

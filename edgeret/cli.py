@@ -26,7 +26,7 @@ from edgeret.errors import EdgeretError, IndexExistsError, InvalidQueryError
 from edgeret.forecast import Forecast
 from edgeret.index import DEFAULT_MODEL, Index
 from edgeret.plan import parse_bytes
-from edgeret.recode import Progress
+from edgeret.reports import Progress, RecodeSummary, ReencodeSummary
 
 COMMIT_EVERY: Final = 1000
 """Documents in one commit of `edgeret index`."""
@@ -123,21 +123,18 @@ def _compact(arguments: argparse.Namespace) -> None:
 
 
 def _recode(arguments: argparse.Namespace) -> None:
-    with _shown("passage") as progress:
-        summary = Index.recode(
-            arguments.path,
-            arguments.model,
-            arguments.bits,
-            arguments.memory_budget,
-            arguments.wait,
-            progress,
-        )
-    _answer(arguments, asdict(summary))
+    _convert(arguments, Index.recode, "passage")
 
 
 def _reencode(arguments: argparse.Namespace) -> None:
-    with _shown("doc") as progress:
-        summary = Index.reencode(
+    _convert(arguments, Index.reencode, "doc")
+
+
+def _convert(
+    arguments: argparse.Namespace, convert: Callable[..., RecodeSummary | ReencodeSummary], unit: str
+) -> None:
+    with _shown(unit) as progress:
+        summary = convert(
             arguments.path,
             arguments.model,
             arguments.bits,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -14,12 +13,9 @@ from numpy.typing import NDArray
 
 from edgeret.codec import Float32, Int8, dequantize, words
 from edgeret.partitions import Parts, optimal, path_of
-from edgeret.reports import OptimizeSummary
+from edgeret.reports import OptimizeSummary, Progress
 from edgeret.store import BLOCK_ROWS, Store
 from edgeret.target import replaced
-
-Progress = Callable[[int, int], object]
-"""Is told how many steps are done, and how many there are."""
 
 _ROUNDS: Final = 8
 _SAMPLED: Final = 64

@@ -18,7 +18,7 @@ from edgeret.encoder import Encoder
 from edgeret.encoding import TextEncoder, describe, encode, load, own_vector
 from edgeret.errors import FilterError, InvalidQueryError, ReadOnlyError, StorageError
 from edgeret.plan import Plan, parse_bytes
-from edgeret.recode import Progress, check_space, recode
+from edgeret.recode import check_space, recode
 from edgeret.reencode import reencode
 from edgeret.repair import repair
 from edgeret.seal import seal
@@ -157,7 +157,7 @@ class Index:
         bits: int | None = None,
         memory_budget: str | int | None = None,
         wait: float = 0.0,
-        progress: Progress | None = None,
+        progress: reports.Progress | None = None,
     ) -> reports.RecodeSummary:
         """Give an index the codes of another codec of its geometry, or of another length, from its stored vectors.
 
@@ -181,7 +181,7 @@ class Index:
         bits: int | None = None,
         memory_budget: str | int | None = None,
         wait: float = 0.0,
-        progress: Progress | None = None,
+        progress: reports.Progress | None = None,
     ) -> reports.ReencodeSummary:
         """Give an index the passages, vectors and codes of any other model, from its stored texts.
 

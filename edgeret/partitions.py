@@ -12,7 +12,7 @@ import os
 import weakref
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from struct import Struct
 from typing import Final, NamedTuple
@@ -199,21 +199,25 @@ class Partitions:
         rows = int(np.unpackbits(live).sum())
         return Coverage(state.generation, frozenset(covered), live.reshape(-1), rows, rows == self.rows)
 
-    def nearest(
-        self, vector: Float32, planes: UInt64, wanted: int, coverage: Coverage, mask: Mask | None = None
-    ) -> Near:
+    def masked(self, coverage: Coverage, mask: Mask) -> Coverage:
+        """The coverage of the rows of a mask alone."""
+        live = coverage.live.reshape(-1, BLOCK_ROWS // 8).copy()
+        for number, block in enumerate(self._stamps[:, 0].tolist()):
+            live[number] &= mask.get(block, 0)
+        rows = int(np.unpackbits(live).sum())
+        return replace(coverage, live=live.reshape(-1), rows=rows, whole=rows == self.rows)
+
+    def nearest(self, vector: Float32, planes: UInt64, wanted: int, coverage: Coverage) -> Near:
         """The nearest of the covered rows, from the partitions whose centroids are nearest.
 
         vector: float32 [dim]. planes: uint64 [planes, words], the same query for the scan. So many partitions are
         scanned that `SHARE` of the rows that may be found are in them, and 16 rows for each one wanted; all of
-        them where there are no more. mask: rows outside of it are not found.
+        them where there are no more. coverage: whose rows may be found.
 
         Raises PartitionsError for damage.
         """
-        allowed = coverage.live if mask is None else self._masked(coverage, mask)
-        eligible = coverage.rows if mask is None else int(np.unpackbits(allowed).sum())
-        enough = min(max(int(SHARE * eligible), _LEAST_SCANNED * wanted), eligible)
-        everywhere = mask is None and coverage.whole
+        allowed = coverage.live
+        enough = min(max(int(SHARE * coverage.rows), _LEAST_SCANNED * wanted), coverage.rows)
         chosen: dict[int, UInt8 | None] = {}
         scanned = 0
         for number in np.argsort(-(self.centroids @ vector), kind="stable").tolist():
@@ -221,7 +225,7 @@ class Partitions:
                 break
             start, stop = self._starts[number : number + 2].tolist()
             count, live = stop - start, None
-            if not everywhere:
+            if not coverage.whole:
                 alive = _alive(self._places_of(number), allowed)
                 count, live = int(alive.sum()), np.packbits(alive, bitorder="little")
             if count:
@@ -233,12 +237,6 @@ class Partitions:
     def _blocks(self, chosen: dict[int, UInt8 | None]) -> Iterator[Block]:
         for number, live in sorted(chosen.items()):
             yield Block(int(self._starts[number]), self._codes_of(number), live)
-
-    def _masked(self, coverage: Coverage, mask: Mask) -> UInt8:
-        allowed = coverage.live.reshape(-1, BLOCK_ROWS // 8).copy()
-        for number, block in enumerate(self._stamps[:, 0].tolist()):
-            allowed[number] &= mask.get(block, 0)
-        return allowed.reshape(-1)
 
     def _rows(self, found: Int64, allowed: UInt8) -> Int64:
         """The rows of codes, by their positions in the file."""

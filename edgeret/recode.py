@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import numpy as np
@@ -13,11 +13,8 @@ from edgeret.codec import UInt64, words
 from edgeret.encoding import TextEncoder
 from edgeret.errors import SpaceMismatchError
 from edgeret.plan import Plan, parse_bytes
-from edgeret.reports import RecodeSummary
+from edgeret.reports import Progress, RecodeSummary
 from edgeret.store import BLOCK_ROWS, Store
-
-Progress = Callable[[int, int], object]
-"""Is told how many passages are done, and how many there are."""
 
 _BATCH_ROWS: Final = 256
 """Passages in memory together."""

@@ -16,9 +16,8 @@ from edgeret.encoder import Encoder
 from edgeret.encoding import TextEncoder, encode
 from edgeret.errors import InvalidDocumentError
 from edgeret.plan import Plan, parse_bytes
-from edgeret.recode import Progress
 from edgeret.repair import LISTED_IDS
-from edgeret.reports import ReencodeSummary
+from edgeret.reports import Progress, ReencodeSummary
 from edgeret.store import Store
 
 _BATCH: Final = 256

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from edgeret.documents import Hit
+
+Progress = Callable[[int, int], object]
+"""Is told how many passages, documents or steps are done, and how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
