@@ -156,7 +156,7 @@ class Codec:
         the odd integers from -15 to 15, whose binary digits are themselves signs, so that each plane is
         one Hamming distance.
         """
-        weights = vector.astype(np.float64) @ self.query_projection[:, :bits] - self.query_thresholds[:bits]
+        weights = vector @ self.query_projection[:, :bits] - self.query_thresholds[:bits]
         spacing = _GAUSSIAN_SPACING * float(np.sqrt(np.mean(weights**2)))
         top = 2**PLANES - 1
         levels = np.full(bits, top // 2)
