@@ -88,14 +88,12 @@ def own_vector(record: Record, encoder: TextEncoder) -> Int8 | None:
 def encode(record: Record, encoder: TextEncoder, bits: int, known: Mapping[Span, bytes]) -> Encoded:
     """Passages, int8 vectors and codes of `bits` bits of a record.
 
-    known: vectors of passages, as they are stored, that need no encoding.
+    known: vectors of passages, as they are stored, that need no encoding; one that the record brings is a passage's.
     """
-    own = own_vector(record, encoder)
-    if own is None:
+    if record.vector is None:
         spans = _spans(record.text, encoder)
     else:
         spans = [(0, len(record.text))]
-        known = {spans[0]: own.tobytes()}
     vectors = np.empty((len(spans), encoder.dim), dtype=np.int8)
     missing = []
     for number, span in enumerate(spans):
@@ -103,7 +101,9 @@ def encode(record: Record, encoder: TextEncoder, bits: int, known: Mapping[Span,
             vectors[number] = np.frombuffer(known[span], dtype=np.int8)
         else:
             missing.append(number)
-    if missing:
+    if missing and (own := own_vector(record, encoder)) is not None:
+        vectors[:] = own
+    elif missing:
         texts = [record.text[slice(*spans[number])] for number in missing]
         vectors[missing] = quantize(normalize(encoder.encode(texts), encoder.dim))
     return Encoded(record, spans, vectors, encoder.codec.encode(vectors, bits))

@@ -361,8 +361,9 @@ class Index:
     def _stage(self, writer: Writer, record: Record) -> None:
         own = own_vector(record, self._encoder)
         if not writer.holds(record, None if own is None else own[0]):
+            known = {} if own is None else {(0, len(record.text)): own.tobytes()}
             with self._turn:
-                encoded = encode(record, self._encoder, self._store.bits, {})
+                encoded = encode(record, self._encoder, self._store.bits, known)
             writer.stage(encoded)
 
     @contextmanager

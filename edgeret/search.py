@@ -163,8 +163,10 @@ def rescore(store: Store, vector: Float32, rows: list[int]) -> Answer:
     for first in range(0, len(rows), _ROWS_AT_ONCE):
         batch = store.passages(rows[first : first + _ROWS_AT_ONCE])
         scores += _cosines(batch, vector)
-        # Their vectors have served.
-        passages += [passage._replace(vector=b"") for passage in batch]
+        if len(rows) > _ROWS_AT_ONCE:
+            # Their vectors have served, and there may be many.
+            batch = [passage._replace(vector=b"") for passage in batch]
+        passages += batch
     return _collapse(passages, scores)
 
 
