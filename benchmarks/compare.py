@@ -3,7 +3,8 @@
     python -m benchmarks compare [--rows N,N] [--kinds KINDS] [--systems NAMES] [--threads 1,all] [--minutes N]
 
 A cell is measured in a process of its own and stored as a line; a run that stops goes on where it was. What takes
-longer than 20 minutes is a line that says so. `python -m benchmarks report` makes tables and pictures of the lines.
+longer than 20 minutes, or would by the time that fewer rows took, is a line that says so.
+`python -m benchmarks report` makes tables and pictures of the lines.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -89,7 +90,8 @@ def main(argv: list[str]) -> int:
             print(f"{len(waiting) - number + 1} cells are left: run it again to go on", file=sys.stderr)
             return 0
         print(f"{number}/{len(waiting)} {' '.join(str(part) for part in cell if part)}", file=sys.stderr)
-        line = _named(cell, options) | measured(cell, options, left)
+        line = _named(cell, options)
+        line |= hopeless(cell, options, lines.values()) or measured(cell, options, left)
         if "out_of_time" in line:
             print(f"{len(waiting) - number + 1} cells are left: run it again to go on", file=sys.stderr)
             return 0
@@ -117,7 +119,7 @@ def _without_rows(options: argparse.Namespace) -> Iterator[Cell]:
 
 def _with_rows(options: argparse.Namespace, rows: int) -> Iterator[Cell]:
     for index in dict.fromkeys(map(systems.index_of, [systems.BASELINE, *options.systems])):
-        yield Cell("build", _owner(index), rows)
+        yield Cell("build", _owner(index), rows, 1)
     for stack in options.systems:
         for threads in options.threads:
             yield Cell("ask", stack, rows, threads)
@@ -142,6 +144,20 @@ def measured(cell: Cell, options: argparse.Namespace, left_s: float) -> Line:
     except FileNotFoundError:
         line = {"failed": "there is no index: building it did not finish"}
     return line | {"seconds": round(time.monotonic() - begun, 1)}
+
+
+def hopeless(cell: Cell, options: argparse.Namespace, lines: Iterable[Line]) -> Line | None:
+    """Why a build is not tried: fewer rows took so long that as many more in proportion are beyond the limit."""
+    if cell.kind != "build":
+        return None
+    built = [line for line in lines if line["kind"] == "build" and line["system"] == cell.system]
+    for line in built:
+        if "docs_per_s" in line and line["rows"] < (cell.rows or 0):
+            minutes = (cell.rows or 0) / line["docs_per_s"] / 60
+            if minutes > options.cell_minutes:
+                took = f"{line['rows']:,} rows took {minutes * line['rows'] / (cell.rows or 1):.1f}"
+                return {"did_not_finish": f"{options.cell_minutes:g} minutes (not tried: {took})"}
+    return None
 
 
 def guess(cell: Cell, lines: Any) -> float:
@@ -177,7 +193,7 @@ def recall(answers: Sequence[list[int] | None], rows: int | None) -> float:
 
 def _build(cell: Cell, options: argparse.Namespace, wait_s: float) -> Line:
     arguments = systems.index_of(cell.system), str(cell.folder), cell.rows, options.bundles
-    line = _run("build", None, wait_s, *arguments)
+    line = _run("build", 1, wait_s, *arguments)
     return {"docs_per_s": line["docs_per_s"], "bytes": _size(cell.folder)}
 
 

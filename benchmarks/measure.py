@@ -27,7 +27,8 @@ ENCODED = 64
 
 
 def build(index: str, folder: str, rows: int, bundles: Bundles) -> Found:
-    """Fill a store with vectors that were made before."""
+    """Fill a store with vectors that were made before, on one core."""
+    _limit(1)
     from benchmarks.collection import Collection
     from benchmarks.systems import encoders
 

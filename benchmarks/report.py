@@ -242,8 +242,8 @@ def _changing(found: Figures) -> str:
         if (line := found.encoding(encoder)) and "docs_per_s" in line
     ]
     return (
-        "Vectors are made beforehand; all cores. A change is safe on the disk when it returns. *Found again*: "
-        "a new open has the last addition among its ten answers, and no deletion; an index that compresses much "
+        "Vectors are made beforehand; building is on one core. A change is safe on the disk when it returns. "
+        "*Found again*: a new open has the last addition among its ten answers, and no deletion; an index that compresses much "
         "can miss it without having lost it.\n\n"
         + table(head, body)
         + "\nEncoding comes on top: documents a second of each encoder on one core, one text at a time.\n\n"

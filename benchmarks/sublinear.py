@@ -33,6 +33,7 @@ QUERIES: Final = 64
 CANDIDATES: Final = 40
 SHARES: Final = (0.005, 0.01, 0.02, 0.03, 0.05, 0.1)
 EXPANSIONS: Final = (64, 128, 256, 512)
+_BUILD_S: Final = 4 * 3600
 
 
 def main(argv: list[str]) -> int:
@@ -44,7 +45,9 @@ def main(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     cell = Cell("build", "base/edgeret", options.rows)
     if not cell.folder.exists():
-        fresh.run("benchmarks.measure", "build", "edgeret", str(cell.folder), options.rows, {})
+        fresh.run(
+            "benchmarks.measure", "build", "edgeret", str(cell.folder), options.rows, {}, wait_s=_BUILD_S
+        )
     near = cell.folder.with_name(f"{options.rows}-sublinear") / "index.edgeret"
     if not near.exists():
         near.parent.mkdir()

@@ -151,6 +151,22 @@ def test_a_cell_that_the_time_of_the_run_ends_is_no_line(monkeypatch):
     assert compare.measured(Cell("build", "base/zvec", 10), options(), 5.0) == {"out_of_time": True}
 
 
+def test_a_build_that_would_take_too_long_by_fewer_rows_is_not_tried(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "measured", lambda *_: {"docs_per_s": 10.0})
+    path = tmp_path / "lines"
+    for rows in ("10000", "100000"):
+        assert (
+            compare.main(["--rows", rows, "--kinds", "build", "--systems", "fts5", "--results", str(path)])
+            == 0
+        )
+    few, many = (
+        next(line for line in ledger.read(path) if line["rows"] == rows) for rows in (10_000, 100_000)
+    )
+    assert few["docs_per_s"] == 10.0
+    assert many["did_not_finish"] == "20 minutes (not tried: 10,000 rows took 16.7)"
+    assert compare.hopeless(Cell("ask", "fts5", 10**6), options(), [few]) is None
+
+
 def test_a_guess_grows_with_the_rows_and_has_a_bound():
     known = [line("build", "fts5", 10_000, seconds=20.0)]
     few, many, most = (compare.guess(Cell("build", "fts5", rows), known) for rows in (10_000, 100_000, 10**9))
