@@ -243,8 +243,8 @@ def _changing(found: Figures) -> str:
     ]
     return (
         "Vectors are made beforehand; building is on one core. A change is safe on the disk when it returns. "
-        "*Found again*: a new open has the last addition among its ten answers, and no deletion; an index that compresses much "
-        "can miss it without having lost it.\n\n"
+        "*Found again*: a new open has the last addition among its ten answers, and no deletion; an index that "
+        "compresses much can miss it without having lost it.\n\n"
         + table(head, body)
         + "\nEncoding comes on top: documents a second of each encoder on one core, one text at a time.\n\n"
         + table(("encoder", "docs/s"), speeds)
