@@ -90,10 +90,7 @@ def encode(record: Record, encoder: TextEncoder, bits: int, known: Mapping[Span,
 
     known: vectors of passages, as they are stored, that need no encoding; one that the record brings is a passage's.
     """
-    if record.vector is None:
-        spans = _spans(record.text, encoder)
-    else:
-        spans = [(0, len(record.text))]
+    spans = _spans(record.text, encoder) if record.vector is None else [(0, len(record.text))]
     vectors = np.empty((len(spans), encoder.dim), dtype=np.int8)
     missing = []
     for number, span in enumerate(spans):
