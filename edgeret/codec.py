@@ -75,6 +75,15 @@ def dequantize(stored: Int8) -> Float32:
     return vectors
 
 
+def cosines(stored: Int8, vector: Float32) -> Float32:
+    """Cosines, float32 [n], of int8 vectors [n, dim] to a unit vector [dim]; equal rows have equal ones, bit by bit."""
+    rows = stored.astype(np.float32)
+    # einsum sums row by row: a matrix product may round equal rows differently, and ties would not be ties.
+    lengths = np.sqrt(np.maximum(np.einsum("ij,ij->i", rows, rows), 1))
+    scores: Float32 = np.einsum("ij,j->i", rows, vector) / lengths
+    return scores
+
+
 def words(bits: int) -> int:
     """64-bit words that hold a code of `bits` bits."""
     return -(-bits // 64)

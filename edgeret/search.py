@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edgeret import database
 from edgeret.candidates import Finder
-from edgeret.codec import Float32, dequantize
+from edgeret.codec import Float32, cosines
 from edgeret.errors import InvalidQueryError
 from edgeret.ranking import best_per_document, fuse
 from edgeret.store import Passage, Store
@@ -145,11 +145,11 @@ def hybrid(vector: Float32, by_meaning: Answer, by_words: Answer, k: int) -> Ans
     The passage shown is the dense one where there is one.
     """
     passages = {passage.doc: passage for passage, _ in by_meaning.ranked}
-    cosines = [(passage.doc, score) for passage, score in by_meaning.ranked]
+    scores = [(passage.doc, score) for passage, score in by_meaning.ranked]
     others = [passage for passage, _ in by_words.ranked if passage.doc not in passages]
     passages |= {passage.doc: passage for passage in others}
-    cosines += zip([passage.doc for passage in others], _cosines(others, vector), strict=True)
-    fused = fuse(cosines, [(passage.doc, score) for passage, score in by_words.ranked], k)
+    scores += zip([passage.doc for passage in others], _cosines(others, vector), strict=True)
+    fused = fuse(scores, [(passage.doc, score) for passage, score in by_words.ranked], k)
     return Answer(
         [(passages[doc], score) for doc, score in fused],
         by_meaning.candidates + by_words.candidates,
@@ -172,9 +172,8 @@ def rescore(store: Store, vector: Float32, rows: list[int]) -> Answer:
 
 def _cosines(passages: list[Passage], vector: Float32) -> list[float]:
     stored = np.frombuffer(b"".join(passage.vector for passage in passages), dtype=np.int8)
-    # Summed row by row: a matrix product may round equal rows differently, and ties would not be ties.
-    cosines: list[float] = (dequantize(stored.reshape(-1, len(vector))) * vector).sum(axis=1).tolist()
-    return cosines
+    scores: list[float] = cosines(stored.reshape(-1, len(vector)), vector).tolist()
+    return scores
 
 
 def _collapse(passages: list[Passage], scores: list[float]) -> Answer:

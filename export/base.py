@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 from functools import partial
 from importlib.metadata import version
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edgeret import bundle
 from edgeret.encoder import Encoder
 from edgeret.manifest import Graph
-from export import card, convert, hash_head, verify
+from export import card, convert, golden, hash_head, verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +36,7 @@ def make(teacher: Teacher, text: Sequence[Path], out: Path, passages: int, seed:
     codec = hash_head.fit(hash_head.encode(drawn, teacher.encode, teacher.geometry, cache), seed)
     peaks = convert.activation_peaks(teacher, hash_head.sample(text, PEAK_TEXTS, seed))
     model = convert.graph(teacher, peaks)
-    texts = golden_texts()
+    texts = golden.texts()
     exact = teacher.encode(texts)
     # A first bundle answers with the teacher's vectors where its own belong: they pass the check at
     # the encoder's start, and then its own can be computed by the very code that will be judged.
@@ -51,15 +50,8 @@ def make(teacher: Teacher, text: Sequence[Path], out: Path, passages: int, seed:
     return write(card.describe(encoder.bundle, teacher, text, passages, figures))
 
 
-def golden_texts() -> list[str]:
-    """The golden texts: those of golden.txt, the empty text, blanks, and texts past the longest input."""
-    lines = Path(__file__).with_name("golden.txt").read_text(encoding="utf-8").split("\n")
-    lines = [line for line in lines if line]
-    return [*lines, "", " \t ", " ".join(lines), "all work and no play " * 100]
-
-
 def _write(
-    teacher: Teacher, codec: Codec, model: ModelProto, out: Path, golden: Golden, described: str
+    teacher: Teacher, codec: Codec, model: ModelProto, out: Path, proof: Golden, described: str
 ) -> Bundle:
     rows, scales = convert.quantize_rows(teacher.table)
     return bundle.write(
@@ -72,14 +64,12 @@ def _write(
         graphs={"onnx": Graph("model.int8.onnx", convert.INPUT, convert.OUTPUT)},
         tensors={
             "tokens.bin": {"tokens": rows, "token_scales": scales},
-            "golden.bin": {"golden.teacher": golden.teacher, "golden.own": golden.own},
+            "golden.bin": {"golden.teacher": proof.teacher, "golden.own": proof.own},
         },
         files={
             "model.int8.onnx": model.SerializeToString(deterministic=True),
             "tokenizer.json": teacher.tokenizer_json.encode(),
-            "golden.json": (
-                json.dumps({"texts": golden.texts}, ensure_ascii=False, indent=1) + "\n"
-            ).encode(),
+            "golden.json": golden.listed(proof.texts),
             "card.md": described.encode(),
         },
         about={

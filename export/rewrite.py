@@ -23,25 +23,28 @@ def rewrite(
     origin: Bundle,
     out: Path,
     *,
+    geometry: str | None = None,
     codec: Codec | None = None,
+    tensors: Mapping[str, Mapping[str, NDArray[Any]]] | None = None,
     graphs: Mapping[str, Graph] | None = None,
     files: Mapping[str, bytes] | None = None,
     optional: Collection[str] = (),
 ) -> Bundle:
     """Write `origin` to `out`, which may be its own folder.
 
-    codec, graphs: instead of its own. files: new ones, or others of the same name. optional: those of them that an
-    installation may leave out. An optional file of `origin` that is not there stays away, and so does its graph.
+    geometry, codec, graphs: instead of its own. tensors: by file, instead of all in that file. files: new ones, or
+    others of the same name. optional: those of them that an installation may leave out. An optional file of `origin`
+    that is not there stays away, and so does its graph.
     """
     manifest = origin.manifest
-    tensors: dict[str, dict[str, NDArray[Any]]] = {}
+    arrays = {file: dict(named) for file, named in (tensors or {}).items()}
     for name, entry in manifest.tensors.items():
-        if entry.file != _CODEC_FILE:
-            tensors.setdefault(entry.file, {})[name] = origin.tensor(name)
+        if entry.file != _CODEC_FILE and entry.file not in (tensors or {}):
+            arrays.setdefault(entry.file, {})[name] = origin.tensor(name)
     kept = [
         name
         for name in manifest.files
-        if name not in {*tensors, _CODEC_FILE} and (origin.path / name).is_file()
+        if name not in {*arrays, _CODEC_FILE} and (origin.path / name).is_file()
     ]
     contents = {name: origin.file(name).read_bytes() for name in kept} | dict(files or {})
     served = manifest.graphs if graphs is None else graphs
@@ -51,11 +54,11 @@ def rewrite(
             out,
             name=out.name,
             max_tokens=manifest.max_tokens,
-            geometry=manifest.geometry,
+            geometry=geometry or manifest.geometry,
             codec=codec or origin.codec(),
             kind=manifest.kind,
             graphs={name: graph for name, graph in served.items() if graph.file in contents},
-            tensors=tensors,
+            tensors=arrays,
             files=contents,
             about=manifest.about,
             optional={*optional, *(name for name in kept if manifest.files[name].optional)},

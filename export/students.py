@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,8 +14,8 @@ from edgeret.bundle import Bundle, Golden
 from edgeret.encoder import Encoder
 from edgeret.errors import BundleError
 from edgeret.manifest import Graph
-from export import card, convert, hash_head, mix, network, ridge, text, training, verify
-from export.base import PARITY_TEXTS, PEAK_TEXTS, golden_texts, made_with
+from export import card, convert, golden, hash_head, mix, network, ridge, text, training, verify
+from export.base import PARITY_TEXTS, PEAK_TEXTS, made_with
 from export.network import Network
 from export.static import BITS, Static, pack_rows
 from export.training import Tokens
@@ -115,7 +114,7 @@ def write(
 
     origin: a bundle of `teacher`, as `check_teacher` says; the student joins its space.
     """
-    texts = golden_texts()
+    texts = golden.texts()
     exact = teacher.encode(texts)
     kind = "static" if isinstance(student, Static) else "transformer"
     graphs, tensors, files = (
@@ -124,8 +123,8 @@ def write(
         else _graph_parts(student, teacher, material.held_out[:PEAK_TEXTS])
     )
 
-    def made(golden: Golden, described: str) -> Bundle:
-        proofs = {"golden.teacher": golden.teacher, "golden.own": golden.own}
+    def made(proof: Golden, described: str) -> Bundle:
+        proofs = {"golden.teacher": proof.teacher, "golden.own": proof.own}
         return bundle.write(
             out,
             name=out.name,
@@ -138,7 +137,7 @@ def write(
             files=files
             | {
                 "tokenizer.json": teacher.tokenizer_json.encode(),
-                "golden.json": (json.dumps({"texts": texts}, ensure_ascii=False, indent=1) + "\n").encode(),
+                "golden.json": golden.listed(texts),
                 "card.md": described.encode(),
             },
             about={

@@ -6,24 +6,24 @@ BT2 (Zhou et al., 2023), which learns old and new together. It turns and mirrors
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret import bundle
-from edgeret.bundle import Bundle, Golden
 from edgeret.encoder import Encoder
-from export import card
+from export import card, golden
+from export.rewrite import rewrite
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from edgeret.bundle import Bundle
+
 Float32 = NDArray[np.float32]
 
-_CODEC_FILE, _GOLDEN_FILE, _MAP_FILE, _CARD = "codec.bin", "golden.bin", "map.bin", "card.md"
+_GOLDEN_FILE, _MAP_FILE, _CARD = "golden.bin", "map.bin", "card.md"
 
 
 class Loss(NamedTuple):
@@ -69,39 +69,24 @@ def write(new: Bundle, old: Bundle, turn: Float32, loss: Loss, out: Path) -> Bun
     """Write the new model with the map to `out`: a bundle of the old one's space."""
     # Of a model that is mapped already, both maps are one.
     whole = new.tensor("map") @ turn if "map" in new.manifest.tensors else turn
-    tensors: dict[str, dict[str, NDArray[Any]]] = {_MAP_FILE: {"map": whole}}
-    for name, entry in new.manifest.tensors.items():
-        if entry.file not in (_CODEC_FILE, _GOLDEN_FILE, _MAP_FILE):
-            tensors.setdefault(entry.file, {})[name] = new.tensor(name)
     texts = old.golden().texts
     own = Encoder.load(new.path).encode(texts) @ turn
     own /= np.linalg.norm(own, axis=1, keepdims=True)
-    golden = Golden(texts, old.golden().teacher, own)
-    tensors[_GOLDEN_FILE] = {"golden.teacher": golden.teacher, "golden.own": golden.own}
-    named = {*tensors, _CODEC_FILE}
-    files = {
-        name: new.file(name).read_bytes()
-        for name in new.manifest.files
-        if name not in named and (new.path / name).is_file()
-    }
-    files["golden.json"] = (json.dumps({"texts": texts}, ensure_ascii=False, indent=1) + "\n").encode()
-    files[_CARD] = card.with_section(
-        files[_CARD].decode(),
+    described = card.with_section(
+        new.file(_CARD).read_text(encoding="utf-8"),
         "Mapped",
         f"Asks indexes of `{old.name}` through an orthonormal map.\n\n{_table(loss)}",
-    ).encode()
-    return bundle.write(
+    )
+    return rewrite(
+        new,
         out,
-        name=out.name,
-        max_tokens=new.max_tokens,
         geometry=old.geometry,
         codec=old.codec(),
-        kind=new.manifest.kind,
-        graphs={name: graph for name, graph in new.manifest.graphs.items() if graph.file in files},
-        tensors=tensors,
-        files=files,
-        about=new.manifest.about,
-        optional={name for name in files if name in new.manifest.files and new.manifest.files[name].optional},
+        tensors={
+            _MAP_FILE: {"map": whole},
+            _GOLDEN_FILE: {"golden.teacher": old.golden().teacher, "golden.own": own},
+        },
+        files={"golden.json": golden.listed(texts), _CARD: described.encode()},
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from fake import DIM, FakeEncoder
 
 from edgeret import Document, Hit, Index, change, check, codes, recode, store
-from edgeret.codec import dequantize
+from edgeret.codec import cosines
 
 PAGE = 4096
 BLOCK_ROWS = 64
@@ -99,7 +99,7 @@ def _cosines(path: Path) -> set[tuple[int, str, int, float]]:
                 query,
                 identity,
                 start,
-                float((dequantize(np.frombuffer(stored, np.int8)[None])[0] * vector).sum()),
+                float(cosines(np.frombuffer(stored, np.int8)[None], vector)[0]),
             )
             for identity, start, stored in rows
             for query, vector in enumerate(vectors)

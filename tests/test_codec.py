@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from edgeret.codec import PLANES, dequantize, normalize, pack, quantize, unpack, words
+from edgeret.codec import PLANES, cosines, dequantize, normalize, pack, quantize, unpack, words
 from edgeret.errors import InvalidVectorError
 
 finite = st.floats(-(2.0**100), 2.0**100, width=32)
@@ -42,6 +42,15 @@ def test_stored_vector_is_unit_and_near(vectors):
     restored = dequantize(quantize(rows))
     assert np.allclose(np.linalg.norm(restored, axis=1), 1, atol=1e-5)
     assert ((restored * rows).sum(axis=1) > 0.999).all()
+
+
+@given(hnp.arrays(np.int8, st.tuples(st.integers(1, 50), st.just(DIM)), elements=st.integers(-127, 127)))
+def test_cosines_are_those_of_the_vectors_and_of_equal_rows_equal(stored):
+    vector = unit(1)[0]
+    scores = cosines(stored, vector)
+    assert scores == pytest.approx(dequantize(stored) @ vector, abs=1e-6)
+    for row, score in zip(stored, scores, strict=True):
+        assert cosines(row[None], vector)[0] == score
 
 
 @given(hnp.arrays(np.int8, (2, DIM), elements=st.integers(-127, 127)), st.integers(0, DIM - 1))

@@ -19,7 +19,7 @@ pytest.importorskip(
     "safetensors", reason="export needs the packages of the extra 'export': safetensors is missing"
 )
 
-from export import base, convert, hash_head, verify
+from export import convert, golden, hash_head, verify
 from export.__main__ import main
 from export.teacher import Teacher
 
@@ -339,8 +339,8 @@ def unicode_texts(count: int) -> list[str]:
         (0xFB00, 0xFFEF),
         (1, 32),
     ]
-    words = Path(base.__file__).with_name("golden.txt").read_text(encoding="utf-8").split()
-    texts = base.golden_texts()
+    words = Path(golden.__file__).with_name("golden.txt").read_text(encoding="utf-8").split()
+    texts = golden.texts()
     while len(texts) < count:
         noise = [
             "".join(chr(rng.randint(*rng.choice(ranges))) for _ in range(rng.randint(1, 12)))
