@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from benchmarks import collection, fresh, ledger, systems
+from benchmarks.figures import QUERIES, TURN
 from benchmarks.fresh import Child
 from benchmarks.ledger import Line
 from benchmarks.systems import encoders
@@ -34,11 +35,10 @@ CACHE: Final = fresh.ROOT / ".cache" / "bench"
 COLLECTIONS: Final = fresh.ROOT.parent / "shared" / "collections"
 QUALITY: Final = ("nfcorpus", "cranfield", "npl_vaswani", "squad2_dev_full_corpus")
 KINDS: Final = ("quality", "encode", "build", "ask", "start", "change")
-QUERIES: Final = 64
 STARTS: Final = 3
 MAX_QUERIES: Final = 500
 LONGEST_TURNS_S: Final = 120.0
-LEAST_TURNS: Final = 16
+LEAST_QUERIES: Final = 16
 # Seconds of a cell that has never been measured: at first, and for a million rows.
 _GUESS: Final = {
     "quality": (30, 0),
@@ -199,18 +199,26 @@ def _build(cell: Cell, options: argparse.Namespace, wait_s: float) -> Line:
 
 
 def _ask(cell: Cell, options: argparse.Namespace, wait_s: float) -> Line:
-    """The stack and the baseline take turns, query by query: what slows the machine down slows down both."""
+    """The stack and the baseline take turns: what slows the machine down slows down both.
+
+    A turn is a few queries: the first one finds the processor's caches cold, the others as a busy program does. Where
+    there are two cores and each may use one, it has its own.
+    """
     queries = collection.queries(QUERIES)
     baseline = cell._replace(system=systems.BASELINE)
-    with _asked(baseline, options, queries, wait_s) as other, _asked(cell, options, queries, wait_s) as own:
+    with (
+        _asked(baseline, options, queries, wait_s, core=0) as other,
+        _asked(cell, options, queries, wait_s, core=-1) as own,
+    ):
         other.hear()
         line = own.hear()
         ratios, begun = [], time.monotonic()
-        for turn in range(QUERIES):
-            order = (own, other) if turn % 2 else (other, own)
-            times = {child: child.say(str(turn))["ms"] for child in order}
+        for first in range(0, QUERIES, TURN):
+            asked = " ".join(map(str, range(first, first + TURN)))
+            order = (own, other) if first // TURN % 2 else (other, own)
+            times = {child: statistics.median(child.say(asked)["ms"]) for child in order}
             ratios.append(times[other] / times[own])
-            if turn + 1 >= LEAST_TURNS and time.monotonic() - begun > LONGEST_TURNS_S:
+            if first + TURN >= LEAST_QUERIES and time.monotonic() - begun > LONGEST_TURNS_S:
                 break
         line |= own.say("")
         baseline_p50 = other.say("")["p50_ms"]
@@ -290,7 +298,7 @@ def _owner(index: str) -> str:
     return f"base/{index}" if f"base/{index}" in stacks else stacks[0]
 
 
-def _asked(cell: Cell, options: argparse.Namespace, queries: list[str], wait_s: float) -> Child:
+def _asked(cell: Cell, options: argparse.Namespace, queries: list[str], wait_s: float, core: int) -> Child:
     if not cell.folder.exists():
         raise FileNotFoundError
     return Child(
@@ -299,6 +307,7 @@ def _asked(cell: Cell, options: argparse.Namespace, queries: list[str], wait_s: 
         cell.system,
         str(cell.folder),
         cell.threads,
+        core,
         options.bundles,
         queries,
         environment=_environment(cell.threads),

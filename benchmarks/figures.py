@@ -14,6 +14,7 @@ from benchmarks.ledger import Line, key
 
 DISTINCT_ROWS: Final = 200_000
 QUERIES: Final = 64
+TURN: Final = 8
 SIZES: Final = (10_000, 100_000, 1_000_000)
 AGREEMENT: Final = 0.15
 OURS: Final = ("nano/edgeret", "small/edgeret", "base/edgeret")
@@ -257,7 +258,7 @@ class Figures:
 
 MEASURES: Final = (
     ("p50 ms", "ask", "p50_ms", False),
-    ("p95 ms", "ask", "p95_ms", False),
+    ("after a pause, ms", "ask", "after_pause_ms", False),
     ("search ms", "ask", "search_ms", False),
     ("CPU s / 1,000", "ask", "cpu_s_per_1000", False),
     ("recall@10", "ask", "recall10", True),

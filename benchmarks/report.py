@@ -46,12 +46,13 @@ function (the same graph; every text is padded to 256 tokens); `static` is model
 documents' vectors come from it too, but for `static`. Stores that hold no texts get a SQLite table of texts: an answer
 is ten texts.
 
-Each figure comes from a process of its own. The {queries} queries are other passages of the same text. Each stack takes
-turns with `{baseline}`, query by query; "times faster" is the median of the ratios within a turn, so that what slows
-the machine down slows down both. Such turns push a stack's data out of the processor's caches; so do other programs. On
-one core the process may use no other. Memory is the peak of the resident set less that right after `import edgeret`
-(NumPy and sqlite3 are loaded, nothing else of weight); MB is 10^6 bytes. Start is from before the open to after the
-first answer, imports of packages and the model included; cold means that the pages of the index and of the model were
+Each figure comes from a process of its own. The {queries} queries are other passages of the same text, each asked once.
+Each stack takes turns of {turn} queries with `{baseline}`; "times faster" is the median of the ratios of both
+medians of a turn, so that what slows the machine down slows down both. *After a pause* is the first query of a turn,
+which finds the processor's caches cold, as a device does that is asked now and then: it costs a large scan little, and
+a short answer as much again. On one core the process may use no other. Memory is the peak of the resident set less that
+right after `import edgeret` (NumPy and sqlite3 are loaded, nothing else of weight); MB is 10^6 bytes. Start is from
+before the open to after the first answer, imports of packages and the model included; cold means that the pages of the index and of the model were
 dropped from the page cache, those of programs and libraries not. recall@10 is against exact float search with the
 vectors of `base`. nDCG@10 is a mean over {collections}, as a share of that of `{baseline}`; edgeret cuts long texts
 into passages, the others get one vector a text.
@@ -111,6 +112,7 @@ def text(found: Figures, pictures: Sequence[tuple[str, str]], results: Path) -> 
             results=shown,
             distinct=figures.DISTINCT_ROWS,
             queries=figures.QUERIES,
+            turn=figures.TURN,
             baseline=systems.BASELINE,
             collections=", ".join(found.collections) or "no collection yet",
         ),
@@ -172,7 +174,7 @@ def _machine(found: Figures) -> str:
 
 def _asking(found: Figures, rows: int, threads: int | str) -> str:
     head = (
-        "stack", "p50 ms", "p95 ms", "times faster", "encode ms", "search ms", "CPU s / 1,000", "nDCG@10", "recall@10",
+        "stack", "p50 ms", "p95 ms", "after a pause", "times faster", "encode ms", "search ms", "CPU s / 1,000", "nDCG@10", "recall@10",
         "memory MB", "bytes / doc", "start ms", "cold start ms",
     )  # fmt: skip
 
@@ -185,6 +187,7 @@ def _asking(found: Figures, rows: int, threads: int | str) -> str:
             name(stack),
             _number(line["p50_ms"]),
             _number(line["p95_ms"]),
+            _number(line["after_pause_ms"]),
             _number(line["times_faster"]),
             _number(line["encode_ms"]) if systems.encoder_of(stack) else "-",
             _number(line["search_ms"]),
