@@ -46,16 +46,16 @@ function (the same graph; every text is padded to 256 tokens); `static` is model
 documents' vectors come from it too, but for `static`. Stores that hold no texts get a SQLite table of texts: an answer
 is ten texts.
 
-Each figure comes from a process of its own. The {queries} queries are other passages of the same text, each asked once.
-Each stack takes turns of {turn} queries with `{baseline}`; "times faster" is the median of the ratios of both
+Each figure comes from a process of its own. The {queries} queries are other passages of the same text, each asked
+once. Each stack takes turns of {turn} queries with `{baseline}`; "times faster" is the median of the ratios of both
 medians of a turn, so that what slows the machine down slows down both. *After a pause* is the first query of a turn,
-which finds the processor's caches cold, as a device does that is asked now and then: it costs a large scan little, and
-a short answer as much again. On one core the process may use no other. Memory is the peak of the resident set less that
-right after `import edgeret` (NumPy and sqlite3 are loaded, nothing else of weight); MB is 10^6 bytes. Start is from
-before the open to after the first answer, imports of packages and the model included; cold means that the pages of the index and of the model were
-dropped from the page cache, those of programs and libraries not. recall@10 is against exact float search with the
-vectors of `base`. nDCG@10 is a mean over {collections}, as a share of that of `{baseline}`; edgeret cuts long texts
-into passages, the others get one vector a text.
+which finds the processor's caches cold, as a device does that is asked now and then: it costs a large scan little,
+and a short answer as much again. On one core the process may use no other. Memory is the peak of the resident set
+less that right after `import edgeret` (NumPy and sqlite3 are loaded, nothing else of weight); MB is 10^6 bytes. Start
+is from before the open to after the first answer, imports of packages and the model included; cold means that the
+pages of the index and of the model were dropped from the page cache, those of programs and libraries not. recall@10
+is against exact float search with the vectors of `base`. nDCG@10 is a mean over {collections}, as a share of that of
+`{baseline}`; edgeret cuts long texts into passages, the others get one vector a text.
 """
 
 NAMES: Final = {
@@ -174,8 +174,8 @@ def _machine(found: Figures) -> str:
 
 def _asking(found: Figures, rows: int, threads: int | str) -> str:
     head = (
-        "stack", "p50 ms", "p95 ms", "after a pause", "times faster", "encode ms", "search ms", "CPU s / 1,000", "nDCG@10", "recall@10",
-        "memory MB", "bytes / doc", "start ms", "cold start ms",
+        "stack", "p50 ms", "p95 ms", "after a pause", "times faster", "encode ms", "search ms", "CPU s / 1,000",
+        "nDCG@10", "recall@10", "memory MB", "bytes / doc", "start ms", "cold start ms",
     )  # fmt: skip
 
     def row(stack: str) -> Row:
