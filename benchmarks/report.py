@@ -1,6 +1,6 @@
 """The report: tables and pictures of the lines that `compare` stored; it measures nothing.
 
-    python -m benchmarks report [--results FILE] [--out FOLDER]
+    python -m benchmarks report [--results FILE] [--out FOLDER] [--readme FILE]
 
 What has not been measured is named, and so is every measure in which somebody is ahead of edgeret.
 """
@@ -10,15 +10,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from benchmarks import effort, figures, ledger, systems
 from benchmarks.figures import Figures
 from benchmarks.fresh import ROOT
-
-Row = list[str]
+from benchmarks.tables import NAMES, Row, name, number, share, table, why
 
 OPENING: Final = """\
 # Beside the rivals
@@ -58,21 +57,9 @@ is against exact float search with the vectors of `base`. nDCG@10 is a mean over
 `{baseline}`; edgeret cuts long texts into passages, the others get one vector a text.
 """
 
-NAMES: Final = {
-    "nano/edgeret": "**edgeret, nano**",
-    "small/edgeret": "**edgeret, small**",
-    "base/edgeret": "**edgeret, base**",
-    "small/edgeret-partitions": "**edgeret, small, partitions**",
-    "small-tflite/edgeret": "**edgeret, small, LiteRT**",
-    "base-tflite/edgeret": "**edgeret, base, LiteRT**",
-    "fp32/faiss-flat": "fp32 ONNX + FAISS flat",
-    "torch/faiss-flat": "sentence-transformers + FAISS flat",
-    "fp32/sqlite-vec-float": "fp32 ONNX + sqlite-vec",
-    "chroma/chroma": "Chroma with its own MiniLM",
-    "static/vicinity": "model2vec + vicinity",
-    "bm25s": "bm25s",
-    "fts5": "SQLite FTS5",
-}
+_MARKS: Final = "<!-- written by python -m benchmarks report -->", "<!-- end of what is written -->"
+_BRIEF_ROWS: Final = 100_000
+_BRIEF: Final = tuple(stack for stack in NAMES if "tflite" not in stack and "partitions" not in stack)
 
 
 def main(argv: list[str]) -> int:
@@ -80,6 +67,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks report", description=__doc__)
     parser.add_argument("--results", type=Path, default=ledger.PATH)
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="(docs)")
+    parser.add_argument("--readme", type=Path, help="has the short table, between two marks")
     options = parser.parse_args(argv)
     lines = ledger.read(options.results)
     if not lines:
@@ -96,12 +84,29 @@ def main(argv: list[str]) -> int:
     page = options.out / "benchmarks.md"
     page.write_text(text(found, pictures, options.results), encoding="utf-8")
     print(page)
+    if options.readme:
+        before, _, rest = options.readme.read_text(encoding="utf-8").partition(_MARKS[0])
+        _, _, after = rest.partition(_MARKS[1])
+        options.readme.write_text(before + brief(found) + after, encoding="utf-8")
+        print(options.readme)
     return 0
 
 
-def name(stack: str) -> str:
-    """A stack as the tables call it."""
-    return NAMES.get(stack, stack)
+def brief(found: Figures) -> str:
+    """The short table, of whole stacks, with its marks."""
+    rows = next((rows for rows in found.rows if rows >= _BRIEF_ROWS), found.rows[-1])
+    head = "stack", "p50 ms", "after a pause", "nDCG@10", "memory MB", "bytes / doc", "start ms"
+    body = []
+    for stack in _BRIEF:
+        line, start = found.cell("ask", stack, rows, 1), found.cell("start", stack, rows, 1)
+        if line is None or "p50_ms" not in line:
+            body.append([name(stack), why(line), *[""] * (len(head) - 2)])
+            continue
+        times = number(line["p50_ms"]), number(line["after_pause_ms"])
+        memory = number(line["rss_over_import_bytes"] / 1e6), f"{line['bytes_per_doc']:,.0f}"
+        quality = share(found.quality(stack))
+        body.append([name(stack), *times, quality, *memory, number(start.get("warm_ms")) if start else ""])
+    return f"{_MARKS[0]}\n{rows:,} documents, one core:\n\n{table(head, body)}{_MARKS[1]}"
 
 
 def text(found: Figures, pictures: Sequence[tuple[str, str]], results: Path) -> str:
@@ -146,15 +151,6 @@ python -m benchmarks report
 """
 
 
-def table(head: Sequence[str], rows: Iterable[Row]) -> str:
-    """A Markdown table, or that there is nothing."""
-    body = list(rows)
-    if not body:
-        return "Not measured yet.\n"
-    lines = [head, ["---"] * len(head), *body]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
 def _machine(found: Figures) -> str:
     line = found.lines[-1]
     revisions = Counter(line["revision"] for line in found.lines)
@@ -182,22 +178,22 @@ def _asking(found: Figures, rows: int, threads: int | str) -> str:
         line = found.cell("ask", stack, rows, threads)
         start = found.cell("start", stack, rows, 1)
         if line is None or "p50_ms" not in line:
-            return [name(stack), _why(line), *[""] * (len(head) - 2)]
+            return [name(stack), why(line), *[""] * (len(head) - 2)]
         return [
             name(stack),
-            _number(line["p50_ms"]),
-            _number(line["p95_ms"]),
-            _number(line["after_pause_ms"]),
-            _number(line["times_faster"]),
-            _number(line["encode_ms"]) if systems.encoder_of(stack) else "-",
-            _number(line["search_ms"]),
-            _number(line["cpu_s_per_1000"]),
-            _share(found.quality(stack)),
-            _share(line["recall10"]),
-            _number(line["rss_over_import_bytes"] / 1e6),
+            number(line["p50_ms"]),
+            number(line["p95_ms"]),
+            number(line["after_pause_ms"]),
+            number(line["times_faster"]),
+            number(line["encode_ms"]) if systems.encoder_of(stack) else "-",
+            number(line["search_ms"]),
+            number(line["cpu_s_per_1000"]),
+            share(found.quality(stack)),
+            share(line["recall10"]),
+            number(line["rss_over_import_bytes"] / 1e6),
             f"{line['bytes_per_doc']:,.0f}",
-            _number(start.get("warm_ms")) if start else "",
-            _number(start.get("cold_ms")) if start else "",
+            number(start.get("warm_ms")) if start else "",
+            number(start.get("cold_ms")) if start else "",
         ]
 
     return table(head, map(row, systems.STACKS))
@@ -209,9 +205,9 @@ def _asking_all(found: Figures, rows: int) -> str:
     def row(stack: str) -> Row:
         line = found.cell("ask", stack, rows, "all")
         if line is None or "p50_ms" not in line:
-            return [name(stack), _why(line), *[""] * 4]
+            return [name(stack), why(line), *[""] * 4]
         values = [line[key] for key in ("p50_ms", "p95_ms", "times_faster", "cpu_s_per_1000")]
-        return [name(stack), *map(_number, [*values, line["rss_over_import_bytes"] / 1e6])]
+        return [name(stack), *map(number, [*values, line["rss_over_import_bytes"] / 1e6])]
 
     return table(head, map(row, systems.STACKS))
 
@@ -229,18 +225,18 @@ def _changing(found: Figures) -> str:
                 [
                     f"**{index}**" if systems.is_ours(index) else index,
                     f"{rows:,}",
-                    _number(built["docs_per_s"]) if built and built.get("docs_per_s") else _why(built),
+                    number(built["docs_per_s"]) if built and built.get("docs_per_s") else why(built),
                     *(
-                        [_number(changed.get(key)) or "cannot" for key in ("add_ms", "delete_ms")]
+                        [number(changed.get(key)) or "cannot" for key in ("add_ms", "delete_ms")]
                         if changed and "cannot" in changed
-                        else [_why(changed), ""]
+                        else [why(changed), ""]
                     ),
-                    _number(changed.get("reopen_ms")) if changed else "",
+                    number(changed.get("reopen_ms")) if changed else "",
                     {True: "yes", False: "**no**", None: "-"}[changed.get("kept")] if changed else "",
                 ]
             )
     speeds = [
-        [f"`{encoder}`", _number(line["docs_per_s"])]
+        [f"`{encoder}`", number(line["docs_per_s"])]
         for encoder in systems.ENCODERS
         if (line := found.encoding(encoder)) and "docs_per_s" in line
     ]
@@ -260,10 +256,10 @@ def _quality(found: Figures) -> str:
         [
             name(stack),
             *(
-                _share(line.get("ndcg10")) if (line := found.judged(stack, collection)) else ""
+                share(line.get("ndcg10")) if (line := found.judged(stack, collection)) else ""
                 for collection in found.collections
             ),
-            _share(found.quality(stack)),
+            share(found.quality(stack)),
         ]
         for stack in systems.STACKS
         if any(found.judged(stack, collection) for collection in found.collections)
@@ -298,8 +294,8 @@ def _losses(found: Figures) -> str:
         [
             f"{loss.rows:,}" if loss.rows else "-",
             loss.measure,
-            f"{name(loss.best)} {_number(loss.value)}",
-            ", ".join(f"{name(stack)} {_number(value)}" for stack, value in loss.ahead),
+            f"{name(loss.best)} {number(loss.value)}",
+            ", ".join(f"{name(stack)} {number(value)}" for stack, value in loss.ahead),
         ]
         for loss in losses
     ]
@@ -332,7 +328,7 @@ def _agreement(found: Figures) -> str:
     return (
         f"{len(pairs)} ratios of p50s above 1 ms were measured in both runs; {within} of them agree within "
         f"{figures.AGREEMENT:.0%}. "
-        f"The worst is {worst.system} at {worst.rows:,} rows: {_number(worst.one)} and {_number(worst.other)}.\n"
+        f"The worst is {worst.system} at {worst.rows:,} rows: {number(worst.one)} and {number(worst.other)}.\n"
     )
 
 
@@ -342,7 +338,7 @@ def _missing(found: Figures) -> str:
             name(line["system"]),
             line["kind"],
             f"{line['rows']:,}" if line["rows"] else line["collection"] or "-",
-            _why(line),
+            why(line),
         ]
         for line in found.lines
         if "failed" in line or "did_not_finish" in line
@@ -365,22 +361,3 @@ def _missing(found: Figures) -> str:
         if body
         else "Everything that was started came to an end.\n"
     ) + (f"\n{listed}" if listed else "")
-
-
-def _why(line: dict[str, Any] | None) -> str:
-    if line is None:
-        return "not measured"
-    if "did_not_finish" in line:
-        return f"did not finish in {line['did_not_finish']}"
-    return str(line.get("failed", "")).replace("|", "/")
-
-
-def _number(value: float | None) -> str:
-    """Three digits that count."""
-    if value is None:
-        return ""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _share(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"

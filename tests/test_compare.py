@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, effort, figures, fresh, ledger, report, systems
+from benchmarks import compare, effort, figures, fresh, ledger, report, systems, tables
 from benchmarks.compare import Cell
 from benchmarks.figures import Figures
 
@@ -301,7 +301,7 @@ def test_effort_counts_what_is_inherited_and_the_table_of_texts():
 
 
 def test_numbers_have_three_digits_that_count():
-    assert [report._number(value) for value in (0.01234, 1.234, 12.34, 1234.5, None)] == [
+    assert [tables.number(value) for value in (0.01234, 1.234, 12.34, 1234.5, None)] == [
         "0.0123", "1.23", "12.3", "1,234", "",
     ]  # fmt: skip
 
