@@ -66,7 +66,7 @@ KINDS ?= quality,encode,build,ask,start,change
 bench-full: $(VENV)/ready-bench
 	$(BIN)/python -m benchmarks minilm
 	$(BIN)/python -m benchmarks compare --minutes $(MINUTES) --run $(RUN) --kinds $(KINDS)
-	$(BIN)/python -m benchmarks report
+	$(BIN)/python -m benchmarks report --readme README.md
 
 KERNELS := scan static
 KERNEL_FLAGS := -std=c11 -O2 -g -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror

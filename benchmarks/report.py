@@ -146,7 +146,7 @@ _REPEAT: Final = """\
 ```sh
 make bench          # a smoke run, minutes, into build/bench
 make bench-full     # all cells, hours; MINUTES=60 bounds it, and running it again goes on
-python -m benchmarks report
+python -m benchmarks report --readme README.md
 ```
 """
 
