@@ -92,34 +92,45 @@ def measure(
 def compare(models: list[str], rounds: int) -> dict[str, Any]:
     """Medians and least times over `rounds` of encoding with the first bundle and with each other one.
 
-    Another one takes turns with the first alone, so that it always finds the caches as the first left them.
-    `ratio`: the median of what the first took to what it took right after.
+    Each in its turn encodes all QUERIES, and finds the processor's caches cold only for the first of them:
+    `after_pause` is about that one. The ratios are medians of the ratios in one round.
     """
     first, *others = map(Encoder.load, models)
     compared = []
     for other in others:
-        runs: dict[str, Callable[[str], object]] = {
-            "first": lambda query: first.encode([query]),
-            "other": lambda query, other=other: other.encode([query]),
-        }
-        times = interleave(runs, rounds, turning=False)
+        own, base = (np.empty((rounds, len(QUERIES))) for _ in range(2))
+        for number in range(-1, rounds):
+            # The round before the first one does not count.
+            base[number], own[number] = _turn(first), _turn(other)
+        ratios = np.median(base, axis=1) / np.median(own, axis=1)
         compared.append(
             {
                 "model": other.name,
-                "encode_us": _us(median(times["other"])),
-                "least_us": _us(min(times["other"])),
-                "first_us": _us(median(times["first"])),
-                "first_least_us": _us(min(times["first"])),
-                "ratio": _ratio(times["first"], times["other"]),
+                "encode_us": _us(np.median(own)),
+                "after_pause_us": _us(np.median(own[:, 0])),
+                "least_us": _us(own.min()),
+                "first_us": _us(np.median(base)),
+                "first_after_pause_us": _us(np.median(base[:, 0])),
+                "first_least_us": _us(base.min()),
+                "ratio": round(float(np.median(ratios)), 3),
+                "after_pause_ratio": round(float(np.median(base[:, 0] / own[:, 0])), 3),
             }
         )
     return {"first": first.name, "rounds": rounds, "tokens": _tokens(first), "others": compared}
 
 
-def interleave(
-    runs: dict[str, Callable[[str], object]], rounds: int, *, turning: bool = True
-) -> dict[str, list[float]]:
-    """Seconds of each run in each round, after a round that does not count; `turning` changes who is first."""
+def _turn(encoder: Encoder) -> list[float]:
+    """Seconds of each query's encoding."""
+    seconds = []
+    for query in QUERIES:
+        start = time.perf_counter()
+        encoder.encode([query])
+        seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+def interleave(runs: dict[str, Callable[[str], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each run in each round, after a round that does not count; every round begins with another one."""
     times: dict[str, list[float]] = {name: [] for name in runs}
     names = list(runs)
     for number in range(-1, rounds):
@@ -128,8 +139,7 @@ def interleave(
             start = time.perf_counter()
             runs[name](query)
             times[name].append(time.perf_counter() - start)
-        if turning:
-            names = names[1:] + names[:1]
+        names = names[1:] + names[:1]
     return {name: values[1:] for name, values in times.items()}
 
 
@@ -155,8 +165,8 @@ def _ms(seconds: list[float]) -> float:
     return round(median(seconds) * 1e3, 3)
 
 
-def _us(seconds: float) -> float:
-    return round(seconds * 1e6, 1)
+def _us(seconds: Any) -> float:
+    return round(float(seconds) * 1e6, 1)
 
 
 def _ratio(above: list[float], below: list[float]) -> float:
