@@ -216,6 +216,7 @@ def _changing(found: Figures) -> str:
     """By store: changes are safe on the disk when they return."""
     head = "store", "rows", "build docs/s", "add one ms", "delete one ms", "open ms", "found again"
     body = []
+    ours = {systems.index_of(stack) for stack in systems.STACKS if systems.is_ours(stack)}
     for index in dict.fromkeys(map(systems.index_of, systems.STACKS)):
         for rows in found.rows:
             built, changed = found.index("build", index, rows), found.index("change", index, rows)
@@ -223,7 +224,7 @@ def _changing(found: Figures) -> str:
                 continue
             body.append(
                 [
-                    f"**{index}**" if systems.is_ours(index) else index,
+                    f"**{index}**" if index in ours else index,
                     f"{rows:,}",
                     number(built["docs_per_s"]) if built and built.get("docs_per_s") else why(built),
                     *(
