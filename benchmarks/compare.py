@@ -151,14 +151,22 @@ def hopeless(cell: Cell, options: argparse.Namespace, lines: Iterable[Line]) -> 
     """Why a build is not tried: fewer rows took so long that as many more in proportion are beyond the limit."""
     if cell.kind != "build":
         return None
-    built = [line for line in lines if line["kind"] == "build" and line["system"] == cell.system]
-    for line in built:
-        if "docs_per_s" in line and line["rows"] < (cell.rows or 0):
-            minutes = (cell.rows or 0) / line["docs_per_s"] / 60
-            if minutes > options.cell_minutes:
-                took = f"{line['rows']:,} rows took {minutes * line['rows'] / (cell.rows or 1):.1f}"
-                return {"did_not_finish": f"{options.cell_minutes:g} minutes (not tried: {took})"}
-    return None
+    rows = cell.rows or 0
+    fewer = [
+        line
+        for line in lines
+        if line["kind"] == "build"
+        and line["system"] == cell.system
+        and line["rows"] < rows
+        and "docs_per_s" in line
+    ]
+    if not fewer:
+        return None
+    nearest = max(fewer, key=lambda line: line["rows"])
+    if rows / nearest["docs_per_s"] <= 60 * options.cell_minutes:
+        return None
+    took = f"{nearest['rows']:,} rows took {nearest['rows'] / nearest['docs_per_s'] / 60:.1f}"
+    return {"did_not_finish": f"{options.cell_minutes:g} minutes (not tried: {took})"}
 
 
 def guess(cell: Cell, lines: Any) -> float:
