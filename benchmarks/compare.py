@@ -209,11 +209,13 @@ def _build(cell: Cell, options: argparse.Namespace, wait_s: float) -> Line:
 def _ask(cell: Cell, options: argparse.Namespace, wait_s: float) -> Line:
     """The stack and the baseline take turns: what slows the machine down slows down both.
 
-    A turn is a few queries: the first one finds the processor's caches cold, the others as a busy program does. Where
-    there are two cores and each may use one, it has its own.
+    The files are in the page cache. A turn is a few queries: the first one finds the processor's caches cold, the
+    others as a busy program does. Where there are two cores and each may use one, it has its own.
     """
     queries = collection.queries(QUERIES)
     baseline = cell._replace(system=systems.BASELINE)
+    for asked in (baseline, cell):
+        _fill_cache(asked.folder)
     with (
         _asked(baseline, options, queries, wait_s, core=0) as other,
         _asked(cell, options, queries, wait_s, core=-1) as own,
@@ -222,9 +224,9 @@ def _ask(cell: Cell, options: argparse.Namespace, wait_s: float) -> Line:
         line = own.hear()
         ratios, begun = [], time.monotonic()
         for first in range(0, QUERIES, TURN):
-            asked = " ".join(map(str, range(first, first + TURN)))
+            numbers = " ".join(map(str, range(first, first + TURN)))
             order = (own, other) if first // TURN % 2 else (other, own)
-            times = {child: statistics.median(child.say(asked)["ms"]) for child in order}
+            times = {child: statistics.median(child.say(numbers)["ms"]) for child in order}
             ratios.append(times[other] / times[own])
             if first + TURN >= LEAST_QUERIES and time.monotonic() - begun > LONGEST_TURNS_S:
                 break
@@ -331,6 +333,15 @@ def _environment(threads: int | None) -> dict[str, str]:
     count = str(threads or os.cpu_count())
     names = ("OMP_NUM", "OPENBLAS_NUM", "MKL_NUM", "RAYON_NUM", "LANCE_CPU")
     return {f"{name}_THREADS": count for name in names} | {"TOKENIZERS_PARALLELISM": "false"}
+
+
+def _fill_cache(folder: Path) -> None:
+    """Read all files below a folder, so that the system has them in its page cache."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                while file.read(1 << 22):
+                    pass
 
 
 def _drop(files: list[Path]) -> None:

@@ -1,6 +1,7 @@
 """Cells, the ledger that keeps them, and the page that is made of it."""
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -308,3 +309,13 @@ def test_numbers_have_three_digits_that_count():
 
 def test_the_report_expects_the_sizes_that_are_measured():
     assert list(figures.SIZES) == options().rows
+
+
+def test_the_page_and_the_readme_say_what_the_stored_lines_say():
+    found = Figures.choose(ledger.read(), ledger.read(ledger.PATH.with_name("sizes.jsonl")))
+    page = (fresh.ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
+    pictures = [(path, caption) for caption, path in re.findall(r"^!\[(.*)\]\((.*)\)$", page, re.MULTILINE)]
+    assert len(pictures) == 5
+    assert all((fresh.ROOT / "docs" / path).is_file() for path, _ in pictures)
+    assert report.text(found, pictures, ledger.PATH) == page
+    assert report.brief(found) in (fresh.ROOT / "README.md").read_text(encoding="utf-8")
