@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from benchmarks import collection, fresh, ledger, systems
-from benchmarks.figures import QUERIES, TURN
+from benchmarks.figures import PASSES, QUERIES, TURN
 from benchmarks.fresh import Child
 from benchmarks.ledger import Line
 from benchmarks.systems import encoders
@@ -38,7 +38,6 @@ KINDS: Final = ("quality", "encode", "build", "ask", "start", "change")
 STARTS: Final = 3
 MAX_QUERIES: Final = 500
 LONGEST_TURNS_S: Final = 120.0
-LEAST_QUERIES: Final = 16
 # Seconds of a cell that has never been measured: at first, and for a million rows.
 _GUESS: Final = {
     "quality": (30, 0),
@@ -209,26 +208,27 @@ def _build(cell: Cell, options: argparse.Namespace, wait_s: float) -> Line:
 def _ask(cell: Cell, options: argparse.Namespace, wait_s: float) -> Line:
     """The stack and the baseline take turns: what slows the machine down slows down both.
 
-    The files are in the page cache. A turn is a few queries: the first one finds the processor's caches cold, the
-    others as a busy program does. Where there are two cores and each may use one, it has its own.
+    Both on the same core, where they may use but one. The files are in the page cache. A turn is a few queries: the
+    first one finds the processor's caches cold, the others as a busy program does.
     """
     queries = collection.queries(QUERIES)
     baseline = cell._replace(system=systems.BASELINE)
     for asked in (baseline, cell):
         _fill_cache(asked.folder)
     with (
-        _asked(baseline, options, queries, wait_s, core=0) as other,
-        _asked(cell, options, queries, wait_s, core=-1) as own,
+        _asked(baseline, options, queries, wait_s) as other,
+        _asked(cell, options, queries, wait_s) as own,
     ):
         other.hear()
         line = own.hear()
         ratios, begun = [], time.monotonic()
-        for first in range(0, QUERIES, TURN):
+        for turn in range(PASSES * QUERIES // TURN):
+            first = turn * TURN % QUERIES
             numbers = " ".join(map(str, range(first, first + TURN)))
-            order = (own, other) if first // TURN % 2 else (other, own)
+            order = (own, other) if turn % 2 else (other, own)
             times = {child: statistics.median(child.say(numbers)["ms"]) for child in order}
             ratios.append(times[other] / times[own])
-            if first + TURN >= LEAST_QUERIES and time.monotonic() - begun > LONGEST_TURNS_S:
+            if turn * TURN >= QUERIES and time.monotonic() - begun > LONGEST_TURNS_S:
                 break
         line |= own.say("")
         baseline_p50 = other.say("")["p50_ms"]
@@ -308,7 +308,7 @@ def _owner(index: str) -> str:
     return f"base/{index}" if f"base/{index}" in stacks else stacks[0]
 
 
-def _asked(cell: Cell, options: argparse.Namespace, queries: list[str], wait_s: float, core: int) -> Child:
+def _asked(cell: Cell, options: argparse.Namespace, queries: list[str], wait_s: float) -> Child:
     if not cell.folder.exists():
         raise FileNotFoundError
     return Child(
@@ -317,7 +317,6 @@ def _asked(cell: Cell, options: argparse.Namespace, queries: list[str], wait_s: 
         cell.system,
         str(cell.folder),
         cell.threads,
-        core,
         options.bundles,
         queries,
         environment=_environment(cell.threads),

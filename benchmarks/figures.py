@@ -15,6 +15,7 @@ from benchmarks.ledger import Line, key
 DISTINCT_ROWS: Final = 200_000
 QUERIES: Final = 64
 TURN: Final = 8
+PASSES: Final = 3
 SIZES: Final = (10_000, 100_000, 1_000_000)
 AGREEMENT: Final = 0.15
 OURS: Final = ("nano/edgeret", "small/edgeret", "base/edgeret")

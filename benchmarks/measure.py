@@ -52,13 +52,13 @@ def build(index: str, folder: str, rows: int, bundles: Bundles) -> Found:
 
 
 def ask(
-    stack: str, folder: str, threads: int | None, core: int, bundles: Bundles, queries: list[str]
+    stack: str, folder: str, threads: int | None, bundles: Bundles, queries: list[str]
 ) -> Iterator[Found]:
     """Open and answer the first query; then, for each line of numbers on standard input, those queries; milliseconds.
 
     after_pause_ms: of the first query of each line.
     """
-    _limit(threads, core)
+    _limit(threads)
     begun = time.perf_counter()
     encoder, store = _open(stack, Path(folder), bundles)
     opened = time.perf_counter()
@@ -191,13 +191,10 @@ def encode(name: str, bundles: Bundles, texts: list[str]) -> Found:
     return {"docs_per_s": round(len(texts) / (time.perf_counter() - begun), 1)}
 
 
-def _limit(threads: int | None, core: int = -1) -> None:
-    """One core where one thread is asked for: some libraries start threads of their own all the same.
-
-    core: which one of those that there are.
-    """
+def _limit(threads: int | None) -> None:
+    """One core where one thread is asked for: some libraries start threads of their own all the same."""
     if threads == 1:
-        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[core]})
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def _open(stack: str, folder: Path, bundles: Bundles) -> tuple[Any, Store]:

@@ -46,10 +46,10 @@ documents' vectors come from it too, but for `static`. Stores that hold no texts
 is ten texts.
 
 Each figure comes from a process of its own. The {queries} queries are other passages of the same text, each asked
-once, with the index's files in the page cache. Each stack takes turns of {turn} queries with `{baseline}`; "times
-faster" is the median of the ratios of both medians of a turn, so that what slows the machine down slows down both.
-*After a pause* is the first query of a turn, which finds the processor's caches cold, as a device does that is asked
-now and then: it costs a large scan little, and a short answer as much again. On one core the process may use no
+{passes} times, with the index's files in the page cache. Each stack takes turns of {turn} queries with `{baseline}`;
+"times faster" is the median of the ratios of both medians of a turn, so that what slows the machine down slows down
+both. *After a pause* is the first query of a turn, which finds the processor's caches cold, as a device does that is
+asked now and then: it costs a large scan little, and a short answer as much again. On one core the process may use no
 other. Memory is the peak of the resident set less that right after `import edgeret` (NumPy and sqlite3 are loaded,
 nothing else of weight); MB is 10^6 bytes. Start is from before the open to after the first answer, imports of
 packages and the model included; cold means that the pages of the index and of the model were dropped from the page
@@ -119,6 +119,7 @@ def text(found: Figures, pictures: Sequence[tuple[str, str]], results: Path) -> 
             distinct=figures.DISTINCT_ROWS,
             queries=figures.QUERIES,
             turn=figures.TURN,
+            passes=figures.PASSES,
             baseline=systems.BASELINE,
             collections=", ".join(found.collections) or "no collection yet",
         ),
