@@ -79,7 +79,7 @@ def _distill(arguments: argparse.Namespace) -> int:
 
     from export import students
     from export.teacher import Teacher
-    from export.training import Settings, train
+    from export.training import Settings, mean_of, train
 
     teacher = Teacher.read(arguments.teacher)
     origin = Bundle.open(arguments.space_of)
@@ -92,8 +92,7 @@ def _distill(arguments: argparse.Namespace) -> int:
     else:
         student = students.layered(teacher, arguments.layers, arguments.device)
     if arguments.start:
-        state = torch.load(arguments.start, map_location=arguments.device, weights_only=True)
-        student.load_state_dict(state["student"])
+        student.load_state_dict(mean_of(arguments.start, arguments.device))
     rate = arguments.rate or _RATES[arguments.student]
     settings = Settings(
         arguments.steps, arguments.batch, rate, arguments.kl, seed=arguments.seed, minutes=arguments.minutes,
@@ -112,10 +111,10 @@ def _distill(arguments: argparse.Namespace) -> int:
 
 
 def _codec(arguments: argparse.Namespace) -> int:
-    from export import hash_head, hash_training, rewrite
+    from export import card, hash_head, hash_training, rewrite
     from export.teacher import Teacher
 
-    teacher = Teacher.read(arguments.teacher)
+    teacher, bundles = Teacher.read(arguments.teacher), [Bundle.open(name) for name in arguments.bundle]
     material = _gather(arguments, teacher)
     held_out = teacher.encode(material.held_out)
     fitted = material.vectors[:_FITTED].astype(np.float32)
@@ -125,13 +124,23 @@ def _codec(arguments: argparse.Namespace) -> int:
         learned = hash_training.learn(
             start, material.vectors, arguments.steps, arguments.seed, arguments.device
         )
-    nested = hash_head.fit_nested(fitted, arguments.seed)
-    made = rewrite.rewrite(Bundle.open(arguments.bundle), arguments.out, codec=learned)
+    made = {
+        "decoded": hash_head.fit_decoded(fitted, arguments.seed),
+        "nested": hash_head.fit_nested(fitted, arguments.seed),
+        "start": start,
+        "learned": learned,
+    }
     queries, documents = held_out[:_CODEC_QUERIES], held_out[_CODEC_QUERIES:]
-    for name, codec in (("nested", nested), ("start", start), ("learned", learned)):
+    for name, codec in made.items():
         recalls = hash_training.recalls(codec, queries, documents, (10, 40, 100))
         print(json.dumps({"codec": name, **{key: round(value, 4) for key, value in recalls.items()}}))
-    print(f"{made.path}: codec {made.codec_id}, space {made.space}")
+    for origin in bundles:
+        described = card.with_codec(origin.file("card.md").read_text(), len(fitted), material.sources)
+        out = rewrite.rewrite(
+            origin, arguments.out / origin.path.name, codec=made[arguments.write],
+            files={"card.md": described.encode()},
+        )  # fmt: skip
+        print(f"{out.path}: codec {out.codec_id}, space {out.space}")
     return 0
 
 

@@ -46,7 +46,9 @@ def parser() -> argparse.ArgumentParser:
     learn.add_argument(
         "--out", type=Path, required=True, help="folder of the bundle; its last part is its name"
     )
-    learn.add_argument("--start", type=Path, help="checkpoint of such a student to take the weights from")
+    learn.add_argument(
+        "--start", type=Path, nargs="+", help="checkpoint to take the weights from; of several, their mean"
+    )
     learn.add_argument("--steps", type=int, default=20_000)
     learn.add_argument("--batch", type=int, default=512, help="texts of a step")
     learn.add_argument("--rate", type=float, help="learning rate (default: 1e-3 for nano, 3e-4 for small)")
@@ -62,11 +64,19 @@ def parser() -> argparse.ArgumentParser:
         "--run-minutes", type=float, default=float("inf"), help="stop this run; run again to go on"
     )
 
-    code = commands.add_parser("codec", help="learn a codec from a teacher's vectors; write a bundle with it")
+    code = commands.add_parser("codec", help="learn a codec from a teacher's vectors; write bundles with it")
     _add_material(code)
-    code.add_argument("--bundle", required=True, help="bundle that gets the codec: name or folder")
-    code.add_argument("--out", type=Path, required=True, help="folder of the new bundle")
+    code.add_argument(
+        "--bundle", required=True, nargs="+", help="bundles that get the codec: names or folders"
+    )
+    code.add_argument("--out", type=Path, required=True, help="folder of the new bundles' folders")
     code.add_argument("--steps", type=int, default=0, help="of training from the closed form on")
+    code.add_argument(
+        "--write",
+        choices=("learned", "nested", "decoded"),
+        default="learned",
+        help="the others are for comparison",
+    )
 
     fitted = commands.add_parser("adapt", help="fit a codec to your own documents; write bundles with it")
     fitted.add_argument(

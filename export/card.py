@@ -22,8 +22,7 @@ def describe(
 ) -> str:
     """Return the card's text. `figures` are those of export.verify."""
     license_name = _LICENSES.get(teacher.license, teacher.license)
-    sources = textwrap.fill(", ".join(file.name.split(".")[0] for file in text), 100, subsequent_indent="  ")
-    return f"""# {bundle.name}
+    described = f"""# {bundle.name}
 
 {teacher.name}, quantized to INT8: {bundle.dim} dims, at most {bundle.max_tokens} tokens, {teacher.pooling} pooling,
 {teacher.layers} layers. English.
@@ -33,8 +32,6 @@ def describe(
 - Changes: token table as int8 rows outside the graph; weights of the dense layers as 7 bits in int8, a
   scale for each output, their large inputs evened out first; activations quantized as the graph runs; the
   products inside the attention in float32.
-- Codec: fitted on the teacher's vectors of {passages:,} passages of
-  {sources}.
 - Geometry `{bundle.geometry}`, codec `{bundle.codec_id}`, space `{bundle.space}`.
 
 {_sizes(bundle)}
@@ -43,13 +40,19 @@ def describe(
 |---|---|
 | cosine, {figures["teacher_texts"]:.0f} passages kept apart from the fit: mean | {figures["teacher_cosine_mean"]:.4f} |
 | worst | {figures["teacher_cosine_worst"]:.4f} |
-| equal bits of {bundle.codec().widths[-1]}-bit codes | {figures["teacher_equal_bits"]:.4f} |
 | cosine, {figures["golden_texts"]:.0f} golden texts: mean | {figures["golden_teacher_cosine_mean"]:.4f} |
 | worst | {figures["golden_teacher_cosine_worst"]:.4f} |
 
 Golden texts include single punctuation marks and many scripts, which are the hard cases of INT8.
 `python -m export verify FOLDER --teacher DIR --text FILE...` measures on a sample of its own.
 """
+    return with_codec(described, passages, [file.name.split(".")[0] for file in text])
+
+
+def with_codec(card: str, texts: int, sources: Sequence[str]) -> str:
+    """The card, telling what its codec was fitted to."""
+    said = f"Fitted to the teacher's vectors of {texts:,} texts of {', '.join(sources)}."
+    return with_section(card, "Codec", textwrap.fill(said, 100))
 
 
 def describe_student(

@@ -1,15 +1,16 @@
 """The codec of a space, fitted to the teacher's vectors of plain text.
 
-`fit`: center, whiten, and rotate blocks of dims so that the vectors come close to the corners of the cube: ITQ,
+`fit`: center, whiten by half, and rotate blocks of dims so that the vectors come close to the corners of the cube: ITQ,
 Gong and Lazebnik, "Iterative quantization" (CVPR 2011). The first block is wider than the shortest code, so that a
-short prefix sketches more dims than it has bits. `fit_nested` is what it is compared with: no whitening, and a block
-for each width. The queries' side is the documents', not rounded: the least-squares map from codes back to vectors
-fits the text it was made from better, and ranks the collections worse (docs/quality.md).
+short prefix sketches more dims than it has bits. The queries' side is the documents', not rounded: the least-squares
+map from codes back to vectors fits the text it was made from better, and ranks the collections worse
+(docs/quality.md). `fit_nested` and `fit_decoded` are what it is compared with.
 """
 
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -30,6 +31,8 @@ WIDTHS: Final = (64, 128, 256, 384)
 _ROUNDS: Final = 60
 _MIXED: Final = 192
 """Dims that share the first rotation. Each wider code gets the dims that it adds in a rotation of their own."""
+_WHITENED: Final = 0.25
+"""Each axis is divided by its variance to this power: 0 leaves the axes as they are, .5 makes them weigh the same."""
 _LEAST_VARIANCE: Final = 1e-5
 _CHUNK: Final = 2000
 
@@ -88,16 +91,25 @@ def fit(vectors: Float32, seed: int, widths: Sequence[int] = WIDTHS) -> Codec:
     first = min(_MIXED, widths[-1])
     center, centered, axes, variances = _axes(vectors)
     # A direction in which nothing varies is not blown up.
-    whitening = axes / np.sqrt(np.maximum(variances, variances[0] * _LEAST_VARIANCE))
+    whitening = axes / np.maximum(variances, variances[0] * _LEAST_VARIANCE) ** _WHITENED
     stops = [first, *(bits for bits in widths if bits > first)]
     return _codec(center, _rotated(centered, whitening, stops, seed), widths)
 
 
 def fit_nested(vectors: Float32, seed: int, widths: Sequence[int] = WIDTHS) -> Codec:
-    """Fit nested ITQ, the codec that `fit` is compared with. Raises as `fit` does."""
+    """Fit nested ITQ: no whitening, and a block for each width. Raises as `fit` does."""
     widths = _possible(widths, vectors.shape[1])
     center, centered, axes, _ = _axes(vectors)
     return _codec(center, _rotated(centered, axes, widths, seed), widths)
+
+
+def fit_decoded(vectors: Float32, seed: int, widths: Sequence[int] = WIDTHS) -> Codec:
+    """Fit nested ITQ whose queries' side is the least-squares map from codes back to vectors. Raises as `fit` does."""
+    nested = fit_nested(vectors, seed, widths)
+    signs = np.where(vectors @ nested.projection.astype(np.float64) > nested.thresholds, 1.0, -1.0)
+    decoder = np.linalg.solve(signs.T @ signs, signs.T @ (vectors - vectors.mean(axis=0, dtype=np.float64)))
+    queries = (decoder.T / np.abs(decoder).max()).astype(np.float16).astype(np.float32)
+    return replace(nested, query_projection=queries, query_thresholds=np.zeros(len(decoder), np.float32))
 
 
 def _possible(widths: Sequence[int], dim: int) -> list[int]:

@@ -132,7 +132,8 @@ def train(
 
     while True:
         spent = time.monotonic() - start
-        progress = max(step / settings.steps, (before + spent) / (60 * settings.minutes))
+        done = step / settings.steps if settings.steps else 1.0
+        progress = max(done, (before + spent) / (60 * settings.minutes))
         if progress >= 1 or spent >= 60 * minutes:
             break
         for group, rate in zip(groups, rates, strict=True):
@@ -156,6 +157,12 @@ def train(
             saved = time.monotonic()
     save()
     return progress >= 1
+
+
+def mean_of(checkpoints: Sequence[Path], device: str) -> dict[str, Tensor]:
+    """The mean of the weights in checkpoints of one student: a model soup, Wortsman et al. (ICML 2022)."""
+    states = [torch.load(path, map_location=device, weights_only=True)["student"] for path in checkpoints]
+    return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
 
 
 @torch.no_grad()

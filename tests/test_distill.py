@@ -281,6 +281,24 @@ def test_distill_writes_a_bundle_of_the_same_space(folder, text_file, space_of, 
     assert encoder.planned_bytes.keys() >= {"tokenizer", "token table"}
 
 
+def test_a_student_starts_from_the_mean_of_its_checkpoints(teacher, material, tmp_path):
+    states = []
+    for number in range(2):
+        student = students.layered(teacher, [number % teacher.layers], "cpu")
+        settings = training.Settings(2, batch=16, seed=number)
+        training.train(student, material.tokens, material.vectors, settings, tmp_path / f"{number}.pt")
+        states.append({name: value.clone() for name, value in student.state_dict().items()})
+    mean = training.mean_of([tmp_path / "0.pt", tmp_path / "1.pt"], "cpu")
+    assert mean.keys() == states[0].keys()
+    for name, value in mean.items():
+        torch.testing.assert_close(value, (states[0][name] + states[1][name]) / 2)
+    student.load_state_dict(mean)
+    none = training.Settings(0)
+    assert training.train(student, material.tokens, material.vectors, none, tmp_path / "mean.pt")
+    for name, value in student.state_dict().items():
+        torch.testing.assert_close(value, mean[name])
+
+
 def test_the_static_bundle_says_what_the_network_says(teacher, material, space_of, tmp_path):
     torch.manual_seed(1)
     student = static.Static(
@@ -333,7 +351,7 @@ def test_clean_copies_what_no_collection_repeats(text_file, tmp_path, capsys):
     assert len(left) == len(known) - int(capsys.readouterr().out.split()[0])
 
 
-def test_codec_writes_the_same_bundle_in_another_space(folder, text_file, space_of, tmp_path, capsys):
+def test_codec_writes_the_same_bundles_in_another_space(folder, text_file, space_of, tmp_path, capsys):
     arguments = ["codec", "--teacher", str(folder), "--text", str(text_file), "--bundle", str(space_of)]
     arguments += [
         "--out",
@@ -346,10 +364,11 @@ def test_codec_writes_the_same_bundle_in_another_space(folder, text_file, space_
         str(tmp_path / "cache"),
     ]
     assert main(arguments) == 0
-    made, origin = Bundle.open(tmp_path / "coded"), Bundle.open(space_of)
+    origin = Bundle.open(space_of)
+    made = Bundle.open(tmp_path / "coded" / origin.path.name)
     assert (made.geometry == origin.geometry, made.codec_id == origin.codec_id) == (True, False)
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
-    assert [line["codec"] for line in lines] == ["nested", "start", "learned"]
+    assert [line["codec"] for line in lines] == ["decoded", "nested", "start", "learned"]
     assert all(0 < line["64@10"] <= line["64@40"] <= 1 for line in lines)
 
 

@@ -93,6 +93,22 @@ def test_a_prefix_sees_every_dim():
     assert same[hash_head.fit] < 0.9
 
 
+def test_the_decoded_codec_gives_vectors_back_with_the_least_error():
+    sample = vectors(3000, 0)
+    nested, decoded = (fit(sample, 0, WIDTHS) for fit in (hash_head.fit_nested, hash_head.fit_decoded))
+    stored = quantize(sample)
+    assert (nested.encode(stored, 96) == decoded.encode(stored, 96)).all()
+    signs = unpack(nested.encode(stored, 96), 96) * 2.0 - 1
+    centered = sample - sample.mean(axis=0)
+
+    def error(codec) -> float:
+        found = signs @ codec.query_projection.T
+        found *= (found * centered).sum() / (found**2).sum()
+        return float(((found - centered) ** 2).sum())
+
+    assert error(decoded) < error(nested)
+
+
 def test_a_direction_in_which_nothing_varies_is_harmless():
     flat = vectors(3000, 0)
     flat[:, -1] = 0
