@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
         "--bundle", nargs="+", default=["base"], help="bundles that get the codec; the first one encodes"
     )
     fitted.add_argument("--out", type=Path, required=True, help="folder of the new bundles' folders")
-    fitted.add_argument("--queries", type=int, default=400, help="made up from held-out documents")
+    fitted.add_argument("--queries", type=int, default=4000, help="made up from held-out documents")
     fitted.add_argument("--seed", type=int, default=0)
     fitted.add_argument("--cache", type=Path, default=Path(".cache/adapt"), help="vectors of the texts")
 
