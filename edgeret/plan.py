@@ -41,8 +41,8 @@ _STEPS: Final = (
     (False, _LEAST_CACHE_BYTES, 4),
 )
 
-# Candidates, in multiples of k, that hold recall10 at .9: at 3,000 rows, and the power of the rows that they
-# grow with. Measured by `python -m benchmarks oversampling` with 3,000 to 200,000 passages.
+# Candidates, in multiples of k: at 3,000 rows, and the power of the rows that they grow with. Those that hold recall10
+# at .9 with nested ITQ, by `python -m benchmarks oversampling`; docs/memory.md tells what they hold with our codec.
 _OVERSAMPLING: Final = {64: (14.0, 0.36), 128: (5.5, 0.12), 256: (4.0, 0.0)}
 LEAST_OVERSAMPLING: Final = 4
 """Candidates by code, in multiples of k, that even few passages with long codes get."""
