@@ -79,10 +79,17 @@ def nearest(rows: int, count: int) -> list[list[int]]:
     if not path.exists():
         CACHE.mkdir(parents=True, exist_ok=True)
         collection = Collection.load(rows)
-        scores = np.empty((count, rows), dtype=np.float32)
+        queries = collection.query_vectors[:count]
+        best = np.empty((count, 0), dtype=np.int64)
+        scores = np.empty((count, 0), dtype=np.float32)
         for first, vectors in collection.chunks():
-            scores[:, first : first + len(vectors)] = collection.query_vectors[:count] @ vectors.T
-        np.save(path, np.stack([np.argsort(-each, kind="stable")[:10] for each in scores]))
+            # Only the best of what was read stay: a score of every row is gigabytes at twenty million.
+            scores = np.concatenate([scores, queries @ vectors.T], axis=1)
+            numbers = np.broadcast_to(np.arange(first, first + len(vectors)), (count, len(vectors)))
+            best = np.concatenate([best, numbers], axis=1)
+            kept = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+            scores, best = np.take_along_axis(scores, kept, 1), np.take_along_axis(best, kept, 1)
+        np.save(path, best)
     found: list[list[int]] = np.load(path).tolist()
     return found
 
