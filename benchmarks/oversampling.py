@@ -22,8 +22,8 @@ from edgeret.codec import quantize
 from edgeret.encoder import Encoder
 
 QUERIES = 128
-ROWS = (3_000, 12_500, 50_000, REAL_ROWS)
-CANDIDATES = (10, 20, 40, 60, 80, 120, 160, 320, 640)
+ROWS = (100, 300, 1_000, 3_000, 12_500, 50_000, REAL_ROWS)
+CANDIDATES = (10, 20, 40, 60, 80, 120, 160, 320, 640, 1280, 2560)
 
 
 def main(argv: list[str]) -> int:

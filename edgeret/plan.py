@@ -41,13 +41,14 @@ _STEPS: Final = (
     (False, _LEAST_CACHE_BYTES, 4),
 )
 
-# Candidates, in multiples of k: at 3,000 rows, and the power of the rows that they grow with. Those that hold recall10
-# at .9 with nested ITQ, by `python -m benchmarks oversampling`; docs/memory.md tells what they hold with our codec.
-_OVERSAMPLING: Final = {64: (14.0, 0.36), 128: (5.5, 0.12), 256: (4.0, 0.0)}
+# Candidates that hold recall10 at .9, at .8 with 64 bits, in multiples of k: in many rows, and the rows at which
+# 1 / sqrt(2) of it serves. Fitted to `python -m benchmarks oversampling` from 100 to 200,000 rows.
+_OVERSAMPLING: Final = {64: (55.0, 12_000), 128: (12.0, 300), 256: (4.0, 0)}
 LEAST_OVERSAMPLING: Final = 4
 """Candidates by code, in multiples of k, that even few passages with long codes get."""
 
-_BEARABLE_OVERSAMPLING: Final = 7
+_BEARABLE_OVERSAMPLING: Final = 11
+"""Each candidate is a read of the file, and a little file stays in memory, whatever its candidates."""
 
 
 def parse_bytes(budget: str | int) -> int:
@@ -68,11 +69,11 @@ def parse_bytes(budget: str | int) -> int:
 def oversampling(rows: int, bits: int) -> int:
     """How many candidates by code, in multiples of k, `rows` passages need.
 
-    Short codes collide, and the more rows, the more candidates are false.
+    Short codes collide, and the more rows, the more candidates are false, up to as many as a code confuses.
     """
     width = max((known for known in _OVERSAMPLING if known <= bits), default=min(_OVERSAMPLING))
-    least, power = _OVERSAMPLING[width]
-    return max(LEAST_OVERSAMPLING, math.ceil(least * math.pow(rows / 3000, power)))
+    limit, half = _OVERSAMPLING[width]
+    return max(LEAST_OVERSAMPLING, math.ceil(limit * math.sqrt(rows / max(1, rows + half))))
 
 
 def enough_bits(rows: int, widths: Sequence[int]) -> int:

@@ -28,7 +28,7 @@ def _number(cells, column):
 
 
 def test_the_same_as_json(capsys):
-    assert cli.main(["plan", "--docs", "20000", "--model", "base", "--json"]) == 0
+    assert cli.main(["plan", "--docs", "1500", "--model", "base", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["bits"] == found["enough_bits"] == 128
     assert found["budget_bytes"] is None

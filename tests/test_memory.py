@@ -21,7 +21,7 @@ from edgeret.store import BLOCK_ROWS
 
 TESTS = Path(__file__).parent
 ROWS = 2 * BLOCK_ROWS + 300
-READING, WRITING = "11MB", "13MB"
+READING, WRITING = "12MB", "14MB"
 
 linux = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="needs VmHWM in /proc, which Linux has"

@@ -124,8 +124,8 @@ def test_partitions_find_what_the_exact_scan_finds_in_a_small_part_of_the_rows(w
     ):
         rng = np.random.default_rng(1)
         queries = rows[rng.integers(ROWS, size=100)] + 0.05 * rng.normal(size=(100, DIM)).astype(np.float32)
-        found = [near.explain(query) for query in queries]
-        wanted = [exact.explain(query) for query in queries]
+        found = [near.explain(query, oversample=20) for query in queries]
+        wanted = [exact.explain(query, oversample=20) for query in queries]
     shared = [
         len(set(identities(a.hits)) & set(identities(b.hits))) for a, b in zip(found, wanted, strict=True)
     ]
