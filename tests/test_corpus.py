@@ -425,7 +425,8 @@ def test_a_cluster_of_two_nodes_makes_the_same_though_a_worker_is_killed(tmp_pat
         env={**os.environ, "PYTHONPATH": str(ROOT), "RAY_USAGE_STATS_ENABLED": "0"}, stdout=subprocess.PIPE,
         check=True, timeout=1300,
     )  # fmt: skip
-    answer = json.loads(done.stdout)
+    # Ray says things of its own before.
+    answer = json.loads(done.stdout.splitlines()[-1])
     assert (answer["nodes"], answer["shards"], answer["reused"]) == (2, 41, 0)
     assert answer["finished"] < 41
     assert answer["refused"].startswith("expected the bundle of shard 'nothing'")
