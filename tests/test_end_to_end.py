@@ -63,7 +63,9 @@ def test_a_long_text_is_found_by_its_passage(path):
     chapters = [" ".join([document.text] * 25) for document in HELP]
     text = "\n\n".join(chapters)
     with Index.create(path) as index:
-        index.add([Document("manual", text), Document("other", "The parliament votes on the budget in spring.")])
+        index.add(
+            [Document("manual", text), Document("other", "The parliament votes on the budget in spring.")]
+        )
         assert index.info().passages > len(chapters)
         for query, answer in ANSWERS.items():
             hit = index.search(query, k=1)[0]
