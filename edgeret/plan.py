@@ -41,7 +41,7 @@ _STEPS: Final = (
     (False, _LEAST_CACHE_BYTES, 4),
 )
 
-# Candidates that hold recall10 at .9, at .8 with 64 bits, in multiples of k: in many rows, and the rows at which
+# Candidates that hold recall10 near .9, near .8 with 64 bits, in multiples of k: in many rows, and the rows at which
 # 1 / sqrt(2) of it serves. Fitted to `python -m benchmarks oversampling` from 100 to 200,000 rows.
 _OVERSAMPLING: Final = {64: (55.0, 12_000), 128: (12.0, 300), 256: (4.0, 0)}
 LEAST_OVERSAMPLING: Final = 4
