@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
+from edgeret import files
 from edgeret.errors import (
     CorruptIndexError,
     EdgeretError,
@@ -231,8 +232,8 @@ def check_path(path: Path) -> None:
         raise IndexMissingError(f"no index at '{path}': create it first") from None
     except OSError as error:
         raise StorageError(f"cannot read '{path}': {error.strerror}") from None
-    if stat.S_ISDIR(found.st_mode):
-        raise NotAnIndexError(f"'{path}' is a folder: an index is one file")
+    if not stat.S_ISREG(found.st_mode):
+        raise NotAnIndexError(f"'{path}' is {files.kind(found.st_mode)}: an index is one file")
     if not found.st_size:
         raise NotAnIndexError(f"expected an edgeret index, '{path}' is empty: create one there")
 
@@ -347,7 +348,17 @@ def _translate(path: Path, error: sqlite3.Error) -> EdgeretError:
             )
 
 
+def _check_regular(path: Path) -> None:
+    """Refuse a pipe, a device or a folder in the place of a file that SQLite would open: it would wait for ever."""
+    # SQLite looks for logs beside the file that a link leads to.
+    real = Path(os.path.realpath(path))
+    for beside in (real, *(real.with_name(real.name + suffix) for suffix in ("-journal", "-wal", "-shm"))):
+        if beside.exists():
+            files.check_regular(beside, beside.stat().st_mode)
+
+
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    _check_regular(path)
     uri = f"file:{quote(str(path.absolute()))}?{'mode=ro&immutable=1' if mode == 'immutable' else f'mode={mode}'}"
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=0)
 

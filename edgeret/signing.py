@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from edgeret import database
+from edgeret import database, files
 from edgeret.bundle import Bundle
 from edgeret.errors import NotAnIndexError, SignatureError, StorageError
 from edgeret.manifest import MANIFEST
@@ -29,7 +30,9 @@ _LARGEST_KEY_BYTES: Final = 1 << 16
 
 
 def sign(path: str | os.PathLike[str], private_key: str | os.PathLike[str]) -> Path:
-    """Sign a sealed index, an update or a bundle's folder; returns the signature's path. An older one is replaced.
+    """Sign a sealed index, an update or a bundle's folder; returns the signature's path.
+
+    An older signature is replaced, in one step; so is a link in its place, and what it leads to stays as it is.
 
     private_key: a PEM file, not encrypted. Raises SignatureError for an index that is not sealed or
     another kind of key, IndexMissingError, NotAnIndexError, BundleError, StorageError.
@@ -39,10 +42,7 @@ def sign(path: str | os.PathLike[str], private_key: str | os.PathLike[str]) -> P
         Bundle.open(Path(path))
     signed, message = _message(Path(path))
     target = signed.with_name(signed.name + SUFFIX)
-    try:
-        target.write_bytes(key.sign(message))
-    except OSError as error:
-        raise StorageError(f"cannot write '{target}': {error.strerror}") from None
+    _replace(target, key.sign(message))
     return target
 
 
@@ -73,11 +73,11 @@ def verify(path: str | os.PathLike[str], public_key: str | os.PathLike[str]) -> 
 def _message(path: Path) -> tuple[Path, bytes]:
     """The file whose bytes count, and what is signed of it."""
     kind, file = ("bundle", path / MANIFEST) if path.is_dir() else (_kind(path), path)
-    try:
-        with file.open("rb") as stream:
+    with files.open_regular(file) as stream:
+        try:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise StorageError(f"cannot read '{file}': {error.strerror}") from None
+        except OSError as error:
+            raise files.unreadable(file, error) from None
     return file, f"edgeret {kind} sha256 {digest}\n".encode()
 
 
@@ -144,8 +144,25 @@ def _require_cryptography() -> None:
 
 
 def _read(path: Path, limit: int) -> bytes:
-    try:
-        with path.open("rb") as stream:
+    with files.open_regular(path) as stream:
+        try:
             return stream.read(limit)
+        except OSError as error:
+            raise files.unreadable(path, error) from None
+
+
+def _replace(target: Path, content: bytes) -> None:
+    """Put a new file in the place of whatever lies at `target`, never through a link."""
+    draft = target.with_name(f"{target.name}-{secrets.token_hex(8)}")
+    try:
+        try:
+            # Exclusively: nobody can have laid a link here.
+            with draft.open("xb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            draft.replace(target)
+        finally:
+            draft.unlink(missing_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot read '{path}': {error.strerror}") from None
+        raise StorageError(f"cannot write '{target}': {error.strerror}") from None

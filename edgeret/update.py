@@ -20,6 +20,7 @@ from typing import BinaryIO, Final, NamedTuple, Self
 
 import numpy as np
 
+from edgeret import files
 from edgeret.codec import Float32, Int8
 from edgeret.documents import Document, Record
 from edgeret.errors import (
@@ -130,14 +131,16 @@ class Update:
         try:
             if not stat.S_ISREG(path.stat().st_mode):
                 raise CorruptUpdateError(f"expected an edgeret update, '{path}' is no file: name one")
-            stream = path.open("rb")
+            stream = files.open_regular(path)
             try:
                 return cls(path, stream)
             except BaseException:
                 stream.close()
                 raise
+        except StorageError:
+            raise
         except OSError as error:
-            raise _unreadable(path, error) from None
+            raise files.unreadable(path, error) from None
 
     def entries(self, dim: int) -> Iterator[str | Addition]:
         """In order: the id of a document that goes, or a document that comes, with vectors of `dim` entries.
@@ -155,7 +158,7 @@ class Update:
                 else:
                     raise self.damaged(f"an entry of kind {kind!r}")
         except OSError as error:
-            raise _unreadable(self.path, error) from None
+            raise files.unreadable(self.path, error) from None
 
     def damaged(self, what: str) -> CorruptUpdateError:
         """The error for a file that is not what an edgeret wrote."""
@@ -249,7 +252,3 @@ def _check_size(identity: str, size: int, metadata: int) -> None:
             f"expected documents of at most {MOST_BYTES:,} bytes with their vectors, {MOST_METADATA_BYTES:,} of them "
             f"metadata, {identity[:40]!r} has {size:,} and {metadata:,}: ship the whole index instead"
         )
-
-
-def _unreadable(path: Path, error: OSError) -> StorageError:
-    return StorageError(f"cannot read '{path}': {error.strerror}")

@@ -1,4 +1,7 @@
+import errno
 import hashlib
+import os
+import stat
 import subprocess
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oddities import alarm, laid
 from test_bundle import make
 
 import edgeret
@@ -208,6 +212,64 @@ def test_a_medium_that_refuses_is_named(sealed, bundle, keys):
     (bundle / "manifest.json").unlink()
     with pytest.raises(StorageError, match="cannot read"):
         verify(bundle, keys[1])
+
+
+def test_no_link_is_written_through(sealed, keys, tmp_path):
+    """Whoever lays a link in the place of a signature overwrites no file of the signer's."""
+    precious = tmp_path / "precious"
+    precious.write_text("not to be overwritten")
+    for target in (precious, tmp_path / "nowhere"):
+        sealed.with_name(f"{sealed.name}.sig").symlink_to(target)
+        signature = sign(sealed, keys[0])
+        assert signature.is_file()
+        assert not signature.is_symlink()
+        verify(sealed, keys[1])
+        signature.unlink()
+    assert precious.read_text() == "not to be overwritten"
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_signature_is_replaced_in_one_step(sealed, keys, monkeypatch):
+    signature = sign(sealed, keys[0])
+    before = signature.read_bytes()
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for name in ("fsync", "replace"):
+        with monkeypatch.context() as patched:
+            patched.setattr(f"edgeret.signing.{'os' if name == 'fsync' else 'Path'}.{name}", refused)
+            with pytest.raises(StorageError, match=r"cannot write .*No space left"):
+                sign(sealed, keys[0])
+        assert signature.read_bytes() == before
+        assert list(sealed.parent.glob("*.sig*")) == [signature]
+
+
+def test_a_signature_is_readable_as_the_umask_allows(sealed, keys):
+    before = os.umask(0o027)
+    try:
+        assert stat.S_IMODE(sign(sealed, keys[0]).stat().st_mode) == 0o640
+    finally:
+        os.umask(before)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
+def test_what_is_no_file_is_refused_at_once(sealed, bundle, keys, tmp_path, kind):
+    odd = tmp_path / "odd"
+    with laid(odd, kind), alarm():
+        for call in (
+            lambda: sign(odd, keys[0]),
+            lambda: sign(sealed, odd),
+            lambda: verify(odd, keys[1]),
+            lambda: verify(sealed, odd),
+        ):
+            with pytest.raises((StorageError, NotAnIndexError), match=f"odd' is a {kind}"):
+                call()
+    for path in (sealed, bundle):
+        signature = sign(path, keys[0])
+        signature.unlink()
+        with laid(signature, kind), alarm(), pytest.raises(StorageError, match=f"sig' is a {kind}"):
+            verify(path, keys[1])
 
 
 def test_the_command_signs_and_verifies(sealed, keys, capsys):
