@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from edgeret import demo
+from edgeret import answers, demo
 from edgeret.index import DEFAULT_MODEL
 from edgeret.search import MODES
 
@@ -36,9 +36,23 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+class _Parser(argparse.ArgumentParser):
+    """Quotes what was typed without what could steer a terminal."""
+
+    def parse_args(self, *args: Any, **options: Any) -> Any:
+        found = super().parse_args(*args, **options)
+        # Some releases of argparse take a lone -- for an argument of no word.
+        if [] in vars(found).values():
+            self.error("expected an argument, got --: write ./-- for a file of this name")
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        super().error(answers.message(message))
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of all verbs; it sets `verb`."""
-    shell = argparse.ArgumentParser(
+    shell: argparse.ArgumentParser = _Parser(
         prog="edgeret",
         description="Semantic search in one file, without a network.",
         epilog=_EXIT_CODES,
@@ -69,6 +83,10 @@ def parser() -> argparse.ArgumentParser:
         help="folder of text or Markdown, text file, .jsonl (id, text, any other key is metadata), or - for "
         "JSON Lines on standard input",
     )  # fmt: skip
+    index.add_argument(
+        "--follow-links", action="store_true",
+        help="read what links in a folder lead to outside of it too (default: it is named and left out)",
+    )  # fmt: skip
 
     search = verb("search", "find the documents nearest to a query", path, opening, answering)
     search.add_argument("query", metavar="QUERY")
@@ -82,10 +100,10 @@ def parser() -> argparse.ArgumentParser:
         help="candidates for each of k (default: by the size of the index)",
     )
 
-    get = verb("get", "show a document", path, opening, answering)
+    get = verb("get", "show a document", path, answering)
     get.add_argument("id", metavar="ID")
 
-    delete = verb("delete", "remove documents; unknown ids are no error", path, opening, waiting, answering)
+    delete = verb("delete", "remove documents; unknown ids are no error", path, waiting, answering)
     delete.add_argument("ids", metavar="ID", nargs="+")
     delete.add_argument(
         "--erase", action="store_true", help="also write the file anew, so that nothing of them remains in it"
@@ -99,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--repair", metavar="TARGET", help="write what can be saved to a new index, and check that"
     )
-    verb("compact", "write the file anew, without what was deleted", path, opening, waiting, answering)
+    verb("compact", "write the file anew, without what was deleted", path, waiting, answering)
     recode = verb(
         "recode", "make new codes from the stored vectors, for another codec or length",
         path, bounded, waiting, answering,
@@ -117,9 +135,9 @@ def parser() -> argparse.ArgumentParser:
     verb(
         "optimize", "write partitions beside an index: searches of many passages read a few", path, answering
     )
-    backup = verb("backup", "copy an index, also while it is in use", path, opening, answering)
+    backup = verb("backup", "copy an index, also while it is in use", path, answering)
     backup.add_argument("target", metavar="TARGET", help="the new file")
-    seal = verb("seal", "write an index to one compact file to ship", path, opening, answering)
+    seal = verb("seal", "write an index to one compact file to ship", path, answering)
     seal.add_argument("target", metavar="TARGET", help="the new file")
     diff = verb("diff", "write the update from one index to another to standard output")
     diff.add_argument("old", metavar="OLD", help="an index file")

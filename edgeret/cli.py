@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import io
-import json
 import os
 import platform
 import sys
 import tempfile
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from edgeret import demo, inputs, shipping, signing
+from edgeret.answers import as_json, document_as_json, harmless, lines, message, one_line, ranked
 from edgeret.arguments import DEFAULT_BITS, parser
 from edgeret.bundle import Bundle, available
 from edgeret.clustering import optimize
-from edgeret.documents import Document, Hit
-from edgeret.errors import EdgeretError, IndexExistsError, InvalidQueryError
+from edgeret.documents import Document
+from edgeret.encoding import Unloaded
+from edgeret.errors import (
+    EdgeretError,
+    IndexExistsError,
+    InvalidDocumentError,
+    InvalidQueryError,
+    StorageError,
+)
 from edgeret.forecast import Forecast
 from edgeret.index import DEFAULT_MODEL, Index
 from edgeret.plan import parse_bytes
@@ -31,20 +42,23 @@ from edgeret.reports import Progress, RecodeSummary, ReencodeSummary
 COMMIT_EVERY: Final = 1000
 """Documents in one commit of `edgeret index`."""
 
-_SNIPPET: Final = 100
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code. Raises SystemExit for wrong usage, --help and --version."""
+    if sys.stderr is None:
+        with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+            return main(argv)
     arguments = parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")
     try:
+        if sys.stdout is None:
+            raise StorageError("standard output is closed: send it to /dev/null where nobody reads it")
         _VERBS[arguments.verb](arguments)
         sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read our output has gone: the interpreter must not try to flush it at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read our output has gone.
+        _drop_output()
         return 1
     except KeyboardInterrupt as interrupt:
         return _fail("interrupted", interrupt, 130)
@@ -53,22 +67,88 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _fail(message: str, error: BaseException, code: int) -> int:
-    print(_one_line("; ".join([f"edgeret: {message}", *getattr(error, "__notes__", ())])), file=sys.stderr)
+def _fail(text: str, error: BaseException, code: int) -> int:
+    _say("; ".join([text, *getattr(error, "__notes__", ())]))
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _drop_output()
     return code
+
+
+def _say(text: str) -> None:
+    """One line on standard error, also while a bar is shown there."""
+    from tqdm import tqdm
+
+    tqdm.write(message(f"edgeret: {text}"), file=sys.stderr)
+
+
+def _drop_output() -> None:
+    """Lose what nobody can take: the interpreter must not try to flush it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # -- verbs
 
 
 def _index(arguments: argparse.Namespace) -> None:
-    documents = inputs.read(arguments.inputs)
-    total = inputs.count(arguments.inputs) if sys.stderr.isatty() else None
+    tally = _Tally()
+    documents = inputs.read(arguments.inputs, tally.refuse, arguments.follow_links)
+    total = inputs.count(arguments.inputs, arguments.follow_links) if sys.stderr.isatty() else None
     begun = time.perf_counter()
     with _open_or_create(arguments) as index:
-        added = _add(index, documents, total)
-        summary = {"added": added, "documents": len(index), "seconds": time.perf_counter() - begun}
+        added = _add(index, tally.seen(documents, index.info().dim), total)
+        summary = {
+            "added": added,
+            "refused": tally.refused,
+            "repeated": tally.repeated(),
+            "documents": len(index),
+            "seconds": time.perf_counter() - begun,
+        }
     _answer(arguments, summary)
+    if summary["repeated"]:
+        _say(f"{summary['repeated']} texts without an id are the same as another: each is kept once")
+    if tally.refused:
+        sys.stdout.flush()
+        raise InvalidDocumentError(
+            f"{tally.refused} of {tally.refused + added} documents were refused, as said above, the others are in "
+            "the index: mend these and run it again"
+        )
+
+
+class _Tally:
+    """What one run of `edgeret index` has met."""
+
+    def __init__(self) -> None:
+        self.refused = 0
+        # 8 bytes a text: a set of Python's would take ten times as much.
+        self._texts = array("Q")
+
+    def refuse(self, error: EdgeretError) -> None:
+        """Name what cannot be indexed, and count it."""
+        self.refused += 1
+        _say(str(error))
+
+    def seen(self, documents: Iterable[Document], dim: int) -> Iterator[Document]:
+        """The documents that an index of this dim takes; texts without an id are noted."""
+        for document in documents:
+            if document.vector is not None and document.vector.size != dim:
+                named = f"{document.id or document.text!r:.60}"
+                found = f"got {document.vector.size}: leave the vector out"
+                self.refuse(
+                    InvalidDocumentError(f"document {named}: expected a vector of dim {dim}, {found}")
+                )
+                continue
+            if document.id is None:
+                digest = hashlib.blake2b(document.text.encode(), digest_size=8).digest()
+                self._texts.append(int.from_bytes(digest))
+            yield document
+
+    def repeated(self) -> int:
+        """How many texts without an id were the same as one before."""
+        texts = np.frombuffer(self._texts, dtype=np.uint64)
+        return len(texts) - len(np.unique(texts))
 
 
 def _search(arguments: argparse.Namespace) -> None:
@@ -77,26 +157,23 @@ def _search(arguments: argparse.Namespace) -> None:
             arguments.query, arguments.k, arguments.where, arguments.mode, arguments.oversample
         )
     if arguments.json:
-        _print_json([asdict(hit) for hit in hits])
+        print(as_json([asdict(hit) for hit in hits]))
     elif hits:
-        _print_hits(hits)
+        print(ranked(hits))
     else:
         print("nothing found", file=sys.stderr)
 
 
 def _get(arguments: argparse.Namespace) -> None:
-    with _open(arguments, readonly=True) as index:
+    with _open_bare(arguments, readonly=True) as index:
         document = index.get(arguments.id)
     if document is None:
-        raise InvalidQueryError(f"no document {arguments.id!r} in '{arguments.path}': check the id")
-    if arguments.json:
-        _print_json({"id": document.id, "text": document.text, "metadata": document.metadata})
-    else:
-        print(document.text)
+        raise InvalidQueryError(f"no document {arguments.id!r:.80} in '{arguments.path}': check the id")
+    print(document_as_json(document) if arguments.json else harmless(document.text))
 
 
 def _delete(arguments: argparse.Namespace) -> None:
-    with _open(arguments) as index:
+    with _open_bare(arguments) as index:
         deleted = index.delete(arguments.ids, erase=arguments.erase)
         _answer(arguments, {"deleted": deleted, "documents": len(index)})
 
@@ -116,7 +193,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _compact(arguments: argparse.Namespace) -> None:
-    with _open(arguments) as index:
+    with _open_bare(arguments) as index:
         before = index.info().file_bytes
         index.compact()
         _answer(arguments, {"file_bytes_before": before, "file_bytes": index.info().file_bytes})
@@ -152,13 +229,13 @@ def _optimize(arguments: argparse.Namespace) -> None:
 
 
 def _backup(arguments: argparse.Namespace) -> None:
-    with _open(arguments, readonly=True) as index:
+    with _open_bare(arguments, readonly=True) as index:
         index.backup(arguments.target)
     _answer(arguments, {"path": arguments.target, "file_bytes": Path(arguments.target).stat().st_size})
 
 
 def _seal(arguments: argparse.Namespace) -> None:
-    with _open(arguments, readonly=True) as index:
+    with _open_bare(arguments, readonly=True) as index:
         index.seal(arguments.target)
     _answer(arguments, {"path": arguments.target, "file_bytes": Path(arguments.target).stat().st_size})
 
@@ -200,10 +277,11 @@ def _models(arguments: argparse.Namespace) -> None:
         for bundle in bundles
     ]
     if arguments.json:
-        _print_json(described)
+        print(as_json(described))
         return
     for entry in described:
-        print(f"{entry['name']}  {entry['file_bytes']:,} bytes, dim {entry['dim']}, space {entry['space']}")
+        name = one_line(str(entry["name"]))
+        print(f"{name}  {entry['file_bytes']:,} bytes, dim {entry['dim']}, space {entry['space']}")
 
 
 def _plan(arguments: argparse.Namespace) -> None:
@@ -218,9 +296,9 @@ def _plan(arguments: argparse.Namespace) -> None:
         arguments.threads,
     )
     if arguments.json:
-        _print_json(forecast.described())
+        print(as_json(forecast.described()))
     else:
-        print(forecast.table())
+        print(harmless(forecast.table()))
 
 
 def _bench(arguments: argparse.Namespace) -> None:
@@ -263,7 +341,7 @@ def _reply(index: Index, question: str) -> None:
     begun = time.perf_counter()
     hits = index.search(question, k=3)
     elapsed_ms = (time.perf_counter() - begun) * 1000
-    _print_hits(hits)
+    print(ranked(hits))
     print(f"  {elapsed_ms:.1f} ms")
 
 
@@ -273,6 +351,12 @@ def _reply(index: Index, question: str) -> None:
 def _open(arguments: argparse.Namespace, readonly: bool = False) -> Index:
     wait = 0.0 if readonly else arguments.wait
     return Index.open(arguments.path, arguments.model, arguments.memory_budget, readonly, wait)
+
+
+def _open_bare(arguments: argparse.Namespace, readonly: bool = False) -> Index:
+    """The index without its model, which may not be installed here: for what encodes nothing."""
+    wait = 0.0 if readonly else arguments.wait
+    return Index.open(arguments.path, Unloaded.of(arguments.path), readonly=readonly, wait=wait)
 
 
 def _open_or_create(arguments: argparse.Namespace) -> Index:
@@ -329,34 +413,7 @@ def _add(index: Index, documents: Iterable[Document], total: int | None) -> int:
 
 
 def _answer(arguments: argparse.Namespace, summary: dict[str, Any]) -> None:
-    if arguments.json:
-        _print_json(summary)
-        return
-    for key, value in summary.items():
-        shown = (
-            f"{value:.1f}"
-            if isinstance(value, float)
-            else ", ".join(value)
-            if isinstance(value, list)
-            else value
-        )
-        print(f"{key}: {shown}")
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value))
-
-
-def _print_hits(hits: Sequence[Hit]) -> None:
-    for rank, hit in enumerate(hits, start=1):
-        passage = _one_line(hit.text)
-        snippet = passage if len(passage) <= _SNIPPET else passage[: _SNIPPET - 1] + "…"
-        print(f"{rank:>3}  {hit.score:6.3f}  {_one_line(hit.id)}  {snippet}")
-
-
-def _one_line(text: str) -> str:
-    """All whitespace as one space, and so what could steer a terminal."""
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())
+    print(as_json(summary) if arguments.json else lines(summary))
 
 
 _VERBS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {

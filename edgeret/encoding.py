@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -12,7 +14,9 @@ import numpy as np
 from edgeret.codec import Codec, Float32, Int8, normalize, quantize
 from edgeret.documents import Record
 from edgeret.encoder import Encoder
+from edgeret.errors import BackendError
 from edgeret.passages import split
+from edgeret.store import Store
 from edgeret.writer import Encoded
 
 Span = tuple[int, int]
@@ -54,6 +58,41 @@ class TextEncoder(Protocol):
 
     def token_spans(self, text: str) -> list[Span]:
         """Where the text's tokens stand, in characters."""
+
+
+class Unloaded:
+    """In the place of an index's encoder where nothing is encoded: what the index says of it, and nothing loaded."""
+
+    def __init__(self, store: Store) -> None:
+        self.name, self.space, self.geometry = (store.meta[key] for key in ("model", "space", "geometry"))
+        self.dim, self.passage_tokens = store.dim, 0
+        self.planned_bytes: Mapping[str, int] = {}
+        empty = np.empty((store.dim, 0))
+        self.codec = Codec(
+            empty.astype(np.int16),
+            np.empty(0),
+            empty.astype(np.float32),
+            np.empty(0, np.float32),
+            (store.bits,),
+        )
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str]) -> Unloaded:
+        """Of the index at `path`. Raises as `Index.open` does."""
+        with closing(Store(Path(path), readonly=True)) as store:
+            return cls(store)
+
+    def encode(self, texts: Sequence[str]) -> Float32:
+        """Never called: an index that is open for changes could, so it is refused."""
+        raise BackendError(
+            f"expected to encode nothing, got {len(texts)} texts: open the index with its model"
+        )
+
+    def token_spans(self, text: str) -> list[Span]:
+        """Never called either."""
+        raise BackendError(
+            f"expected no text, got one of {len(text)} characters: open the index with its model"
+        )
 
 
 def load(model: str | os.PathLike[str] | TextEncoder) -> TextEncoder:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -20,10 +21,12 @@ from typing import IO
 import pytest
 from fake import FakeEncoder
 
+import edgeret
 from edgeret import demo
 from edgeret.cli import main
 from edgeret.documents import Document
 from edgeret.encoder import Encoder
+from edgeret.errors import BundleError
 from edgeret.index import Index
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -125,12 +128,86 @@ def test_index_says_how_many_are_safe(
 ) -> None:
     monkeypatch.setattr("edgeret.cli.COMMIT_EVERY", 2)
     with Path("docs.jsonl").open("a") as stream:
-        stream.write('{"text": "four"}\n{"text": "five"}\noops\n')
+        stream.write('{"text": "four"}\n{"text": "five"}\n')
+    real, encoded = FakeEncoder.encode, []
+
+    def full(encoder: FakeEncoder, texts: Sequence[str]) -> object:
+        encoded.extend(texts)
+        if len(encoded) > 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(encoder, texts)
+
+    monkeypatch.setattr(FakeEncoder, "encode", full)
     message = failure(capsys, "index", "x.edgeret", "docs.jsonl", "--bits", "64")
-    assert message.startswith("edgeret: docs.jsonl, line 6: expected a JSON object")
+    assert "No space left" in message
     assert message.endswith("; 4 documents of this run are safe: run it again to go on\n")
     with Index.open("x.edgeret") as found:
         assert len(found) == 4
+
+
+def test_index_names_and_counts_what_it_refuses_and_keeps_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Path("docs.jsonl").open("a") as stream:
+        stream.write('oops\n{"text": "five"}\n{"text": "x", "metadata": {}, "vector": [1, 2]}\n')
+    Path("notes").mkdir()
+    for name, content in (
+        ("a.md", b"good"),
+        ("b.md", b""),
+        ("caf\udce9.md", b"coffee"),
+        ("\x1b[31m.md", b"\xff"),
+    ):
+        Path("notes", name).write_bytes(content)
+    for _ in range(2):
+        assert main(["index", "x.edgeret", "docs.jsonl", "notes", "--bits", "64", "--json"]) == 1
+        captured = capsys.readouterr()
+        summary = json.loads(captured.out)
+        assert (summary["added"], summary["refused"], summary["documents"]) == (5, 5, 5)
+        *named, last = captured.err.splitlines()
+        for line, message in zip(
+            named,
+            (
+                "docs.jsonl, line 4: expected a JSON object",
+                "document 'x': expected a vector of dim 96, got 2",
+                r"notes/ [31m.md: expected UTF-8, got byte 0xff at 0",
+                "notes/b.md: expected a text",
+                r"notes/caf\xe9.md: expected a name in UTF-8",
+            ),
+            strict=True,
+        ):
+            assert line.startswith(f"edgeret: {message}")
+        assert last.startswith("edgeret: 5 of 10 documents were refused")
+        assert all(line.isprintable() for line in named)
+
+
+def test_links_out_of_a_folder_are_followed_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("secret.md").write_text("tea")
+    Path("notes").mkdir()
+    Path("notes/good.md").write_text("good")
+    Path("notes/link.md").symlink_to("../secret.md")
+    assert main(["index", "x.edgeret", "notes", "--bits", "64"]) == 1
+    assert "'notes/link.md' is a link out of the folder: pass --follow-links" in capsys.readouterr().err
+    assert "no document 'link.md'" in failure(capsys, "get", "x.edgeret", "link.md")
+    found = answer(capsys, "index", "x.edgeret", "notes", "--follow-links")
+    assert isinstance(found, dict)
+    assert (found["added"], found["refused"], found["documents"]) == (2, 0, 2)
+
+
+def test_index_says_how_many_texts_without_an_id_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also those of another commit; one with an id is a document of its own."""
+    monkeypatch.setattr("edgeret.cli.COMMIT_EVERY", 2)
+    texts = ["one", "two", "one", "three", "one", "two"]
+    Path("same.jsonl").write_text(
+        "".join(json.dumps({"text": text}) + "\n" for text in texts) + '{"id": "own", "text": "one"}\n'
+    )
+    for _ in range(2):
+        assert main(["index", "x.edgeret", "same.jsonl", "--bits", "64", "--json"]) == 0
+        captured = capsys.readouterr()
+        summary = json.loads(captured.out)
+        assert (summary["added"], summary["repeated"], summary["documents"]) == (7, 3, 4)
+        assert captured.err == "edgeret: 3 texts without an id are the same as another: each is kept once\n"
 
 
 def test_search_prints_rank_score_id_and_snippet(index: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,6 +263,86 @@ def test_a_snippet_is_one_short_line_without_escapes(capsys: pytest.CaptureFixtu
     assert len(line) < 130
 
 
+ESCAPES = "\x1b[2J\x1b]0;title\x07 \x9b31m\x7f\x08\r\u202e\u2066"
+
+
+def test_no_escape_reaches_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    entry = {"id": f"a{ESCAPES}", "text": f"one\n\ttea {ESCAPES}\r\nعربي 👩‍👩‍👧 end", "title": ESCAPES}
+    Path("odd.jsonl").write_text(json.dumps(entry) + "\n")
+    path = f"x{ESCAPES}.edgeret"
+    runs = [
+        (0, ["index", path, "odd.jsonl", "--bits", "64"]),
+        (0, ["get", path, entry["id"]]),
+        (0, ["search", path, "tea"]),
+        (1, ["search", path, "tea", "--where", json.dumps({ESCAPES: {f"${ESCAPES}": 1}})]),
+        (0, ["info", path]),
+        (0, ["check", path]),
+        (0, ["backup", path, f"copy{ESCAPES}"]),
+        (1, ["backup", path, f"copy{ESCAPES}"]),
+        (1, ["get", path, ESCAPES]),
+        (1, ["info", ESCAPES]),
+        (1, ["index", path, ESCAPES]),
+        (2, ["search", path, "tea", ESCAPES]),
+        (2, ["search", path, "tea", "-k", ESCAPES]),
+        (2, ["search", path, "tea", "--where", ESCAPES]),
+        (2, ["search", path, "tea", "--mode", ESCAPES]),
+        (2, [ESCAPES]),
+    ]
+    for code, argv in runs:
+        assert outcome(argv) == code, argv
+        captured = capsys.readouterr()
+        shown = captured.out + captured.err
+        assert not [character for character in shown if character in set(ESCAPES) - set("[2J]0;title 31m")], (
+            argv
+        )
+        if argv[0] == "get" and not code:
+            assert shown.startswith("one\n\ttea \ufffd[2J\ufffd]0;title\ufffd \ufffd31m")
+            assert shown.endswith("\nعربي 👩‍👩‍👧 end\n")
+    found = answer(capsys, "get", path, entry["id"])
+    assert found == {"id": entry["id"], "text": entry["text"], "metadata": {"title": ESCAPES}}
+
+
+def outcome(argv: Sequence[str]) -> object:
+    """The exit code."""
+    try:
+        return main(argv)
+    except SystemExit as stop:
+        return stop.code
+
+
+def test_what_get_prints_index_takes_back(capsys: pytest.CaptureFixture[str]) -> None:
+    entries = [
+        {"id": "plain", "text": "one\r\n two\u2028", "metadata": {"lang": "en", "year": 2020}},
+        {"id": "none", "text": "two", "metadata": {}},
+        {
+            "id": "nested",
+            "text": "three",
+            "metadata": {"metadata": {"metadata": {"a": [1, 2.5, None]}}, "text": "t"},
+        },
+    ]
+    Path("in.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    for target, source in (("x.edgeret", "in.jsonl"), ("y.edgeret", "out.jsonl")):
+        assert main(["index", target, source, "--bits", "64"]) == 0
+        capsys.readouterr()
+        printed = ""
+        for entry in entries:
+            assert main(["get", target, str(entry["id"]), "--json"]) == 0
+            printed += capsys.readouterr().out
+        Path("out.jsonl").write_text(printed)
+        for entry, line in zip(entries, printed.splitlines(), strict=True):
+            assert json.loads(line) == entry
+    # Given back to the index that has them, nothing changes.
+    generation = generation_of("x.edgeret")
+    assert main(["index", "x.edgeret", "out.jsonl"]) == 0
+    assert generation_of("x.edgeret") == generation
+    assert edgeret.diff("x.edgeret", "y.edgeret", io.BytesIO()).added == 0
+
+
+def generation_of(path: str) -> int:
+    with Index.open(path, readonly=True) as index:
+        return index.info().generation
+
+
 def test_get_and_delete(index: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer(capsys, "get", index, "tea") == {
         "id": "tea", "text": "Brew green tea for two minutes.", "metadata": {"lang": "en", "year": 2020},
@@ -232,6 +389,32 @@ def test_errors_are_one_line_with_exit_code_1(index: str, capsys: pytest.Capture
         (["index", "no/such/folder/x.edgeret", "docs.jsonl", "--bits", "64"], "cannot create an index"),
     ]:
         assert re.search(message, failure(capsys, *argv))
+
+
+def test_a_model_is_asked_for_only_where_it_is_used(
+    index: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And what encodes nothing needs none: not every machine has that of each index."""
+
+    def missing(name: str) -> None:
+        raise BundleError(f"no bundle {name!r}")
+
+    monkeypatch.setattr(Encoder, "load", staticmethod(missing))
+    for argv in (
+        ["get", index, "tea"],
+        ["backup", index, "copy.edgeret"],
+        ["seal", index, "sealed.edgeret"],
+        ["delete", index, "tea", "--erase"],
+        ["compact", index],
+    ):
+        for option in ("--model", "--memory-budget"):
+            assert outcome([*argv, option, "1GB"]) == 2
+        capsys.readouterr()
+        assert main(argv) == 0, capsys.readouterr().err
+    for argv in (["search", index, "tea"], ["info", index], ["index", index, "docs.jsonl"], ["check", index]):
+        capsys.readouterr()
+        assert "no bundle 'fake-0'" in failure(capsys, *argv)
+        assert "no bundle 'other'" in failure(capsys, *argv, "--model", "other")
 
 
 @pytest.mark.parametrize(
@@ -308,6 +491,39 @@ def test_a_reader_that_goes_away_is_no_error(index: str) -> None:
         _, errors = process.communicate(timeout=30)
     assert errors == b""
     assert process.returncode == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_output_that_takes_nothing_is_one_line(index: str) -> None:
+    for argv in (
+        ["info", index],
+        ["get", index, "tea"],
+        ["diff", index, index],
+        ["search", index, "tea", "--json"],
+    ):
+        with (
+            Path("/dev/full").open("wb") as full,
+            spawn(argv, stdout=full, stderr=subprocess.PIPE) as process,
+        ):
+            _, errors = process.communicate(timeout=30)
+        assert process.returncode == 1
+        assert re.fullmatch(rb"edgeret: [^\n]*No space left[^\n]*\n", errors)
+
+
+def test_closed_streams_are_no_traceback(
+    index: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, argv, message in (
+        ("stdout", ["info", index], "standard output is closed"),
+        ("stdin", ["index", index, "-"], r"cannot read standard input \(it is closed\)"),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(sys, name, None)
+            assert main(argv) == 1
+        assert re.search(message, capsys.readouterr().err)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert main(["index", index, "docs.jsonl"]) == 0
+    assert main(["info", "gone"]) == 1
 
 
 def test_the_module_runs(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ FLOORS = [
     {"recode", "repair", "searcher"},
     {"reencode"},
     {"index", "shipping"},
-    {"__init__", "demo", "smoke"},
+    {"__init__", "answers", "demo", "smoke"},
     {"arguments", "bench"},
     {"cli"},
     {"__main__"},

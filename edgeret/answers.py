@@ -1,0 +1,86 @@
+"""Answers: what the shell prints, harmless to a terminal for people, exact as JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from edgeret.documents import Document, Hit
+
+_SNIPPET: Final = 100
+_LONGEST: Final = 1000
+_KEPT: Final = "\n\t"
+_BIDI: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""They show text in another order than it has."""
+
+
+def harmless(text: str) -> str:
+    """A text whose lines stay lines, without what could steer a terminal: each such character becomes U+FFFD."""
+    return "".join(map(_shown, text.replace("\r\n", "\n")))
+
+
+def one_line(text: str) -> str:
+    """All whitespace as one space, without what could steer a terminal; and bytes that are not UTF-8 in digits."""
+    return " ".join(
+        "".join(character if character.isprintable() else " " for character in _spelled(text)).split()
+    )
+
+
+def message(text: str) -> str:
+    """One line of bearable length: of what quotes very much the middle is left out."""
+    line = one_line(text)
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 2]} … {line[-_LONGEST // 2 :]}"
+
+
+def as_json(value: Any) -> str:
+    """One line of JSON."""
+    return json.dumps(value)
+
+
+def document_as_json(document: Document) -> str:
+    """A document as `edgeret index` reads it back, whole."""
+    fields: dict[str, Any] = {"id": document.id, "text": document.text, "metadata": document.metadata}
+    if document.vector is not None:
+        fields["vector"] = [float(number) for number in document.vector]
+    return json.dumps(fields)
+
+
+def lines(summary: Mapping[str, Any]) -> str:
+    """A summary, a line each: floats short, lists with commas."""
+    return "\n".join(f"{key}: {_value(value)}" for key, value in summary.items())
+
+
+def ranked(hits: Sequence[Hit]) -> str:
+    """Hits, a line each: rank, score, id and the beginning of the passage."""
+    shown = []
+    for rank, hit in enumerate(hits, start=1):
+        shown.append(f"{rank:>3}  {hit.score:6.3f}  {_snippet(hit.id)}  {_snippet(hit.text)}")
+    return "\n".join(shown)
+
+
+def _snippet(text: str) -> str:
+    line = one_line(text)
+    return line if len(line) <= _SNIPPET else line[: _SNIPPET - 1] + "…"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.1f}"
+    spelled = _spelled(", ".join(value) if isinstance(value, list) else str(value))
+    return harmless(spelled).translate(dict.fromkeys(map(ord, _KEPT), "\N{REPLACEMENT CHARACTER}"))
+
+
+def _spelled(text: str) -> str:
+    """Bytes of file names that are not UTF-8, which Python has as surrogates, in digits."""
+    return re.sub("[\udc80-\udcff]", lambda byte: f"\\x{ord(byte[0]) - 0xDC00:02x}", text)
+
+
+def _shown(character: str) -> str:
+    control = character < " " or "\x7f" <= character <= "\x9f"
+    return (
+        "\N{REPLACEMENT CHARACTER}"
+        if (control and character not in _KEPT) or character in _BIDI
+        else character
+    )
