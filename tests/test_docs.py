@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import shutil
@@ -43,6 +44,13 @@ def snippets(language: str) -> list[tuple[str, str, str]]:
     return found
 
 
+def pasted() -> list[tuple[str, str, str]]:
+    """Blocks for a shell that show what they print, of the pages that are not run as a whole."""
+    return [
+        found for found in snippets("sh") if found[2] and not found[0].startswith(("fleet.md", "trust.md"))
+    ]
+
+
 def same(shown: str, printed: str) -> bool:
     """Equal but for times, and the last digit of other numbers: INT8 kernels differ between processors."""
     shown, printed = (re.sub(r'(seconds"?: )[\d.]+', r"\1-", text) for text in (shown, printed))
@@ -79,6 +87,29 @@ def test_console_lines_print_what_the_page_shows(name, source, shown, tmp_path):
             check=False,
         )
         assert same(expected, done.stdout + done.stderr), done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("name", "source", "shown"), pasted(), ids=lambda value: value[:24])
+def test_shell_blocks_run_as_pasted(name, source, shown, tmp_path):
+    """In an empty folder, and pasted again."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    (folder / "edgeret").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m edgeret "$@"\n')
+    (folder / "edgeret").chmod(0o755)
+    environment = {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    (tmp_path / "empty").mkdir()
+    for _ in range(2):
+        done = subprocess.run(
+            ["sh", "-eu", "-c", source],
+            cwd=tmp_path / "empty",
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert same(shown, done.stdout + done.stderr), done.stdout + done.stderr
 
 
 def run_line(line: str) -> str:
@@ -124,6 +155,7 @@ def test_the_page_on_fleets_works_from_top_to_bottom(tmp_path, monkeypatch):
 def test_there_are_snippets():
     assert snippets("python")
     assert snippets("console")
+    assert [name for name, _, _ in pasted() if name.startswith("README")]
 
 
 def test_every_verb_is_documented():
