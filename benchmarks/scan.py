@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.scan_systems import BASELINE, BLOCK_ROWS, BUILDERS, CACHE, Data, System, blocks_of, coded
-from edgeret import _scan, scan
+from edgeret import scan
 from edgeret.codec import Codec, normalize, quantize
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -140,7 +140,7 @@ def variants(name: str, data: Data, codes: NDArray[np.uint64], k: int) -> Calls:
     planes = np.stack(coded(data, "-symmetric" in name))
     live = np.random.default_rng(SEED).random((-(-len(codes) // BLOCK_ROWS), BLOCK_ROWS)) < 0.01
     # Copies of their own, so that none finds its bytes in the cache because of another.
-    shared, split = blocks_of(codes), blocks_of(codes)
+    shared = blocks_of(codes)
     masked = [
         block._replace(live=np.packbits(live[i, : block.codes.shape[1]], bitorder="little"))
         for i, block in enumerate(blocks_of(codes))
@@ -148,10 +148,6 @@ def variants(name: str, data: Data, codes: NDArray[np.uint64], k: int) -> Calls:
     return {
         "masked_1_percent": lambda query: scan.top_k(masked, planes[query : query + 1], k),
         "batch_32": lambda query: scan.top_k(shared, planes[query % (QUERIES - 32) :][:32], k),
-        "threads_2": lambda query: scan.top_k(split, planes[query : query + 1], k, threads=2),
-        "batch_32_threads_2": lambda query: scan.top_k(
-            shared, planes[query % (QUERIES - 32) :][:32], k, threads=2
-        ),
     }
 
 
@@ -183,9 +179,9 @@ def report(
 ) -> None:
     """Time all systems together and print a line for each."""
     calls: Calls = {system.name: system.search for system in systems}
-    blocks, isa = blocks_of(codes), scan._native_isa()
-    if isa is not None:
-        calls["read"] = lambda query: _scan.fold(blocks, isa)
+    if scan.backend() != "numpy":
+        copied = codes.copy()
+        calls["read"] = lambda query: np.bitwise_xor.reduce(copied, axis=None)
         for name in calls.keys() & {"edgeret-symmetric", "edgeret-asymmetric"}:
             calls.update(
                 {f"{name}/{key}": call for key, call in variants(name, data, codes, options.k).items()}
@@ -212,9 +208,6 @@ def report(
         if f"{system.name}/batch_32" in times:
             line["masked_1_percent_ratio"] = ratio(f"{system.name}/masked_1_percent", system.name)
             line["batch_32_ratio_per_query"] = round(ratio(f"{system.name}/batch_32", system.name) / 32, 3)
-            line["threads_2_speedup"] = round(1 / ratio(f"{system.name}/threads_2", system.name), 2)
-            batches = ratio(f"{system.name}/batch_32_threads_2", f"{system.name}/batch_32")
-            line["batch_32_threads_2_speedup"] = round(1 / batches, 2)
         if truth is not None:
             line["recall10_at_100"] = round(recall(system, truth), 4)
         if system.name.startswith("faiss"):

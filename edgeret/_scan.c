@@ -166,37 +166,8 @@ static PyObject *py_top_k(PyObject *module, PyObject *args)
     return result;
 }
 
-static PyObject *py_fold(PyObject *module, PyObject *args)
-{
-    (void)module;
-    PyObject *blocks, *item;
-    const char *name;
-    if (!PyArg_ParseTuple(args, "Os", &blocks, &name))
-        return NULL;
-    const Isa *isa = isa_named(name, REMEDY);
-    PyObject *iterator = isa ? PyObject_GetIter(blocks) : NULL;
-    if (!iterator)
-        return NULL;
-    uint64_t all = 0;
-    while ((item = PyIter_Next(iterator))) {
-        Block block;
-        if (block_acquire(&block, item, 0, 0)) {
-            Py_BEGIN_ALLOW_THREADS
-            all ^= isa->fold(block.columns.codes, (size_t)block.codes.shape[0] * block.rows);
-            Py_END_ALLOW_THREADS
-            block_release(&block);
-        }
-        Py_DECREF(item);
-        if (PyErr_Occurred())
-            break;
-    }
-    Py_DECREF(iterator);
-    return PyErr_Occurred() ? NULL : PyLong_FromUnsignedLongLong(all);
-}
-
 static PyMethodDef methods[] = {
     {"top_k", py_top_k, METH_VARARGS, "top_k(blocks, planes, k, isa) -> (int64 rows, int32 distances) as bytes"},
-    {"fold", py_fold, METH_VARARGS, "fold(blocks, isa) -> the exclusive or of all words: what reading alone costs"},
     {"isas", py_isas, METH_NOARGS, "isas() -> the instruction sets that run here, best first"},
     {NULL, NULL, 0, NULL},
 };

@@ -36,7 +36,6 @@ typedef struct {
 /* The first strip of [from, to) that has something near, or `to`. */
 typedef size_t Seek(const Columns *, size_t from, size_t to, const Query *, uint32_t bound, Found *);
 
-typedef uint64_t Fold(const uint64_t *numbers, size_t count);
 
 INLINE void read_ahead(const void *address)
 {
@@ -114,22 +113,6 @@ static size_t seek_plain(const Columns *columns, size_t from, size_t to, const Q
     return seek_one_by_one(columns, from, to, query, bound, found);
 }
 
-INLINE uint64_t fold(const uint64_t *numbers, size_t count)
-{
-    uint64_t all[8] = {0};
-    size_t done = 0;
-    for (; done + 8 <= count; done += 8) {
-        read_ahead(numbers + done + 768); /* in one stream, further ahead is faster */
-        for (size_t i = 0; i < 8; i++)
-            all[i] ^= numbers[done + i];
-    }
-    for (; done < count; done++)
-        all[0] ^= numbers[done];
-    return all[0] ^ all[1] ^ all[2] ^ all[3] ^ all[4] ^ all[5] ^ all[6] ^ all[7];
-}
-
-static uint64_t fold_plain(const uint64_t *numbers, size_t count) { return fold(numbers, count); }
-
 #if defined(__x86_64__) && defined(__GNUC__)
 #define X86 1
 #include "_seek_x86.h"
@@ -142,7 +125,6 @@ typedef struct {
     const char *name;
     int (*runs_here)(void);
     Seek *seek;
-    Fold *fold;
     int has_tables;
 } Isa;
 
@@ -151,14 +133,14 @@ static int always(void) { return 1; }
 /* Best first. */
 static const Isa isas[] = {
 #ifdef X86
-    {"avx512", has_avx512, seek_avx512, fold_avx512, 0},
-    {"avx2", has_avx2, seek_avx2, fold_avx2, 1},
-    {"popcnt", has_popcnt, seek_popcnt, fold_plain, 0},
+    {"avx512", has_avx512, seek_avx512, 0},
+    {"avx2", has_avx2, seek_avx2, 1},
+    {"popcnt", has_popcnt, seek_popcnt, 0},
 #endif
 #ifdef NEON
-    {"neon-dot", has_dot_product, seek_neon_dot, fold_plain, 0},
-    {"neon", always, seek_neon, fold_plain, 0},
+    {"neon-dot", has_dot_product, seek_neon_dot, 0},
+    {"neon", always, seek_neon, 0},
 #endif
-    {"plain", always, seek_plain, fold_plain, 0},
+    {"plain", always, seek_plain, 0},
 };
 #define ISAS (sizeof isas / sizeof *isas)

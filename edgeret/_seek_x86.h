@@ -58,8 +58,6 @@ AVX512 static size_t seek_avx512(const Columns *columns, size_t from, size_t to,
 #undef BY
 }
 
-AVX512 static uint64_t fold_avx512(const uint64_t *numbers, size_t count) { return fold(numbers, count); }
-
 AVX2 INLINE size_t seek_avx2_by(const Columns *columns, size_t from, size_t to, const Query *query, uint32_t bound,
                                 Found *found, size_t words)
 {
@@ -191,8 +189,6 @@ AVX2 static size_t seek_avx2(const Columns *columns, size_t from, size_t to, con
     return query->words == 4 ? seek_avx2_by(columns, from, to, query, bound, found, 4)
                              : seek_avx2_by(columns, from, to, query, bound, found, query->words);
 }
-
-AVX2 static uint64_t fold_avx2(const uint64_t *numbers, size_t count) { return fold(numbers, count); }
 
 /* Small x86 boards have this one and no AVX. */
 __attribute__((target("popcnt"))) static size_t seek_popcnt(const Columns *columns, size_t from, size_t to,

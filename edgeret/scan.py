@@ -7,9 +7,7 @@ that gives the same rows and distances bit for bit. `EDGERET_NO_NATIVE=1` forces
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from functools import cache
 from typing import Final, NamedTuple
 
@@ -24,7 +22,6 @@ try:
 except ImportError:
     _scan = None  # type: ignore[assignment]
 
-Scan = Callable[[Iterable["Block"]], "Ranked"]
 UInt8 = NDArray[np.uint8]
 UInt16 = NDArray[np.uint16]
 UInt64 = NDArray[np.uint64]
@@ -63,30 +60,22 @@ def instruction_sets() -> tuple[str, ...]:
     return () if _scan is None else _scan.isas()
 
 
-def top_k(blocks: Iterable[Block], planes: UInt64, k: int, threads: int = 1) -> Ranked:
+def top_k(blocks: Iterable[Block], planes: UInt64, k: int) -> Ranked:
     """Return the k rows nearest to each query: int64 [queries, k'] rows, int32 [queries, k'] distances.
 
     blocks: in ascending order of rows; read once, whatever the number of queries, and each let go
     before the next is asked for, so a generator may stream them from a file. planes: uint64
     [queries, planes, words], C-contiguous, 1 to 4 planes of 1 to 16 words. The distance of a code is
     sum_j 2**j * popcount(planes[q, j] ^ code): one plane is the plain Hamming distance. Smallest
-    first, ties by row ascending; k' = min(k, live rows, MAX_K). threads: blocks are shared among so many
-    threads; the answer does not depend on it.
+    first, ties by row ascending; k' = min(k, live rows, MAX_K).
 
     Raises InvalidQueryError for planes, blocks or numbers of another shape, dtype or range.
     """
     _check_planes(planes)
     if k < 1:
         raise InvalidQueryError(f"expected k of at least 1, got {k}: ask for one row or more")
-    if threads < 1:
-        raise InvalidQueryError(f"expected at least 1 thread, got {threads}: pass threads=1")
     isa = _native_isa()
-
-    def scan(source: Iterable[Block]) -> Ranked:
-        return _scan_numpy(source, planes, k) if isa is None else _scan_native(source, planes, k, isa)
-
-    # The reference gains nothing from threads: its steps are too short to pay for the handovers.
-    return scan(blocks) if threads == 1 or isa is None else _in_threads(scan, blocks, k, threads)
+    return _scan_numpy(blocks, planes, k) if isa is None else _scan_native(blocks, planes, k, isa)
 
 
 def _native_isa() -> str | None:
@@ -238,43 +227,3 @@ class _Best:
         self._rows, self._distances, self._held = [rows[order]], [distances[order]], len(order)
         if len(order) == self.k:
             self.bound = int(distances[order[-1]])
-
-
-def _in_threads(scan: Scan, blocks: Iterable[Block], k: int, threads: int) -> Ranked:
-    if isinstance(blocks, list | tuple):
-        shares: list[Iterable[Block]] = [blocks[i::threads] for i in range(threads)]
-    else:
-        shares = [_Shared(iter(blocks))] * threads
-    others = [_pool(threads - 1).submit(scan, share) for share in shares[1:]]
-    parts = [scan(shares[0]), *(other.result() for other in others)]
-    rows = np.concatenate([part[0] for part in parts], axis=1)
-    distances = np.concatenate([part[1] for part in parts], axis=1)
-    order = np.lexsort((rows, distances), axis=1)[:, :k]
-    queries = np.arange(len(rows))[:, None]
-    return rows[queries, order], distances[queries, order]
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads stay for the next search: starting them would cost a tenth of a scan of a million rows."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="edgeret-scan")
-
-
-if hasattr(os, "register_at_fork"):
-    # A child of a fork has none of its parent's threads.
-    os.register_at_fork(after_in_child=_pool.cache_clear)
-
-
-class _Shared:
-    """An iterator that several threads may draw from: each sees a part of the blocks, in ascending order."""
-
-    def __init__(self, blocks: Iterator[Block]) -> None:
-        self._blocks = blocks
-        self._lock = threading.Lock()
-
-    def __iter__(self) -> _Shared:
-        return self
-
-    def __next__(self) -> Block:
-        with self._lock:
-            return next(self._blocks)

@@ -7,7 +7,7 @@ The token table stays outside: one table serves every backend, and a text touche
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import onnx
@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from export.teacher import Teacher
+    from tokenizers import Tokenizer
 
 Float32 = NDArray[np.float32]
 Int8 = NDArray[np.int8]
@@ -31,6 +31,29 @@ _IR_VERSION: Final = 8
 _WEIGHT_TOP: Final = 63
 _TABLE_TOP: Final = 127
 _GAIN_POWER: Final = 0.75
+
+
+class Teacher(Protocol):
+    """What a graph is made of; `export.teacher.Teacher` is one."""
+
+    weights: dict[str, Float32]
+    layers: int
+    heads: int
+    epsilon: float
+    pooling: str
+    max_tokens: int
+
+    @property
+    def dim(self) -> int:
+        """Entries of a vector."""
+
+    @property
+    def table(self) -> Float32:
+        """The token embeddings, float32 [vocabulary, dim]."""
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer without padding, cut at `max_tokens`."""
 
 
 def graph(teacher: Teacher, peaks: Sequence[Float32] = (), batch: int | None = 1) -> onnx.ModelProto:

@@ -150,25 +150,23 @@ def test_all_builds_agree(data: st.DataObject) -> None:
     codes = random_words(rng, rows, words) & np.uint64(data.draw(st.sampled_from([0, 1, 2**63, 2**64 - 1])))
     queries = random_words(rng, data.draw(st.integers(1, 5)), data.draw(st.integers(1, 4)), words)
     live = rng.random(rows) < data.draw(st.sampled_from([0.0, 0.05, 0.5, 1.0]))
-    k, threads = data.draw(st.integers(1, 450)), data.draw(st.integers(1, 3))
+    k = data.draw(st.integers(1, 450))
     blocks = blocked(codes, live, data.draw(st.lists(st.integers(0, 400), max_size=5)))
     expected = expect(codes, queries, k, live)
     for build in BUILDS:
         with pytest.MonkeyPatch.context() as monkeypatch:
             use(build, monkeypatch)
-            assert_same(top_k(blocks, queries, k, threads), expected)
-            assert_same(top_k(iter(blocks), queries, k, threads), expected)
+            assert_same(top_k(blocks, queries, k), expected)
+            assert_same(top_k(iter(blocks), queries, k), expected)
 
 
-def test_threads_and_streams_change_nothing(build: str) -> None:
+def test_lists_and_streams_give_the_same(build: str) -> None:
     rng = np.random.default_rng(3)
     codes, queries = random_words(rng, 9000, 4) & np.uint64(0xFFF), random_words(rng, 3, 4, 4)
     blocks = blocked(codes, None, list(range(0, 9000, 500)))
     expected = expect(codes, queries, 50, np.ones(9000, np.bool_))
-    for threads in (1, 2, 5, 40):
-        assert_same(top_k(blocks, queries, 50, threads), expected)
-        assert_same(top_k(tuple(blocks), queries, 50, threads), expected)
-        assert_same(top_k(iter(blocks), queries, 50, threads), expected)
+    for source in (blocks, tuple(blocks), iter(blocks)):
+        assert_same(top_k(source, queries, 50), expected)
 
 
 def test_a_stream_holds_one_block(build: str) -> None:
@@ -190,9 +188,8 @@ def test_a_failing_stream_raises_its_own_error(build: str) -> None:
         yield Block(0, np.zeros((1, 10), np.uint64))
         raise KeyError("medium gone")
 
-    for threads in (1, 2):
-        with pytest.raises(KeyError, match="medium gone"):
-            top_k(blocks(), np.zeros((1, 1, 1), np.uint64), 5, threads)
+    with pytest.raises(KeyError, match="medium gone"):
+        top_k(blocks(), np.zeros((1, 1, 1), np.uint64), 5)
 
 
 def test_nothing_to_find(build: str) -> None:
@@ -274,9 +271,9 @@ def test_hostile_planes(build: str, planes: NDArray[np.uint64]) -> None:
 
 def test_hostile_numbers(build: str) -> None:
     planes = np.zeros((1, 1, 1), np.uint64)
-    for k, threads in ((0, 1), (-1, 1), (5, 0)):
+    for k in (0, -1):
         with pytest.raises(InvalidQueryError, match=r"expected .*: "):
-            top_k([Block(0, CODES)], planes, k, threads)
+            top_k([Block(0, CODES)], planes, k)
 
 
 def test_backend_names_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,15 +321,5 @@ ANYTHING = st.one_of(
 def test_the_kernel_refuses_or_answers_anything(
     blocks: object, planes: object, k: object, isa: object
 ) -> None:
-    for call in (lambda: scan._scan.top_k(blocks, planes, k, isa), lambda: scan._scan.fold(blocks, isa)):
-        with contextlib.suppress(TypeError, ValueError, OverflowError, NotImplementedError):
-            call()
-
-
-@native_only
-def test_fold_reads_every_word() -> None:
-    codes = random_words(np.random.default_rng(0), 1000, 3)
-    for isa in NATIVE:
-        assert scan._scan.fold(blocked(codes, None, [64, 100]), isa) == np.bitwise_xor.reduce(
-            codes, axis=None
-        )
+    with contextlib.suppress(TypeError, ValueError, OverflowError, NotImplementedError):
+        scan._scan.top_k(blocks, planes, k, isa)
