@@ -1,0 +1,12 @@
+"""Sphinx: the pages of this folder, and the reference from the docstrings."""
+
+from importlib import metadata
+
+project = "edgeret"
+author = "The edgeret authors"
+release = metadata.version("edgeret")
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+html_theme = "furo"
+myst_heading_anchors = 3
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
