@@ -5,8 +5,10 @@ from importlib import metadata
 project = "edgeret"
 author = "The edgeret authors"
 release = metadata.version("edgeret")
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_argparse_cli"]
 html_theme = "furo"
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
+# `[text](../benchmarks/results/x.jsonl)` and the like lead out of this folder, to the repository.
+suppress_warnings = ["myst.xref_missing"]
