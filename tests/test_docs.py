@@ -47,7 +47,9 @@ def snippets(language: str) -> list[tuple[str, str, str]]:
 def pasted() -> list[tuple[str, str, str]]:
     """Blocks for a shell that show what they print, of the pages that are not run as a whole."""
     return [
-        found for found in snippets("sh") if found[2] and not found[0].startswith(("fleet.md", "trust.md"))
+        found
+        for found in snippets("sh")
+        if found[2] and not found[0].startswith(("fleet.md", "trust.md", "tutorial.md"))
     ]
 
 
@@ -154,7 +156,9 @@ def test_the_page_on_fleets_works_from_top_to_bottom(tmp_path, monkeypatch):
 
 def test_the_tutorial_works_from_top_to_bottom(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    fences = re.findall(r"^```(\w+)[^\n]*\n(.*?)^```$", (ROOT / "docs" / "tutorial.md").read_text(), re.M | re.S)
+    fences = re.findall(
+        r"^```(\w+)[^\n]*\n(.*?)^```$", (ROOT / "docs" / "tutorial.md").read_text(), re.M | re.S
+    )
     printed = ""
     for kind, source in fences:
         if kind == "sh":
