@@ -257,6 +257,14 @@ class Figures:
         return grown[0] / max(grown[1], 1.0)
 
 
+def rows_within(budget_bytes: float, empty: float, each: float, most: float) -> float:
+    """How many rows of `each` bytes fit beside the `empty` bytes that are there before the first; `most` at most."""
+    room = budget_bytes - empty
+    if room <= 0:
+        return 0.0
+    return min(room / each, most) if each else most
+
+
 MEASURES: Final = (
     ("p50 ms", "ask", "p50_ms", False),
     ("after a pause, ms", "ask", "after_pause_ms", False),

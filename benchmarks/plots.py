@@ -12,7 +12,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from benchmarks.figures import Figures
+from benchmarks.figures import Figures, rows_within
 
 SIDE_INCHES: Final = 7.2
 DPI: Final = 150
@@ -143,7 +143,7 @@ def _fits(found: Figures, axes: Axes) -> str:
     for number, (budget, shape, color) in enumerate(BUDGETS):
         for place, (empty, each) in enumerate(reversed(known.values())):
             height = place + 0.27 - 0.27 * number
-            rows = min((budget * 1e6 - empty) / each if each else MOST_ROWS, MOST_ROWS)
+            rows = rows_within(budget * 1e6, empty, each, MOST_ROWS)
             if rows >= LEAST_ROWS:
                 axes.plot(rows, height, shape, color=color, markersize=9)
             axes.text(max(rows, LEAST_ROWS) * 1.4, height, _count(rows), va="center", fontsize=10.5)
@@ -160,7 +160,7 @@ def _fits(found: Figures, axes: Axes) -> str:
 
 def _count(rows: float) -> str:
     if rows < LEAST_ROWS:
-        return "none" if rows <= 0 else f"< {LEAST_ROWS:,}"
+        return "none" if not rows else f"< {LEAST_ROWS:,}"
     if rows >= MOST_ROWS:
         return f"> {MOST_ROWS // 1_000_000} M"
     return f"{rows / 1e6:.3g} M" if rows >= 1e6 else f"{rows / 1e3:,.0f} k"

@@ -230,6 +230,24 @@ def test_who_is_ahead_is_named(lines):
     assert not any("small/edgeret" in dict(loss.ahead) for loss in losses)
 
 
+@pytest.mark.parametrize(
+    ("budget", "empty", "each", "rows"),
+    [
+        (64e6, 24e6, 40, 1_000_000),
+        (64e6, 63.99996e6, 40, 1),
+        (64e6, 64e6, 40, 0),
+        (64e6, 178e6, 40, 0),
+        # What reads its rows from the file takes no more for more of them, but not less than without any.
+        (64e6, 178e6, 0, 0),
+        (64e6, 64e6, 0, 0),
+        (64e6, 5e6, 0, 100_000_000),
+        (512e6, 178e6, 1e-9, 100_000_000),
+    ],
+)
+def test_what_does_not_fit_empty_holds_no_rows(budget, empty, each, rows):
+    assert figures.rows_within(budget, empty, each, 100_000_000) == pytest.approx(rows)
+
+
 def test_a_stack_that_answers_worse_does_not_save_us(lines):
     """nano is faster than the baseline, but answers worse: at the baseline's quality it is small that counts."""
     lines += [asked("nano/edgeret", 100_000, p50_ms=0.1), judged("nano/edgeret", "cranfield", 0.2)]
