@@ -11,8 +11,15 @@ $(VENV)/ready-$(EXTRAS): pyproject.toml setup.py $(wildcard edgeret/_*.[ch])
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
-demo: $(VENV)/ready-$(EXTRAS)
-	$(BIN)/edgeret demo
+# What a user installs and no more, so it has an environment of its own.
+build/demo/ready: pyproject.toml setup.py $(wildcard edgeret/*.py edgeret/_*.[ch] models/*/*)
+	rm -rf build/demo
+	$(PYTHON) -m venv build/demo
+	build/demo/bin/python -m pip install --quiet .
+	touch $@
+
+demo: build/demo/ready
+	build/demo/bin/edgeret demo
 
 test: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/python -m pytest
