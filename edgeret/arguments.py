@@ -8,6 +8,7 @@ import sys
 from typing import Any, Final, NoReturn
 
 from edgeret import answers, demo
+from edgeret.database import WAIT_S
 from edgeret.index import DEFAULT_MODEL
 from edgeret.search import MODES
 
@@ -199,7 +200,11 @@ def _opening(bounded: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _waiting() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument(
-        "--wait", type=float, default=0.0, metavar="SECONDS", help="for another writer to end (default: 0)"
+        "--wait",
+        type=float,
+        default=WAIT_S,
+        metavar="SECONDS",
+        help=f"for another writer to end (default: {WAIT_S:g})",
     )
     return options
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeVar
 
 from edgeret.errors import ClosedError, ForkedError, SpaceMismatchError
 from edgeret.store import State, Store
 
+Answer = TypeVar("Answer")
+
 
 class Connections:
     """Readers never meet the writer, nor each other: every read transaction has a connection of its own.
+
+    No lock guards them: a signal handler that reads, or closes, would wait for the call that it interrupts.
 
     first: the index's first connection; the others must find the file described as this one did.
     """
@@ -22,29 +25,35 @@ class Connections:
         self._path = first.path
         self._cache_bytes = cache_bytes
         self._process = os.getpid()
-        self._closed = False
-        self._lock = threading.Lock()
+        self.closed = False
+        # Appended to, popped from and copied only: each is one step.
         self._idle: list[Store] = []
 
-    @contextmanager
-    def reading(self) -> Iterator[tuple[Store, State]]:
-        """A read transaction.
+    def read(self, work: Callable[[Store, State], Answer]) -> Answer:
+        """What `work` returns, within a read transaction.
 
         Raises ClosedError, ForkedError, SpaceMismatchError after a recode, CorruptIndexError, StorageError.
         """
         self.alive()
-        with self._lock:
-            store = self._idle.pop() if self._idle else None
-        store = store or self._connect()
+        store = self._take()
+        answer = store.use(lambda: self._read(store, work))
+        # What has failed does not come back: nobody knows what it still holds.
+        self._idle.append(store)
+        if self.closed:
+            self._close_idle()
+        return answer
+
+    def _take(self) -> Store:
         try:
-            with store.reading() as state:
-                yield store, state
-        finally:
-            with self._lock:
-                if self._closed:
-                    store.close()
-                else:
-                    self._idle.append(store)
+            return self._idle.pop()
+        except IndexError:
+            return self._connect()
+
+    def _read(self, store: Store, work: Callable[[Store, State], Answer]) -> Answer:
+        # Again: `close` may have met this one among the idle ones.
+        self.alive()
+        with store.reading() as state:
+            return work(store, state)
 
     def _connect(self) -> Store:
         store = Store(self._path, readonly=True, cache_bytes=self._cache_bytes)
@@ -58,21 +67,27 @@ class Connections:
     @property
     def usable(self) -> bool:
         """Whether this process opened the index and has not closed it."""
-        return not self._closed and os.getpid() == self._process
+        return not self.closed and self.ours
+
+    @property
+    def ours(self) -> bool:
+        """Whether this process opened the index."""
+        return os.getpid() == self._process
 
     def alive(self) -> None:
         """Raise ClosedError after `close`, ForkedError in a child process."""
-        if os.getpid() != self._process:
+        if not self.ours:
             raise ForkedError(
                 f"'{self._path}' was opened before this process was forked: open it again in the child"
             )
-        if self._closed:
+        if self.closed:
             raise ClosedError(f"'{self._path}' is closed: open it again with Index.open")
 
     def close(self) -> None:
         """Close idle connections now, those in use when they come back."""
-        with self._lock:
-            self._closed = True
-            for store in self._idle:
-                store.close()
-            self._idle.clear()
+        self.closed = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        for store in list(self._idle):
+            store.close()

@@ -7,11 +7,12 @@ import os
 import sqlite3
 import stat
 import struct
+import time
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import quote
 
 from edgeret import files
@@ -36,8 +37,16 @@ PAGE_BYTES: Final = 4096
 CACHE_BYTES: Final = 2_000_000
 _TEMPORARY_CACHE_BYTES: Final = 256_000
 
-_OPENING_MS: Final = 5000
-_LONGEST_WAIT: Final = 1e6
+WAIT_S: Final = 5.0
+"""How long a change waits for another writer, unless told otherwise."""
+
+_OPENING_S: Final = 5.0
+"""How long another process that opens or closes the file just now is waited for, at least."""
+
+_TRY_S: Final = 0.1
+"""How long one try waits within SQLite, where no signal ends it."""
+
+_NAP_S: Final = 0.005
 
 _TOKENIZER: Final = "porter unicode61 remove_diacritics 2"
 _SCHEMA: Final = """
@@ -90,6 +99,8 @@ CREATE VIRTUAL TABLE lexicon USING fts5 (
 );
 """
 
+Answer = TypeVar("Answer")
+
 # FTS5 writes these, each release in its own words.
 _SHADOW_TABLES: Final = ("lexicon_data", "lexicon_idx", "lexicon_docsize", "lexicon_config")
 
@@ -112,13 +123,14 @@ def _statements(filters: int) -> list[str]:
     ]
 
 
-def create(path: Path, meta: dict[str, str], filters: Sequence[str]) -> None:
+def create(path: Path, meta: dict[str, str], filters: Sequence[str], wait: float = WAIT_S) -> None:
     """Write an empty index to `path`, readable by its owner only.
 
-    An empty file, which an interrupted `create` leaves, is written over. Raises IndexExistsError
-    if the file has content, StorageError if it cannot be written.
+    An empty file, which an interrupted `create` leaves, is written over. wait: seconds for somebody else who has it
+    locked. Raises IndexExistsError if the file has content, LockedError, StorageError if it cannot be written.
     """
-    roll_back(path)
+    check_wait(wait)
+    roll_back(path, wait)
     try:
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
@@ -132,7 +144,7 @@ def create(path: Path, meta: dict[str, str], filters: Sequence[str]) -> None:
         try:
             connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
             _configure(connection)
-            connection.execute("BEGIN")
+            patiently(path, lambda: connection.execute("BEGIN IMMEDIATE"), wait)
             if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
                 raise IndexExistsError(f"'{path}' was created by somebody else just now: open it")
             for statement in _statements(len(filters)):
@@ -142,17 +154,19 @@ def create(path: Path, meta: dict[str, str], filters: Sequence[str]) -> None:
             connection.execute("INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, ?)", (checksum(0, 0, 0, 0, 0),))
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-            connection.execute("COMMIT")
+            # Whoever looks whether somebody has made it reads for a moment.
+            patiently(path, lambda: connection.execute("COMMIT"), max(wait, _OPENING_S))
         finally:
             connection.close()
 
 
 def connect(
-    path: Path, readonly: bool, cache_bytes: int = CACHE_BYTES, wait: float = 0.0, merge: bool = True
+    path: Path, readonly: bool, cache_bytes: int = CACHE_BYTES, wait: float = WAIT_S, merge: bool = True
 ) -> sqlite3.Connection:
     """Open the index at `path`; transactions are begun and ended explicitly.
 
-    wait: seconds that a writer waits for a lock. merge: False for a reader that leaves file and log as they are.
+    wait: seconds for another process that keeps this one from opening it, 5 at least. merge: False for a reader that
+    leaves file and log as they are.
 
     A reader on a writable medium opens read-write and forbids itself to write: the last connection
     that closes merges the write-ahead log and removes it, which a `mode=ro` connection cannot do.
@@ -160,31 +174,49 @@ def connect(
     Raises IndexMissingError, NotAnIndexError, FormatVersionError, NeedsRecoveryError, ReadOnlyError,
     StorageError, InvalidQueryError for a negative `wait`.
     """
-    if not wait >= 0:
-        raise InvalidQueryError(f"expected to wait for 0 seconds or more, got {wait}")
-    roll_back(path)
+    check_wait(wait)
+    roll_back(path, max(wait, _OPENING_S))
     check_path(path)
     if not readonly and not _writable(path):
         # SQLite would open it all the same, and the first write would fail.
         raise ReadOnlyError(
             f"'{path}' cannot be written: open it with readonly=True, or check the permissions"
         )
-    with translated(path):
+
+    def attempt() -> sqlite3.Connection:
         connection = _connect(path, _read_mode(path, merge) if readonly else "rw")
         try:
-            # Another process that opens or closes the file just now is waited for; a writer is not.
-            connection.execute(f"PRAGMA busy_timeout = {_OPENING_MS}")
             _configure(connection, cache_bytes)
             _check_identity(connection, path)
-            if readonly:
-                connection.execute("PRAGMA query_only = ON")
-            else:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute(f"PRAGMA busy_timeout = {int(min(wait, _LONGEST_WAIT) * 1000)}")
+            connection.execute("PRAGMA query_only = ON" if readonly else "PRAGMA journal_mode = WAL")
         except BaseException:
             connection.close()
             raise
-    return connection
+        return connection
+
+    return patiently(path, attempt, max(wait, _OPENING_S))
+
+
+def check_wait(wait: float) -> None:
+    """Raise InvalidQueryError for a negative `wait`."""
+    if not wait >= 0:
+        raise InvalidQueryError(f"expected to wait for 0 seconds or more, got {wait}")
+
+
+def patiently(path: Path, attempt: Callable[[], Answer], wait: float = _OPENING_S) -> Answer:
+    """What `attempt` returns; tried again for `wait` seconds where it raises LockedError, or SQLite says so.
+
+    In short tries, between which a signal ends it.
+    """
+    until = time.monotonic() + wait
+    while True:
+        try:
+            with translated(path):
+                return attempt()
+        except LockedError:
+            if time.monotonic() >= until:
+                raise
+        time.sleep(_NAP_S)
 
 
 def connect_alone(path: Path) -> sqlite3.Connection:
@@ -208,14 +240,17 @@ def connect_alone(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def roll_back(path: Path) -> None:
-    """Let SQLite undo what an interrupted `create` has half written: the file may be empty then."""
+def roll_back(path: Path, wait: float) -> None:
+    """Let SQLite undo what an interrupted `create` has half written: the file may be empty then.
+
+    wait: seconds for one that is not interrupted. Raises LockedError, StorageError.
+    """
     if not path.with_name(path.name + "-journal").exists() or not _writable(path):
         return
     with translated(path):
         connection = _connect(path, "rw")
         try:
-            connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            patiently(path, lambda: connection.execute("SELECT count(*) FROM sqlite_schema").fetchone(), wait)
         finally:
             connection.close()
 
@@ -287,7 +322,8 @@ def backup(source: sqlite3.Connection, path: Path, target: Path) -> None:
     """
     with claimed(target), translated(path), closing(_connect(target, "rw")) as copy:
         _configure(copy)
-        source.backup(copy, pages=256)
+        # Between two parts, a signal ends it.
+        source.backup(copy, pages=256, progress=lambda *_: None)
 
 
 def count_matching(match: str, texts: Sequence[str]) -> int:
@@ -360,7 +396,7 @@ def _check_regular(path: Path) -> None:
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     _check_regular(path)
     uri = f"file:{quote(str(path.absolute()))}?{'mode=ro&immutable=1' if mode == 'immutable' else f'mode={mode}'}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=0)
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_TRY_S)
 
 
 def _configure(connection: sqlite3.Connection, cache_bytes: int = CACHE_BYTES) -> None:

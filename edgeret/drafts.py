@@ -54,17 +54,18 @@ class Draft(NamedTuple):
 class Drafts:
     """The file, open for this process alone. A draft is known by its document's number and digest."""
 
-    def __init__(self, index: Path, key: bytes) -> None:
+    def __init__(self, index: Path, key: bytes, wait: float = 0.0) -> None:
         """Open the file that belongs to `index`, made if missing, emptied if its drafts are not those of `key`.
 
-        Raises LockedError while another process has it, StorageError for a file that cannot be written, is
-        damaged, or is somebody else's.
+        wait: seconds for another process that has it, before LockedError is raised. Raises StorageError for a file
+        that cannot be written, is damaged, or is somebody else's.
         """
         self.path = index.with_name(f"{index.name}-reencode")
         self._begun = 0.0
         with self._reading():
             self._connection = database.connect_alone(self.path)
             try:
+                database.patiently(self.path, lambda: self._connection.execute("BEGIN EXCLUSIVE"), wait)
                 self._prepare(key)
             except BaseException:
                 self._connection.close()
@@ -83,7 +84,6 @@ class Drafts:
 
     def _prepare(self, key: bytes) -> None:
         execute = self._connection.execute
-        execute("BEGIN EXCLUSIVE")
         tables = [name for (name,) in execute("SELECT name FROM sqlite_schema ORDER BY name")]
         (application,) = execute("PRAGMA application_id").fetchone()
         if not tables and not application:

@@ -75,7 +75,8 @@ class Encoder:
         self.backend = backend
         self.threads = threads
         self.max_tokens = max_tokens or bundle.max_tokens
-        self._starting = threading.Lock()
+        # Again by a signal handler that encodes within the call that starts: then there are two for a while.
+        self._starting = threading.RLock()
         self._started: _Pipeline | None = None
 
     @classmethod

@@ -74,6 +74,10 @@ class LockedError(EdgeretError):
     """Another process or connection holds the write lock."""
 
 
+class ReentrantError(EdgeretError, RuntimeError):
+    """A call from within another one, of the same thread, that it would have to wait for."""
+
+
 class ReadOnlyError(EdgeretError):
     """A write was asked of an index opened read-only."""
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from edgeret import database, partitions, reports, scan
 from edgeret.check import check
@@ -16,7 +14,7 @@ from edgeret.connections import Connections
 from edgeret.documents import Document, Hit, Record
 from edgeret.encoder import Encoder
 from edgeret.encoding import TextEncoder, describe, encode, load, own_vector
-from edgeret.errors import FilterError, InvalidQueryError, ReadOnlyError, StorageError
+from edgeret.errors import FilterError, IndexExistsError, InvalidQueryError, LockedError, ReadOnlyError
 from edgeret.plan import Plan, parse_bytes
 from edgeret.recode import check_space, recode
 from edgeret.reencode import reencode
@@ -24,8 +22,11 @@ from edgeret.repair import repair
 from edgeret.seal import seal
 from edgeret.search import Query, Where
 from edgeret.searcher import Searcher
-from edgeret.store import Store
+from edgeret.store import State, Store
+from edgeret.turns import Free, Turn
 from edgeret.writer import Writer
+
+Answer = TypeVar("Answer")
 
 DEFAULT_MODEL: Final = "small"
 
@@ -37,8 +38,8 @@ class Index:
         self, path: Path, encoder: TextEncoder, memory_budget: str | int | None, readonly: bool, wait: float
     ) -> None:
         self._path = path
-        self._readonly, self._suspect = readonly, False
-        self._write_lock = threading.Lock()
+        self._readonly = readonly
+        self._changing = Turn(f"the writer of '{path}'")
         budget = None if memory_budget is None else parse_bytes(memory_budget)
         self._store = Store(path, readonly, wait=wait)
         try:
@@ -56,15 +57,20 @@ class Index:
                 )
                 self._store.resize_cache(self._plan.writing_cache_bytes)
         except BaseException:
-            self._store.close()
+            # The read transaction too, whatever it was that ended it.
+            try:
+                self._store.connection.rollback()
+            finally:
+                self._store.connection.close()
             raise
         if isinstance(encoder, Encoder) and self._plan.text_divisor > 1:
             encoder = encoder.shortened(self._plan.text_divisor)
         self._encoder = encoder
         # A budget is for one text and one search at a time: others wait for their turn.
-        self._turn: AbstractContextManager[object] = nullcontext() if budget is None else threading.Lock()
+        what = f"the memory budget of '{path}'"
+        self._turn = Free(what) if budget is None else Turn(what)
         self._connections = Connections(self._store, self._plan.cache_bytes)
-        self._writer = Writer(self._store)
+        self._writer = Writer(self._store, self._connections.alive)
         self._searcher = Searcher(
             self._connections, encoder, self._store, self._plan, self._turn, near, fallback
         )
@@ -78,7 +84,7 @@ class Index:
         filters: Sequence[str] = (),
         memory_budget: str | int | None = None,
         exist_ok: bool = False,
-        wait: float = 0.0,
+        wait: float = database.WAIT_S,
     ) -> Index:
         """Create an index file and open it.
 
@@ -91,7 +97,8 @@ class Index:
         indexed, InvalidQueryError for bits that the codec lacks, StorageError.
         """
         target = Path(path)
-        database.roll_back(target)
+        database.check_wait(wait)
+        database.roll_back(target, wait)
         if exist_ok and target.exists() and target.stat().st_size:
             return cls.open(target, model, memory_budget, wait=wait)
         encoder = load(DEFAULT_MODEL if model is None else model)
@@ -104,7 +111,13 @@ class Index:
         if memory_budget is not None:
             budget, shortens = parse_bytes(memory_budget), isinstance(encoder, Encoder)
             Plan.of(0, bits, encoder.planned_bytes, budget, shortens=shortens)
-        database.create(target, describe(encoder, bits, filters), filters)
+        try:
+            database.create(target, describe(encoder, bits, filters), filters, wait)
+        except IndexExistsError:
+            if not exist_ok:
+                raise
+            # Somebody else has made it just now.
+            return cls.open(target, encoder, memory_budget, wait=wait)
         return cls(target, encoder, memory_budget, readonly=False, wait=wait)
 
     @classmethod
@@ -114,7 +127,7 @@ class Index:
         model: str | os.PathLike[str] | TextEncoder | None = None,
         memory_budget: str | int | None = None,
         readonly: bool = False,
-        wait: float = 0.0,
+        wait: float = database.WAIT_S,
     ) -> Index:
         """Open an index file.
 
@@ -170,8 +183,9 @@ class Index:
         Raises SpaceMismatchError for another geometry, InvalidQueryError for bits that the codec lacks, LockedError,
         and what `open` raises.
         """
-        with closing(Store(Path(path), readonly=False, wait=wait)) as store:
-            return recode(store, load(model or store.meta["model"]), bits, memory_budget, progress)
+        return Store(Path(path), readonly=False, wait=wait).use_once(
+            lambda store: recode(store, load(model or store.meta["model"]), bits, memory_budget, progress)
+        )
 
     @classmethod
     def reencode(
@@ -190,8 +204,9 @@ class Index:
         does. Arguments as of `recode`; progress counts documents. Raises InvalidDocumentError for a vector of another
         geometry without a text, InvalidQueryError for bits that the codec lacks, and what `open` and `add` raise.
         """
-        with closing(Store(Path(path), readonly=False, wait=wait)) as store:
-            return reencode(store, load(model), bits, memory_budget, progress)
+        return Store(Path(path), readonly=False, wait=wait).use_once(
+            lambda store: reencode(store, load(model), bits, memory_budget, progress)
+        )
 
     # -- writing
 
@@ -208,16 +223,7 @@ class Index:
             raise InvalidQueryError(f"expected commit_every of at least 1 or None, got {commit_every}")
         if isinstance(documents, str | Document):
             raise InvalidQueryError("expected an iterable of documents, got one: put it in a list")
-        ids = []
-        with self._writing() as writer:
-            for document in documents:
-                record = Record.of(document)
-                self._stage(writer, record)
-                ids.append(record.id)
-                if commit_every is not None and len(ids) % commit_every == 0:
-                    writer.publish()
-            writer.publish()
-        return ids
+        return self._change(lambda: self._add(documents, commit_every))
 
     def delete(self, ids: Iterable[str], erase: bool = False) -> int:
         """Remove documents at once; returns how many there were. Unknown ids are no error.
@@ -227,8 +233,7 @@ class Index:
         """
         if isinstance(ids, str):
             raise InvalidQueryError(f"expected an iterable of ids, got one string: pass [{ids!r}]")
-        with self._writing() as writer:
-            return writer.delete(ids, erase)
+        return self._change(lambda: self._writer.delete(ids, erase))
 
     def compact(self) -> None:
         """Write the file anew, so that nothing of deleted documents remains, and give their space back.
@@ -236,13 +241,11 @@ class Index:
         Meanwhile it takes twice the file's bytes: in its log, and where SQLite keeps temporary files.
         Raises LockedError, also when a reader prevents it.
         """
-        with self._writing() as writer:
-            writer.compact()
+        self._change(self._writer.compact)
 
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy the index, also while it is written, to a new file. Raises IndexExistsError."""
-        with self._connections.reading() as (store, _):
-            database.backup(store.connection, store.path, Path(path))
+        self._connections.read(lambda store, _: database.backup(store.connection, store.path, Path(path)))
 
     def seal(self, path: str | os.PathLike[str]) -> None:
         """Write the index, compact and without a journal, to one new file to ship; this one stays as it is.
@@ -250,8 +253,7 @@ class Index:
         Such a file opens on read-only media. Meanwhile it takes four times the bytes: beside the new file, and
         where SQLite keeps temporary files. Raises IndexExistsError, StorageError.
         """
-        with self._connections.reading() as (store, _):
-            seal(store, Path(path))
+        self._connections.read(lambda store, _: seal(store, Path(path)))
 
     # -- reading
 
@@ -298,51 +300,33 @@ class Index:
 
     def get(self, id: str) -> Document | None:
         """The document with this id, or None."""
-        with self._connections.reading() as (store, _):
-            stored = store.document_of(id)
+        stored = self._connections.read(lambda store, _: store.document_of(id))
         return None if stored is None else Document(stored.id, stored.text, stored.metadata)
 
     def check(self, quick: bool = False) -> reports.CheckSummary:
         """Read the whole file and compare every part with every other; raises CorruptIndexError."""
-        with self._alone():
-            return check(self._store, self._encoder.codec, quick)
+        return self._alone(lambda: check(self._store, self._encoder.codec, quick))
 
     def info(self) -> reports.Info:
         """What this index is and how large."""
-        with self._connections.reading() as (store, state):
-            file_bytes = database.file_bytes(self._path)
-            return reports.Info(
-                path=str(self._path),
-                model=self._encoder.name,
-                space=self._encoder.space,
-                geometry=self._encoder.geometry,
-                dim=store.dim,
-                bits=store.bits,
-                filters=store.filters,
-                documents=state.documents,
-                passages=state.passages,
-                generation=state.generation,
-                format=database.FORMAT_VERSION,
-                file_bytes=file_bytes,
-                bytes_per_doc=file_bytes / max(state.documents, 1),
-                planned_bytes=self._plan.total,
-                codes_resident=self._plan.holds_all_codes,
-                covered=self._searcher.covered(store, state),
-                fallback=self._searcher.fallback,
-                scan=scan.backend(),
-            )
+        return self._connections.read(self._info)
 
     def __len__(self) -> int:
         """How many documents."""
-        with self._connections.reading() as (_, state):
-            return state.documents
+        return self._connections.read(lambda _, state: state.documents)
 
     def close(self) -> None:
-        """Close the file; closing twice is no error. The last connection to close leaves one file."""
-        if self._connections.usable:
-            with self._write_lock:
-                self._connections.close()
-                self._store.close()
+        """Close the file; closing twice is no error. The last connection to close leaves one file.
+
+        Calls that run meanwhile: what reads already ends as if nothing were; a change commits nothing any more and ends
+        with ClosedError. A change in another thread is waited for. From within a call of the same thread, as
+        a signal handler does it, this returns at once, and that call closes what it uses when it ends.
+        """
+        if not self._connections.ours:
+            return
+        self._connections.close()
+        if not self._changing.mine:
+            self._changing.hold(self._store.close)
 
     def __enter__(self) -> Self:
         return self
@@ -358,40 +342,84 @@ class Index:
 
     # -- inside
 
-    def _stage(self, writer: Writer, record: Record) -> None:
-        own = own_vector(record, self._encoder)
-        if not writer.holds(record, None if own is None else own[0]):
-            known = {} if own is None else {(0, len(record.text)): own.tobytes()}
-            with self._turn:
-                encoded = encode(record, self._encoder, self._store.bits, known)
-            writer.stage(encoded)
+    def _info(self, store: Store, state: State) -> reports.Info:
+        file_bytes = database.file_bytes(self._path)
+        return reports.Info(
+            path=str(self._path),
+            model=self._encoder.name,
+            space=self._encoder.space,
+            geometry=self._encoder.geometry,
+            dim=store.dim,
+            bits=store.bits,
+            filters=store.filters,
+            documents=state.documents,
+            passages=state.passages,
+            generation=state.generation,
+            format=database.FORMAT_VERSION,
+            file_bytes=file_bytes,
+            bytes_per_doc=file_bytes / max(state.documents, 1),
+            planned_bytes=self._plan.total,
+            codes_resident=self._plan.holds_all_codes,
+            covered=self._searcher.covered(store, state),
+            fallback=self._searcher.fallback,
+            scan=scan.backend(),
+        )
 
-    @contextmanager
-    def _writing(self) -> Iterator[Writer]:
+    def _add(self, documents: Iterable[Document | str], commit_every: int | None) -> list[str]:
+        ids: list[str] = []
+        try:
+            # What an interrupted `add` of another turn may have left is not asked for.
+            self._writer.spare()
+            fresh = 0
+            for document in documents:
+                self._connections.alive()
+                record = Record.of(document)
+                fresh += self._stage(record, first=not fresh)
+                ids.append(record.id)
+                if commit_every is not None and len(ids) % commit_every == 0:
+                    self._writer.publish()
+                    fresh = 0
+            self._writer.publish()
+        except LockedError as error:
+            if not self._writer.spare():
+                raise
+            raise LockedError(
+                f"{error}; what was encoded is kept until the next change: add the same documents again"
+            ) from error
+        self._writer.unstage()
+        return ids
+
+    def _stage(self, record: Record, first: bool) -> bool:
+        """Encode a document that is not there; whether it was so. first: of those that are committed together."""
+        own = own_vector(record, self._encoder)
+        if self._writer.holds(record, None if own is None else own[0]):
+            return False
+        if first:
+            # Whoever is to be refused is refused before hours of encoding.
+            self._writer.await_lock()
+        known = {} if own is None else {(0, len(record.text)): own.tobytes()}
+        self._writer.stage(self._turn.hold(lambda: encode(record, self._encoder, self._store.bits, known)))
+        return True
+
+    def _change(self, work: Callable[[], Answer]) -> Answer:
         self._connections.alive()
         if self._readonly:
             raise ReadOnlyError(
                 f"'{self._path}' was opened read-only: open it without readonly=True to change it"
             )
-        with self._alone():
-            try:
-                yield self._writer
-            finally:
-                self._writer.unstage()
+        return self._alone(work)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Nobody else uses the writer's connection, and the medium has not failed it."""
-        # Before the lock too: in a forked process its owner may be a thread that is not there.
+    def _alone(self, work: Callable[[], Answer]) -> Answer:
+        """What `work` returns, while nobody else uses the writer's connection."""
+        # Before the turn too: in a forked process it may be that of a thread that is not there.
         self._connections.alive()
-        with self._write_lock:
-            self._connections.alive()
-            if self._suspect:
-                self._writer.renew()
-                self._suspect = False
-            try:
-                yield
-            except (StorageError, MemoryError):
-                # Where a read or write fails within it, FTS5 keeps counts of what SQLite has rolled back.
-                self._suspect = True
-                raise
+        return self._changing.hold(lambda: self._use(work))
+
+    def _use(self, work: Callable[[], Answer]) -> Answer:
+        self._connections.alive()
+        try:
+            return self._store.use(work)
+        finally:
+            # By a signal handler or a generator, within this call.
+            if self._connections.closed:
+                self._store.connection.close()

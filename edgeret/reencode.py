@@ -70,7 +70,7 @@ class _Reencoding:
 
     def run(self, progress: Progress | None) -> ReencodeSummary:
         self._check_texts()
-        with Drafts(self._store.path, self._key()) as drafts:
+        with Drafts(self._store.path, self._key(), self._store.wait) as drafts:
             encoded = self._draft(drafts, progress)
             summary = self._switch(drafts, encoded)
             drafts.remove()

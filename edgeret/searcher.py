@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from threading import Lock
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -35,6 +33,7 @@ from edgeret.search import (
     lexical,
 )
 from edgeret.store import Mask, State, Store, count
+from edgeret.turns import Turn
 
 _QUERIES_AT_ONCE: Final = 32
 """The scan reads the codes once for so many queries; more would gain nothing and hold their candidates."""
@@ -57,7 +56,7 @@ class _Terms(NamedTuple):
 class Searcher:
     """Answers queries from any thread; keeps the newest picture of the codes for all of them.
 
-    described: the index's first connection. turn: held while a call takes memory; a lock where a budget bounds it.
+    described: the index's first connection. turn: held while a call takes memory.
     partitions: those beside the index; fallback: why they are not used, if they are there.
     """
 
@@ -67,7 +66,7 @@ class Searcher:
         encoder: TextEncoder,
         described: Store,
         plan: Plan,
-        turn: AbstractContextManager[object],
+        turn: Turn,
         partitions: Partitions | None,
         fallback: str,
     ) -> None:
@@ -77,7 +76,7 @@ class Searcher:
         self._plan = plan
         self._turn = turn
         self._codes = Codes.none(plan.code_blocks)
-        self._loading = Lock()
+        self._loading = Turn("the picture of the codes")
         self._partitions = partitions
         self._coverage: Coverage | None = None
         self.fallback = fallback
@@ -94,28 +93,33 @@ class Searcher:
         self._connections.alive()
         if not queries:
             return []
-        with self._turn:
-            clock = Clock()
-            vectors, planes = self._encode(queries, mode)
-            encode_ms = clock.lap()
-            condition = Condition()
-            if where is not None:
-                condition = Condition(*compile_where(where, database.filter_columns(self._filters)))
-            with self._connections.reading() as (store, state):
-                mask = None
-                if condition.sql and mode != "lexical":
-                    mask = store.matching(condition.sql, condition.parameters)
-                # Fusing needs more of either list than it gives.
-                pool = (
-                    (oversample or LEAST_OVERSAMPLING) * max(k, LEAST_CANDIDATES) if mode == "hybrid" else k
-                )
-                oversample = oversample or oversampling(state.passages, self._bits)
-                terms = _Terms(state, mode, k, pool, oversample, condition, mask, encode_ms, clock.lap())
-                explained = []
-                for first in range(0, len(queries), _QUERIES_AT_ONCE):
-                    part = slice(first, first + _QUERIES_AT_ONCE)
-                    explained += self._answer(store, terms, queries[part], vectors[part], planes[part])
-                return explained
+        return self._turn.hold(lambda: self._explain(queries, k, where, mode, oversample))
+
+    def _explain(
+        self, queries: Sequence[Query], k: int, where: Where | None, mode: str, oversample: int | None
+    ) -> list[Explanation]:
+        clock = Clock()
+        vectors, planes = self._encode(queries, mode)
+        encode_ms = clock.lap()
+        condition = Condition()
+        if where is not None:
+            condition = Condition(*compile_where(where, database.filter_columns(self._filters)))
+
+        def answer(store: Store, state: State) -> list[Explanation]:
+            mask = None
+            if condition.sql and mode != "lexical":
+                mask = store.matching(condition.sql, condition.parameters)
+            # Fusing needs more of either list than it gives.
+            pool = (oversample or LEAST_OVERSAMPLING) * max(k, LEAST_CANDIDATES) if mode == "hybrid" else k
+            wanted = oversample or oversampling(state.passages, self._bits)
+            terms = _Terms(state, mode, k, pool, wanted, condition, mask, encode_ms, clock.lap())
+            explained = []
+            for first in range(0, len(queries), _QUERIES_AT_ONCE):
+                part = slice(first, first + _QUERIES_AT_ONCE)
+                explained += self._answer(store, terms, queries[part], vectors[part], planes[part])
+            return explained
+
+        return self._connections.read(answer)
 
     def _answer(
         self, store: Store, terms: _Terms, queries: Sequence[Query], vectors: Float32, planes: UInt64
@@ -175,10 +179,16 @@ class Searcher:
         return dense(store, every, vectors, terms.pool, terms.oversample, admit), None
 
     def _covered(self, partitions: Partitions, store: Store, state: State) -> Coverage:
-        with self._loading:
+        if self._loading.mine:
+            # A signal handler searches within the call that loads: what it sees is read for it alone.
+            return partitions.coverage(store, state)
+
+        def load() -> Coverage:
             if self._coverage is None or self._coverage.generation != state.generation:
                 self._coverage = partitions.coverage(store, state)
             return self._coverage
+
+        return self._loading.hold(load)
 
     def _encode(self, queries: Sequence[Query], mode: str) -> tuple[Float32, UInt64]:
         if mode == "lexical":
@@ -202,7 +212,10 @@ class Searcher:
         return hits
 
     def _picture(self, store: Store, state: State) -> Codes:
-        with self._loading:
+        if self._loading.mine:
+            return Codes.none(room=0).at(store, state)
+
+        def load() -> Codes:
             if state.generation < self._codes.generation:
                 # Another thread is ahead: what this one sees is read for this search alone.
                 return Codes.none(room=0).at(store, state)
@@ -210,3 +223,5 @@ class Searcher:
                 self._codes = Codes.none(self._plan.code_blocks)
             self._codes = self._codes.at(store, state)
             return self._codes
+
+        return self._loading.hold(load)

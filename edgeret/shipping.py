@@ -56,7 +56,7 @@ def apply(
     path: str | os.PathLike[str],
     update: str | os.PathLike[str],
     model: str | os.PathLike[str] | TextEncoder | None = None,
-    wait: float = 0.0,
+    wait: float = database.WAIT_S,
 ) -> UpdateSummary:
     """Change an index as an update file says, all of it or nothing; searches go on meanwhile.
 
@@ -68,26 +68,10 @@ def apply(
     edgeret wrote, LockedError, BundleError, IndexMissingError, NotAnIndexError, CorruptIndexError, ReadOnlyError,
     StorageError.
     """
-    with Update.open(Path(update)) as shipped, closing(Store(Path(path), readonly=False, wait=wait)) as store:
-        encoder = load(model or store.meta["model"])
-        check_space(store, encoder)
-        _check_coding(store, shipped)
-        with store.writing() as state:
-            contents = Contents.of(store)
-            before, after = shipped.header.before, shipped.header.after
-            if contents.name == after:
-                return UpdateSummary(str(path), after, after, 0, 0)
-            if contents.name != before:
-                raise UpdateMismatchError(
-                    f"update '{update}' is for contents {before[:8]}, index '{path}' has {contents.name[:8]}: make one "
-                    "from an index with these, ship the whole index, or let 'edgeret check' tell whether it is damaged"
-                )
-            change = Change(store, state)
-            deleted, added = _change(change, contents, shipped, encoder.codec)
-            if contents.name != after:
-                raise shipped.damaged(f"it makes contents {contents.name[:8]} instead of {after[:8]}")
-            change.finish()
-    return UpdateSummary(str(path), before, after, deleted, added)
+    with Update.open(Path(update)) as shipped:
+        return Store(Path(path), readonly=False, wait=wait).use_once(
+            lambda store: _apply(store, shipped, model)
+        )
 
 
 # -- making one
@@ -157,6 +141,31 @@ def _addition(store: Store, doc: int) -> Addition:
 
 
 # -- applying one
+
+
+def _apply(
+    store: Store, shipped: Update, model: str | os.PathLike[str] | TextEncoder | None
+) -> UpdateSummary:
+    encoder = load(model or store.meta["model"])
+    check_space(store, encoder)
+    _check_coding(store, shipped)
+    with store.writing() as state:
+        contents = Contents.of(store)
+        before, after = shipped.header.before, shipped.header.after
+        if contents.name == after:
+            return UpdateSummary(str(store.path), after, after, 0, 0)
+        if contents.name != before:
+            raise UpdateMismatchError(
+                f"update '{shipped.path}' is for contents {before[:8]}, index '{store.path}' has {contents.name[:8]}: "
+                "make one from an index with these, ship the whole index, or let 'edgeret check' tell whether it is "
+                "damaged"
+            )
+        change = Change(store, state)
+        deleted, added = _change(change, contents, shipped, encoder.codec)
+        if contents.name != after:
+            raise shipped.damaged(f"it makes contents {contents.name[:8]} instead of {after[:8]}")
+        change.finish()
+    return UpdateSummary(str(store.path), before, after, deleted, added)
 
 
 def _check_coding(store: Store, shipped: Update) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import struct
 import zlib
 from array import array
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from edgeret import database
 from edgeret.codec import Int8, UInt64, words
 from edgeret.documents import Record
-from edgeret.errors import CorruptIndexError, SpaceMismatchError
+from edgeret.errors import CorruptIndexError, LockedError, SpaceMismatchError
 
 BLOCK_ROWS: Final = 16_384
 """Rows of a sealed block. A multiple of 8, so that bitmaps of rows split at block edges."""
@@ -35,6 +36,9 @@ Bitmap = NDArray[np.uint8]
 
 Mask = Mapping[int, Bitmap]
 """Chosen rows: a bitmap of BLOCK_ROWS bits for each block, sealed or to be, that holds any."""
+
+
+Answer = TypeVar("Answer")
 
 
 class State(NamedTuple):
@@ -70,12 +74,17 @@ class Store:
     """One connection to an index file. Not for two threads at once: Index sees to that."""
 
     def __init__(
-        self, path: Path, readonly: bool, cache_bytes: int = database.CACHE_BYTES, wait: float = 0.0
+        self,
+        path: Path,
+        readonly: bool,
+        cache_bytes: int = database.CACHE_BYTES,
+        wait: float = database.WAIT_S,
     ) -> None:
         self.path = path
         self.readonly = readonly
+        self.wait = wait
         self._cache_bytes = cache_bytes
-        self._wait = wait
+        self._doubtful = False
         self.connection = database.connect(path, readonly, cache_bytes, wait)
         try:
             with database.translated(path):
@@ -115,9 +124,10 @@ class Store:
 
     def renew(self) -> None:
         """Go on with a new connection; raises as opening does, and then the old one stays."""
-        fresh = database.connect(self.path, self.readonly, self._cache_bytes, self._wait)
+        fresh = database.connect(self.path, self.readonly, self._cache_bytes, self.wait)
         self.connection.close()
         self.connection = fresh
+        self._doubtful = False
 
     def resize_cache(self, cache_bytes: int) -> None:
         """Keep so many bytes of the file's pages, also after `renew`."""
@@ -137,27 +147,62 @@ class Store:
 
     # -- transactions
 
+    def use(self, work: Callable[[], Answer]) -> Answer:
+        """What `work` returns, with this connection or, after an error within an earlier one, with a new one.
+
+        Whatever ends it, an interrupt at any instruction too, no transaction stays open: to leave one, `reading` and
+        `writing` run Python, and that may be where the interrupt comes.
+        """
+        if self._doubtful:
+            self.renew()
+        try:
+            return work()
+        except LockedError:
+            # Refused before anything was begun: what is staged stays.
+            self.connection.rollback()
+            raise
+        except BaseException:
+            self._doubtful = True
+            try:
+                # A statement that some traceback keeps would keep a closed connection's transaction with it.
+                self.connection.rollback()
+            except sqlite3.Error:
+                # Closing ends it all the same; what was raised first says more.
+                pass
+            finally:
+                self.connection.close()
+            raise
+
+    def use_once(self, work: Callable[[Store], Answer]) -> Answer:
+        """What `work` returns; then the connection is closed."""
+        try:
+            return self.use(lambda: work(self))
+        finally:
+            self.connection.close()
+
     @contextmanager
     def reading(self) -> Iterator[State]:
         """One consistent view of the file."""
+        # Its own: where an interrupt has left this behind, it ends when there may be another one.
+        connection = self.connection
         with database.translated(self.path):
-            self.connection.execute("BEGIN")
             try:
-                yield self.state()
+                connection.execute("BEGIN")
+                yield database.patiently(self.path, self.state)
             finally:
-                self.connection.execute("ROLLBACK")
+                _roll_back(connection)
 
     @contextmanager
     def writing(self) -> Iterator[State]:
-        """All or nothing. Raises LockedError if another connection is writing."""
+        """All or nothing. Raises LockedError if another connection is writing, after the seconds of `wait`."""
+        connection = self.connection
         with database.translated(self.path):
-            self.connection.execute("BEGIN IMMEDIATE")
             try:
+                database.patiently(self.path, lambda: connection.execute("BEGIN IMMEDIATE"), self.wait)
                 yield self.state()
-                self.connection.execute("COMMIT")
+                connection.execute("COMMIT")
             except BaseException:
-                if self.connection.in_transaction:
-                    self.connection.execute("ROLLBACK")
+                _roll_back(connection)
                 raise
 
     def state(self) -> State:
@@ -390,3 +435,10 @@ def passage_checksum(passage: Passage) -> int:
 
 def _sound(content: object, size: int, crc: object) -> bool:
     return isinstance(content, bytes) and len(content) == size and zlib.crc32(content) == crc
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    """End the transaction, if there is one."""
+    # Closed, and so ended, by the call that was interrupted.
+    with suppress(sqlite3.ProgrammingError):
+        connection.rollback()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -18,7 +18,7 @@ from edgeret.errors import InvalidDocumentError, LockedError, StorageError
 from edgeret.partitions import path_of
 from edgeret.store import Store
 
-_READERS_MS: Final = 1000
+_READERS_S: Final = 1.0
 """How long emptying the log waits for searches to end."""
 
 
@@ -37,11 +37,20 @@ class Encoded:
 
 
 class Writer:
-    """All that changes an index file. Not for two threads at once: Index sees to that."""
+    """All that changes an index file. Not for two threads at once: Index sees to that.
 
-    def __init__(self, store: Store) -> None:
+    alive: raises where nothing may be committed any more.
+    """
+
+    def __init__(self, store: Store, alive: Callable[[], None] = lambda: None) -> None:
         self.store = store
-        self._staging = False
+        self._alive = alive
+        self._staged: sqlite3.Connection | None = None
+
+    @property
+    def _staging(self) -> bool:
+        """Whether there is a table of what is staged: it goes with its connection."""
+        return self._staged is self.store.connection
 
     @property
     def _limit(self) -> int:
@@ -59,10 +68,11 @@ class Writer:
         with database.translated(self.store.path):
             if not self._staging:
                 self.store.connection.execute(
-                    "CREATE TEMP TABLE staged (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE, text TEXT,"
-                    " metadata TEXT, digest BLOB, own_vector INTEGER, spans BLOB, vectors BLOB, codes BLOB)"
+                    "CREATE TEMP TABLE IF NOT EXISTS staged (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE,"
+                    " text TEXT, metadata TEXT, digest BLOB, own_vector INTEGER, spans BLOB, vectors BLOB, codes BLOB,"
+                    " asked INTEGER)"
                 )
-                self._staging = True
+                self._staged = self.store.connection
             row = (
                 record.id,
                 record.text,
@@ -75,7 +85,7 @@ class Writer:
             )
             try:
                 self.store.connection.execute(
-                    "INSERT OR REPLACE INTO staged VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", row
+                    "INSERT OR REPLACE INTO staged VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, 1)", row
                 )
             except (sqlite3.DataError, OverflowError):
                 # Past SQLite's limit, or past that of C's integers.
@@ -90,10 +100,24 @@ class Writer:
                 self.store.connection.execute("DELETE FROM staged")
         except StorageError:
             # What is published is committed: that succeeded. The staged rows go with their connection.
-            self.renew()
+            self.store.renew()
+
+    def spare(self) -> int:
+        """Keep what was staged aside, until it is asked for again; returns how many documents that are."""
+        if not self._staging:
+            return 0
+        with database.translated(self.store.path):
+            return self.store.connection.execute("UPDATE staged SET asked = 0").rowcount
+
+    def await_lock(self) -> None:
+        """Raise LockedError if, after the seconds of `wait`, another connection is writing."""
+        with self.store.writing():
+            pass
 
     def holds(self, record: Record, vector: Int8 | None) -> bool:
         """Whether the index, with what is staged, already has this very document.
+
+        What was kept aside counts as staged from here on.
 
         vector: the document's own vector as it would be stored, int8 [dim], if it brings one.
         Raises InvalidDocumentError for an id that is larger than what SQLite stores.
@@ -101,31 +125,35 @@ class Writer:
         connection = self.store.connection
         if len(record.id.encode()) > self._limit:
             raise self._too_large(record)
+        digest, own = record.digest, None if vector is None else vector.tobytes()
+
+        def same(row: tuple[bytes, int, bytes]) -> bool:
+            return row[0] == digest and bool(row[1]) == (own is not None) and own in (None, row[2])
+
         with database.translated(self.store.path):
-            row = None
             if self._staging:
                 row = connection.execute(
-                    "SELECT digest, own_vector, vectors FROM staged WHERE id = ?", (record.id,)
+                    "SELECT digest, own_vector, vectors, asked FROM staged WHERE id = ?", (record.id,)
                 ).fetchone()
-            if row is None:
-                row = connection.execute(
-                    "SELECT digest, own_vector, (SELECT vector FROM passages p WHERE p.doc = d.doc)"
-                    " FROM documents d WHERE id = ?",
-                    (record.id,),
-                ).fetchone()
-        if row is None or row[0] != record.digest or bool(row[1]) != (vector is not None):
-            return False
-        return vector is None or bool(row[2] == vector.tobytes())
-
-    def renew(self) -> None:
-        """Go on with a new connection, to which nothing is staged."""
-        self.store.renew()
-        self._staging = False
+                if row is not None and row[3]:
+                    return same(row[:3])
+                if row is not None and same(row[:3]):
+                    connection.execute(
+                        "UPDATE staged SET asked = 1, number = (SELECT max(number) + 1 FROM staged) WHERE id = ?",
+                        (record.id,),
+                    )
+                    return True
+            row = connection.execute(
+                "SELECT digest, own_vector, (SELECT vector FROM passages p WHERE p.doc = d.doc)"
+                " FROM documents d WHERE id = ?",
+                (record.id,),
+            ).fetchone()
+        return row is not None and same(row)
 
     # -- changes
 
     def publish(self) -> None:
-        """Move what is staged into the index."""
+        """Move what is staged into the index. Raises LockedError, and then it stays staged."""
         if self._count_staged() == 0:
             return
         with self._changing() as change:
@@ -139,7 +167,8 @@ class Writer:
                 vectors,
                 codes,
             ) in change.connection.execute(
-                "SELECT id, text, metadata, digest, own_vector, spans, vectors, codes FROM staged ORDER BY number"
+                "SELECT id, text, metadata, digest, own_vector, spans, vectors, codes FROM staged"
+                " WHERE asked ORDER BY number"
             ):
                 change.remove(identity)
                 located = np.frombuffer(spans, dtype="<i8").reshape(-1, 2).tolist()
@@ -149,13 +178,15 @@ class Writer:
                     np.frombuffer(vectors, dtype=np.int8).reshape(len(located), -1),
                     np.frombuffer(codes, dtype="<u8").reshape(len(located), -1),
                 )
-        self.unstage()
+        with database.translated(self.store.path):
+            self.store.connection.execute("DELETE FROM staged WHERE asked")
 
     def delete(self, ids: Iterable[str], erase: bool) -> int:
         """Remove documents; returns how many there were. Unknown ids are no error.
 
         erase: also drop their codes and terms, and write the file anew without them.
         """
+        self.unstage()
         if erase:
             self._drop_partitions()
         with self._changing() as change:
@@ -169,6 +200,7 @@ class Writer:
 
     def compact(self) -> None:
         """Empty sparse blocks, drop deleted codes and terms, write the file anew without free pages."""
+        self.unstage()
         self._drop_partitions()
         with self._changing() as change:
             change.empty_sparse_blocks()
@@ -186,16 +218,11 @@ class Writer:
 
     def truncate_log(self) -> None:
         """Merge the write-ahead log and cut it to nothing; raises LockedError if a reader prevents it."""
-        connection = self.store.connection
-        with database.translated(self.store.path):
-            (wait_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
-            # Searches end soon, and there may always be one: without a wait the log would never be cut.
-            connection.execute(f"PRAGMA busy_timeout = {max(_READERS_MS, wait_ms)}")
-            try:
-                busy = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
-            finally:
-                connection.execute(f"PRAGMA busy_timeout = {wait_ms}")
-        if busy:
+        # Searches end soon, and there may always be one: without a wait the log would never be cut.
+        database.patiently(self.store.path, self._try_to_truncate, max(_READERS_S, self.store.wait))
+
+    def _try_to_truncate(self) -> None:
+        if self.store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
             raise LockedError(
                 f"'{self.store.path}': deleted content is still in the file or its log because another connection "
                 "is reading: run it again when that has ended"
@@ -205,17 +232,18 @@ class Writer:
         """Write the file anew from what is live, and cut the log to nothing."""
         # First, since a reader who prevents it would let the log grow by the file's size at every attempt.
         self.truncate_log()
-        with database.translated(self.store.path):
-            # Not zeros in place: where SQLite balances a tree, `secure_delete` leaves copies of the cells
-            # that it moves in the free space of their old pages.
-            self.store.connection.execute("VACUUM")
+        # Not zeros in place: where SQLite balances a tree, `secure_delete` leaves copies of the cells
+        # that it moves in the free space of their old pages.
+        database.patiently(self.store.path, lambda: self.store.connection.execute("VACUUM"), self.store.wait)
         self.truncate_log()
 
     def _count_staged(self) -> int:
         if not self._staging:
             return 0
         with database.translated(self.store.path):
-            count: int = self.store.connection.execute("SELECT count(*) FROM staged").fetchone()[0]
+            count: int = self.store.connection.execute("SELECT count(*) FROM staged WHERE asked").fetchone()[
+                0
+            ]
         return count
 
     def _too_large(self, record: Record) -> InvalidDocumentError:
@@ -230,3 +258,4 @@ class Writer:
             change = Change(self.store, state)
             yield change
             change.finish()
+            self._alive()

@@ -51,7 +51,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def index(path: Path, encoder: FakeEncoder) -> Iterator[edgeret.Index]:
-    with edgeret.Index.create(path, model=encoder, bits=96, filters=["year"]) as opened:
+    with edgeret.Index.create(path, model=encoder, bits=96, filters=["year"], wait=0) as opened:
         yield opened
 
 

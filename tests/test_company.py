@@ -163,7 +163,7 @@ def test_a_backup_of_a_live_file_is_one_commit_of_it(shared, trust):
 
 
 def test_a_second_writer_is_refused_at_once_and_a_killed_one_leaves_no_lock(shared):
-    with Index.open(shared, FakeEncoder()) as index:
+    with Index.open(shared, FakeEncoder(), wait=0) as index:
         for _ in range(3):
             with companion("hold", shared) as holder:
                 start = time.monotonic()

@@ -174,7 +174,7 @@ def test_a_forked_child_is_refused(index):
 
 
 def test_a_second_writer_is_told_at_once(index, path, encoder):
-    with Index.open(path, model=encoder) as other, index._store.writing(), pytest.raises(LockedError):
+    with Index.open(path, model=encoder, wait=0) as other, index._store.writing(), pytest.raises(LockedError):
         other.add(["x"])
     index.add(["y"])
 
@@ -288,7 +288,7 @@ def test_erased_content_is_in_no_page(path, encoder):
 
 def test_erase_says_when_a_reader_keeps_the_old_content_alive(index, path, encoder):
     index.add([Document("s", "secret"), Document("t", "other")])
-    with Index.open(path, model=encoder, readonly=True) as reader, reader._connections.reading():
+    with Index.open(path, model=encoder, readonly=True) as reader, reader._store.reading():
         with pytest.raises(LockedError, match="another connection is reading"):
             index.delete(["s"], erase=True)
         assert index.get("s") is None

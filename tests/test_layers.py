@@ -12,6 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "edgeret"
 # Bottom to top: a module may import those in floors below it only.
 FLOORS = [
     {"errors", "native"},
+    {"turns"},
     {"codec", "scan", "ranking", "filters", "passages", "documents", "files", "pages"},
     {"manifest"},
     {"bundle", "plan", "reports", "inputs", "update"},

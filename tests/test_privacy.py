@@ -119,7 +119,7 @@ def test_a_reader_keeps_neither_erasing_nor_the_log_growing(index, path, encoder
     """Whoever reads an old state needs its pages; trying again and again must not fill the disk meanwhile."""
     index.add([f"red cat number{i}" for i in range(200)])
     log = path.with_name(path.name + "-wal")
-    with Index.open(path, model=encoder, readonly=True) as reader, reader._connections.reading():
+    with Index.open(path, model=encoder, readonly=True) as reader, reader._store.reading():
         sizes = []
         for _ in range(3):
             with pytest.raises(LockedError, match="reading"):

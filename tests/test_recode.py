@@ -196,7 +196,7 @@ def test_whoever_has_the_old_codes_is_told_and_answers_nothing(large, encoder):
 
 
 def test_until_the_commit_readers_have_the_old_codes_and_writers_wait(large, encoder):
-    with Index.open(large, model=encoder) as index, Index.open(large, model=encoder, readonly=True) as late:
+    with Index.open(large, model=encoder, wait=0) as index, Index.open(large, encoder, readonly=True) as late:
         expected = index.search("red cat", k=50)
         seen: list[tuple[int, int]] = []
 
@@ -272,7 +272,7 @@ def test_what_cannot_be_recoded_is_refused_with_the_remedy(large, encoder, monke
     with pytest.raises(IndexMissingError):
         Index.recode(large.with_name("missing"), OTHER)
     with Index.open(large, model=encoder) as index, index._store.writing(), pytest.raises(LockedError):
-        Index.recode(large, OTHER)
+        Index.recode(large, OTHER, wait=0)
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(ReadOnlyError):
         Index.recode(large, OTHER)

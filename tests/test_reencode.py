@@ -287,7 +287,7 @@ def test_readers_of_the_same_space_go_on(large, encoder):
 
 def test_while_another_writes_the_switch_is_refused_and_the_drafts_stay(large, encoder, narrow):
     with Index.open(large, encoder) as index, index._store.writing(), pytest.raises(LockedError):
-        Index.reencode(large, narrow, bits=64)
+        Index.reencode(large, narrow, bits=64, wait=0)
     assert Index.reencode(large, narrow, bits=64).encoded == 0
     answers(large, narrow)
 
@@ -296,7 +296,7 @@ def test_only_one_at_a_time(large, narrow):
     def again(done: int, _: int) -> None:
         if done == 5:
             with pytest.raises(LockedError, match="-reencode"):
-                Index.reencode(large, NarrowEncoder(), bits=64)
+                Index.reencode(large, NarrowEncoder(), bits=64, wait=0)
 
     assert Index.reencode(large, narrow, bits=64, progress=again).encoded == 135
 

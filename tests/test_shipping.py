@@ -317,7 +317,7 @@ def test_an_index_that_cannot_be_changed_is_refused(old, shipped, tmp_path):
     with pytest.raises(BundleError):
         edgeret.apply(old, shipped)
     with closing(Store(old, readonly=False)) as writer, writer.writing(), pytest.raises(LockedError):
-        edgeret.apply(old, shipped, FakeEncoder())
+        edgeret.apply(old, shipped, FakeEncoder(), wait=0)
     edgeret.apply(old, shipped, FakeEncoder())
 
 
