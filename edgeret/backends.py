@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import os
 from importlib.util import find_spec
-from typing import Final, Protocol
+from typing import Any, Final, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.bundle import Bundle
 from edgeret.errors import BackendError
+from edgeret.graph import check_graph
+from edgeret.manifest import open_file
 from edgeret.tokens import TokenTable
 
 Float32 = NDArray[np.float32]
@@ -19,6 +22,9 @@ Float32 = NDArray[np.float32]
 # six layers of 384 dims.
 _RUNTIME_BYTES: Final = 28_500_000
 _TEXT_BYTES: Final = 10_500_000
+_FLOATS: Final = "tensor(float)"
+# How far from 1 the length of a vector may be: what rounding does is far below.
+_LENGTH_TOLERANCE: Final = 1e-2
 
 
 class Backend(Protocol):
@@ -68,21 +74,39 @@ class OnnxBackend:
         # where each buffer is the allocator's: freed ones leave holes, or must be cleared page by page.
         options.enable_cpu_mem_arena = True
         options.enable_mem_pattern = False
-        options.log_severity_level = 3
-        path = str(bundle.file(graph.file))
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-        except (
+        # What goes wrong is raised, and says so.
+        options.log_severity_level = 4
+        # By its name, a file may else be of onnxruntime's own format, which nobody has checked.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
+        self._errors = (
+            states.EPFail,
+            states.EngineError,
             states.Fail,
             states.InvalidArgument,
             states.InvalidGraph,
             states.InvalidProtobuf,
             states.NotImplemented,
-        ) as error:
-            raise BackendError(
-                f"expected a graph that onnxruntime {onnxruntime.__version__} runs, found {error}: "
-                "upgrade onnxruntime or choose another bundle"
-            ) from error
+            states.RuntimeException,
+            # What is raised in Python, and by C++ outside of its own errors; an allocation that is refused.
+            ValueError,
+            RuntimeError,
+            MemoryError,
+        )
+        self._release = f"onnxruntime {onnxruntime.__version__}"
+        path = bundle.file(graph.file)
+        try:
+            with open_file(path, bundle.links) as stream:
+                check_graph(stream, path.stat().st_size)
+            self._session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
+        except self._errors as error:
+            self._refuse(error)
+        taken = [(node.name, node.type) for node in self._session.get_inputs()]
+        given = [(node.name, node.type) for node in self._session.get_outputs()]
+        if taken != [(graph.input, _FLOATS)] or (graph.output, _FLOATS) not in given:
+            self._refuse(f"inputs {taken!r:.200} and outputs {given!r:.200}")
+        self._width = bundle.width
         self._graph = graph
         self._table = TokenTable(bundle)
 
@@ -109,8 +133,36 @@ class OnnxBackend:
     def run(self, ids: list[int]) -> Float32:
         """Token ids -> a unit vector [dim]. Raises BundleError for an id that has no embedding."""
         tokens = self._table.take(ids)[None]
-        vector: Float32 = self._session.run([self._graph.output], {self._graph.input: tokens})[0][0]
-        return vector
+        try:
+            (found,) = self._session.run([self._graph.output], {self._graph.input: tokens})
+        except self._errors as error:
+            self._refuse(error)
+        return unit(found, self._width)
+
+    def _refuse(self, found: Any) -> NoReturn:
+        raise BackendError(
+            f"expected a graph that {self._release} runs, found {found!s:.1000}: "
+            "upgrade onnxruntime or choose another bundle"
+        ) from (found if isinstance(found, BaseException) else None)
+
+
+def unit(found: Any, width: int) -> Float32:
+    """float32 [1, width] of length 1, as a graph must give it -> [width]. Raises BackendError for anything else."""
+    is_array = isinstance(found, np.ndarray) and (found.dtype, found.shape) == (np.float32, (1, width))
+    length = math.sqrt(found[0] @ found[0]) if is_array else math.nan
+    # A NaN is beyond any number.
+    if not abs(length - 1) <= _LENGTH_TOLERANCE:
+        shown = (
+            f"a length of {length}"
+            if is_array
+            else f"{getattr(found, 'dtype', type(found))} {np.shape(found)}"
+        )
+        raise BackendError(
+            f"expected a graph that gives a vector, float32 (1, {width}) of length 1, found {shown}: "
+            "install or export the bundle again"
+        )
+    vector: Float32 = found[0]
+    return vector
 
 
 def has_graph(bundle: Bundle, name: str) -> bool:

@@ -1,13 +1,15 @@
 """A model bundle: a folder with a manifest that names, sizes and hashes every other file.
 
 Tensors are raw little-endian arrays; nothing is ever unpickled or decompressed. `Bundle.open`
-checks every byte before any runtime sees a file.
+checks every byte before any runtime sees a file, and refuses a folder that holds other files.
+Nothing is mapped: a file that is cut meanwhile would end the process.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -19,8 +21,13 @@ from numpy.typing import NDArray
 
 from edgeret.codec import Codec
 from edgeret.errors import BundleError
-from edgeret.manifest import MANIFEST, File, Graph, Manifest, Tensor, load_json, read, refuse
+from edgeret.manifest import MANIFEST, File, Graph, Manifest, Tensor, load_json, open_file, read, refuse
 
+MODELS: Final = "EDGERET_MODELS"
+"""The environment variable with further folders of installed bundles, as PATH has those of commands."""
+
+# What people and `edgeret sign` lay beside a bundle; nothing reads it, but the signature's check.
+_BESIDE: Final = frozenset({MANIFEST, f"{MANIFEST}.sig", "README.md", "LICENSE", "NOTICE"})
 _CODEC_TENSORS: Final = ("projection", "thresholds", "query_projection", "query_thresholds", "widths")
 
 
@@ -34,10 +41,14 @@ class Golden(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """An encoder, its tokenizer, its codec and its proofs."""
+    """An encoder, its tokenizer, its codec and its proofs.
+
+    links: whether its files may be links: those that came with the package.
+    """
 
     path: Path
     manifest: Manifest
+    links: bool = False
 
     @classmethod
     def open(cls, name_or_path: str | Path) -> Bundle:
@@ -47,14 +58,26 @@ class Bundle:
         FormatVersionError for one that a newer edgeret wrote.
         """
         path = _locate(name_or_path)
-        bundle = cls(path, read(path))
+        links = path.resolve().parent == _packaged()
+        bundle = cls(path, read(path, links), links)
+        bundle._check_folder()
         for name, file in bundle.manifest.files.items():
-            _verify(path / name, file)
-        tensors = {name: bundle.tensor(name) for name in bundle.manifest.tensors}
-        found = _codec_id({name: tensor for name, tensor in tensors.items() if name in _CODEC_TENSORS})
+            _verify(path / name, file, links)
+        names = [name for name in bundle.manifest.tensors if name in _CODEC_TENSORS]
+        found = _codec_id({name: bundle.tensor(name) for name in names})
         if found != bundle.codec_id:
             refuse(path, f"the codec {bundle.codec_id}", found)
         return bundle
+
+    def _check_folder(self) -> None:
+        """Refuse what no hash and no signature is for: a runtime might be told to read it."""
+        try:
+            found = {path.name for path in self.path.iterdir()}
+        except OSError as error:
+            refuse(self.path, "a folder that can be listed", str(error.strerror))
+        if foreign := sorted(found - self.manifest.files.keys() - _BESIDE):
+            expected = f"no files but those that {MANIFEST} names"
+            refuse(self.path, expected, f"{foreign!r:.200}", "take them out of the folder")
 
     @property
     def name(self) -> str:
@@ -100,30 +123,52 @@ class Bundle:
         return path
 
     def tensor(self, name: str) -> NDArray[Any]:
-        """A tensor, mapped and read-only. Raises BundleError for a name that is not there."""
+        """A tensor, read into memory and read-only. Raises BundleError for a name that is not there, or a cut file."""
+        tensor = self.placed(name)
+        blob = self.read(tensor.file, tensor.offset, tensor.nbytes)
+        return np.frombuffer(blob, np.dtype(tensor.dtype).newbyteorder("<")).reshape(tensor.shape)
+
+    def placed(self, name: str) -> Tensor:
+        """Where a tensor lies; nothing is read. Raises BundleError for a name that is not there."""
         if name not in self.manifest.tensors:
             refuse(self.path, f"a tensor {name!r}", f"only {sorted(self.manifest.tensors)}")
-        tensor = self.manifest.tensors[name]
-        dtype = np.dtype(tensor.dtype).newbyteorder("<")
-        return np.memmap(self.file(tensor.file), dtype, "r", tensor.offset, tensor.shape).view(np.ndarray)
+        return self.manifest.tensors[name]
+
+    def read(self, name: str, offset: int = 0, nbytes: int | None = None) -> bytes:
+        """A file of the bundle, or a part of it. Raises BundleError if it is shorter than the manifest says."""
+        path = self.file(name)
+        nbytes = self.manifest.files[name].nbytes if nbytes is None else nbytes
+        try:
+            with open_file(path, self.links) as stream:
+                stream.seek(offset)
+                blob = stream.read(nbytes)
+        except OSError as error:
+            refuse(self.path, f"{name} to be readable", str(error.strerror))
+        if len(blob) != nbytes:
+            refuse(self.path, f"{name} of {offset + nbytes} bytes", str(offset + len(blob)))
+        return blob
 
     def codec(self) -> Codec:
         """The codec of the space, in memory. Raises BundleError if its tensors do not fit together."""
-        widths = self.tensor("widths").ravel().tolist()
+        widths = self.shaped("widths", "int16", self.placed("widths").shape[:1]).tolist()
         if widths != sorted(set(widths)) or widths[0] < 1:
             refuse(self.path, "ascending widths of codes", f"{widths!r:.80}")
         bits = widths[-1]
-        return Codec(
+        codec = Codec(
             projection=np.array(self.shaped("projection", "int16", (self.dim, bits)), dtype=np.int16),
             thresholds=np.array(self.shaped("thresholds", "float64", (bits,)), dtype=np.float64),
             query_projection=self.shaped("query_projection", "float16", (self.dim, bits)).astype(np.float32),
             query_thresholds=np.array(self.shaped("query_thresholds", "float32", (bits,)), dtype=np.float32),
             widths=tuple(widths),
         )
+        for numbers in (codec.thresholds, codec.query_projection, codec.query_thresholds):
+            if not np.isfinite(numbers).all():
+                refuse(self.path, "a codec of finite numbers", "a NaN or an infinity")
+        return codec
 
     def token_table(self) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """The token table, mapped: int8 rows [vocabulary, width] and the scale of each, float32."""
-        count = len(self.tensor("tokens"))
+        """The token table: int8 rows [vocabulary, width] and the scale of each, float32."""
+        count = self.placed("tokens").shape[0]
         return (
             self.shaped("tokens", "int8", (count, self.width)),
             self.shaped("token_scales", "float32", (count,)),
@@ -131,7 +176,7 @@ class Bundle:
 
     def golden(self) -> Golden:
         """The texts whose vectors are known. Raises BundleError if there are none."""
-        texts = load_json(self.file("golden.json")).get("texts")
+        texts = load_json(self.file("golden.json"), self.links).get("texts")
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
             refuse(self.path, "a list of texts in golden.json", f"{texts!r:.80}")
         shape = (len(texts), self.dim)
@@ -142,17 +187,16 @@ class Bundle:
         )
 
     def shaped(self, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
-        """A tensor of this dtype and shape, mapped and read-only. Raises BundleError for any other."""
-        array, found = self.tensor(name), self.manifest.tensors[name]
+        """A tensor of this dtype and shape, as `tensor` reads it. Raises BundleError for any other."""
+        found = self.placed(name)
         if (found.dtype, found.shape) != (dtype, shape):
             refuse(self.path, f"{name} as {dtype} {shape}", f"{found.dtype} {found.shape}")
-        return array
+        return self.tensor(name)
 
 
 def available() -> list[str]:
-    """Names of the installed bundles."""
-    folder = _models()
-    return sorted(path.parent.name for path in folder.glob(f"*/{MANIFEST}")) if folder else []
+    """Names of the installed bundles: the package's, and those in the folders that EDGERET_MODELS names."""
+    return sorted({path.parent.name for folder in _models() for path in folder.glob(f"*/{MANIFEST}")})
 
 
 def fingerprint(value: Any) -> str:
@@ -207,7 +251,7 @@ def write(
         about=dict(about),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Renamed into place: a process that has the older files mapped keeps them whole.
+    # Renamed into place: whoever opens the folder meanwhile finds the old files or the new ones.
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
         fresh = Path(scratch, "new")
         fresh.mkdir()
@@ -221,43 +265,49 @@ def write(
     return Bundle.open(path)
 
 
-def _models() -> Path | None:
-    """The folder of the installed bundles: inside the package, or beside it in a checkout."""
+def _packaged() -> Path | None:
+    """The folder of the bundles that came with the package: inside it, or beside it in a checkout."""
     package = Path(__file__).resolve().parent
     return next((p for p in (package / "models", package.parent / "models") if p.is_dir()), None)
 
 
+def _models() -> list[Path]:
+    """The folders of installed bundles. The package's own come first: nothing takes the place of their names."""
+    packaged = _packaged()
+    named = [Path(folder) for folder in os.environ.get(MODELS, "").split(os.pathsep) if folder]
+    return [packaged, *named] if packaged else named
+
+
 def _locate(name_or_path: str | Path) -> Path:
-    folder = _models()
-    if folder and isinstance(name_or_path, str) and name_or_path in available():
-        return folder / name_or_path
+    if isinstance(name_or_path, str) and name_or_path in available():
+        return next(
+            folder / name_or_path for folder in _models() if (folder / name_or_path / MANIFEST).exists()
+        )
     path = Path(name_or_path)
     try:
         found = path.is_dir()
-    except OSError:  # A name too long for a path, out of an index that somebody else made.
+    except (OSError, ValueError):  # A name too long for a path, or with a NUL.
         found = False
     if not found:
         raise BundleError(
-            f"expected the name of a bundle or its folder, found {str(name_or_path)!r}: "
+            f"expected the name of a bundle or its folder, found {str(name_or_path)!r:.200}: "
             f"choose one of {', '.join(available()) or 'none installed'}, or a folder"
         )
     return path
 
 
-def _verify(path: Path, expected: File) -> None:
-    if expected.optional and not path.exists():
+def _verify(path: Path, expected: File, links: bool) -> None:
+    if expected.optional and not os.path.lexists(path):
         return
-    if not path.is_file():
-        refuse(path.parent, f"a file {path.name!r}", "none")
-    try:
-        with path.open("rb") as stream:
+    with open_file(path, links) as stream:
+        try:
             size = stream.seek(0, 2)
             if size != expected.nbytes:
                 refuse(path.parent, f"{path.name} of {expected.nbytes} bytes", str(size))
             stream.seek(0)
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        refuse(path.parent, f"{path.name} to be readable", str(error.strerror))
+        except OSError as error:
+            refuse(path.parent, f"{path.name} to be readable", str(error.strerror))
     if digest != expected.sha256:
         refuse(path.parent, f"{path.name} with SHA-256 {expected.sha256[:12]}…", f"{digest[:12]}…")
 

@@ -18,19 +18,18 @@ from numpy.typing import NDArray
 from edgeret.backends import Backend, OnnxBackend
 from edgeret.bundle import Bundle, available
 from edgeret.codec import Codec
-from edgeret.errors import BackendError, BundleError, InvalidDocumentError
+from edgeret.errors import BackendError
+from edgeret.manifest import refuse
 from edgeret.static import StaticBackend
 from edgeret.tflite import TfliteBackend
+from edgeret.tokenizer import TOKENIZER_BYTES, load_tokenizer, special_tokens, tokenize
 
 if TYPE_CHECKING:
-    from tokenizers import Encoding, Tokenizer
+    from tokenizers import Tokenizer
 
 Float32 = NDArray[np.float32]
 
 _LEAST_GOLDEN_COSINE: Final = 0.98
-
-# Growth of the peak RSS on x86-64, rounded up, with a vocabulary of 30,000 words.
-_TOKENIZER_BYTES: Final = 13_000_000
 
 
 BACKENDS: Final[dict[str, type[Backend]]] = {
@@ -49,7 +48,7 @@ class _Pipeline(NamedTuple):
     map: Float32 | None
 
     def encode(self, text: str) -> Float32:
-        ids = _tokenize(self.tokenizer, text).ids
+        ids = tokenize(self.tokenizer, text).ids
         if len(ids) > self.max_tokens:
             ids = [*ids[: self.max_tokens - 1], ids[-1]]
         vector = self.backend.run(ids)
@@ -134,7 +133,7 @@ class Encoder:
         """What encoding adds to the process at most, part by part, in bytes."""
         files, tensors = self.bundle.manifest.files, self.bundle.manifest.tensors
         table = {
-            "tokenizer": _TOKENIZER_BYTES,
+            "tokenizer": TOKENIZER_BYTES,
             "token table": files[tensors["tokens"].file].nbytes,
         }
         if "map" in tensors:
@@ -144,7 +143,7 @@ class Encoder:
     @property
     def passage_tokens(self) -> int:
         """Tokens of the longest passage that is encoded whole, special tokens not counted."""
-        return self.max_tokens - self._pipeline().tokenizer.num_special_tokens_to_add(is_pair=False)
+        return self.max_tokens - special_tokens(self._pipeline().tokenizer)
 
     def encode(self, texts: Sequence[str]) -> Float32:
         """Texts -> float32 [n, dim], unit rows; a text is cut after `max_tokens` tokens.
@@ -170,7 +169,7 @@ class Encoder:
 
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         """Where the text's tokens stand, in characters: no special tokens, nothing cut."""
-        spans: list[tuple[int, int]] = _tokenize(self._pipeline().tokenizer, text, special=False).offsets
+        spans: list[tuple[int, int]] = tokenize(self._pipeline().tokenizer, text, special=False).offsets
         return spans
 
     def _pipeline(self) -> _Pipeline:
@@ -182,7 +181,10 @@ class Encoder:
 
     def _start(self) -> _Pipeline:
         backend = BACKENDS[self.backend](self.bundle, self.threads)
-        pipeline = _Pipeline(_load_tokenizer(self.bundle), backend, self.max_tokens, _load_map(self.bundle))
+        pipeline = _Pipeline(load_tokenizer(self.bundle), backend, self.max_tokens, _load_map(self.bundle))
+        special = special_tokens(pipeline.tokenizer)
+        if special >= self.max_tokens:
+            refuse(self.bundle.path, f"'max_tokens' above its {special} special tokens", str(self.max_tokens))
         golden = self.bundle.golden()
         cosine = float(pipeline.encode(golden.texts[0]) @ golden.own[0])
         if not cosine >= _LEAST_GOLDEN_COSINE:
@@ -196,29 +198,7 @@ class Encoder:
 def _load_map(bundle: Bundle) -> Float32 | None:
     if "map" not in bundle.manifest.tensors:
         return None
-    return np.array(bundle.shaped("map", "float32", (bundle.width, bundle.dim)))
-
-
-def _load_tokenizer(bundle: Bundle) -> Tokenizer:
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise BackendError("expected tokenizers, found no such package: pip install tokenizers") from error
-    try:
-        return Tokenizer.from_file(str(bundle.file("tokenizer.json")))
-    # The package has no class of its own for a file that it cannot read.
-    except Exception as error:
-        raise BundleError(
-            f"bundle {bundle.path}: expected a tokenizer in tokenizer.json, found {error}: "
-            "install or export the bundle again"
-        ) from error
-
-
-def _tokenize(tokenizer: Tokenizer, text: str, *, special: bool = True) -> Encoding:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise InvalidDocumentError(
-            f"expected Unicode text, found a lone surrogate at {error.start}: read the text as UTF-8"
-        ) from error
-    return tokenizer.encode(text, add_special_tokens=special)
+    found = bundle.shaped("map", "float32", (bundle.width, bundle.dim))
+    if not np.isfinite(found).all():
+        refuse(bundle.path, "a map of finite numbers", "a NaN or an infinity")
+    return found

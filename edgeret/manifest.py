@@ -1,6 +1,6 @@
 """The manifest of a bundle: what the folder must hold, read strictly.
 
-A manifest may come from anywhere, so every name is plain, every number bounded, every key unique,
+A manifest may come from anywhere, so every name is plain, every number bounded, every key known and unique,
 and the tensors tile their files: nothing that it says can reach outside its folder or past an end.
 """
 
@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from io import BufferedReader
 from math import prod
 from pathlib import Path
 from typing import Any, Final, NamedTuple, NoReturn
 
 import numpy as np
 
-from edgeret.errors import BundleError, FormatVersionError
+from edgeret import files
+from edgeret.errors import BundleError, FormatVersionError, StorageError
 
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
@@ -29,6 +32,9 @@ _DTYPES: Final = ("int8", "uint8", "int16", "float16", "float32", "float64")
 _KINDS: Final = ("transformer", "static")
 _MAX_JSON_BYTES: Final = 1 << 20
 _MAX_INT: Final = 1 << 40
+# Of one file: what a protocol buffer, and thus a graph, can be at most.
+_MAX_FILE_BYTES: Final = 1 << 31
+_MAX_TOKENS: Final = 1 << 13
 _REMEDY: Final = "install or export the bundle again"
 
 
@@ -115,12 +121,12 @@ class Manifest:
         }
 
 
-def read(folder: Path) -> Manifest:
+def read(folder: Path, links: bool = False) -> Manifest:
     """Read and check the manifest of the bundle in `folder`.
 
-    Raises BundleError for one that is missing or unsound, FormatVersionError for a newer one.
+    links: as in `open_file`. Raises BundleError for one that is missing or unsound, FormatVersionError for a newer one.
     """
-    table = load_json(folder / MANIFEST)
+    table = load_json(folder / MANIFEST, links)
     version = _get(folder, table, "format", int)
     if version != FORMAT:
         raise FormatVersionError(
@@ -135,13 +141,17 @@ def read(folder: Path) -> Manifest:
         codec=_matching(folder, _FINGERPRINT, "32 hex digits", _get(folder, table, "codec", str)),
         kind=_get(folder, encoder, "kind", str),
         graphs={
-            backend: Graph(*(_get(folder, _object(folder, entry), key, str) for key in Graph._fields))
-            for backend, entry in _get(folder, encoder, "graphs", dict).items()
+            backend: _graph(folder, entry) for backend, entry in _get(folder, encoder, "graphs", dict).items()
         },
         tensors={name: _tensor(folder, v) for name, v in _get(folder, table, "tensors", dict).items()},
         files={name: _file(folder, name, v) for name, v in _get(folder, table, "files", dict).items()},
         about=_get(folder, table, "about", dict),
     )
+    decisive = manifest._decisive()
+    _check_keys(folder, table, decisive.keys() | {"checksum", "about"})
+    _check_keys(folder, encoder, decisive["encoder"].keys())
+    if manifest.max_tokens > _MAX_TOKENS:
+        refuse(folder, f"'max_tokens' of at most {_MAX_TOKENS}", str(manifest.max_tokens))
     if manifest.kind not in _KINDS:
         refuse(folder, f"an encoder of kind {' or '.join(_KINDS)}", repr(manifest.kind))
     for backend, graph in manifest.graphs.items():
@@ -154,28 +164,57 @@ def read(folder: Path) -> Manifest:
     return manifest
 
 
-def load_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of at most 1 MiB; duplicate keys, NaN and huge integers are refused."""
-    try:
-        with path.open("rb") as stream:
+def load_json(path: Path, links: bool = False) -> dict[str, Any]:
+    """Read a JSON object of at most 1 MiB, as `parse_json` does; links: as in `open_file`."""
+    with open_file(path, links) as stream:
+        try:
             blob = stream.read(_MAX_JSON_BYTES + 1)
-        if len(blob) > _MAX_JSON_BYTES:
-            raise ValueError(f"more than {_MAX_JSON_BYTES} bytes")
+        except OSError as error:
+            refuse(path.parent, f"a file {path.name}", str(error.strerror))
+    if len(blob) > _MAX_JSON_BYTES:
+        refuse(path.parent, f"{path.name} of at most {_MAX_JSON_BYTES} bytes", "more")
+    return parse_json(path, blob)
+
+
+def parse_json(path: Path, blob: bytes) -> dict[str, Any]:
+    """The JSON object of a bundle's file; duplicate keys, NaN and huge integers are refused."""
+    try:
         value = json.loads(blob, object_pairs_hook=_unique, parse_int=_bounded, parse_constant=_bounded)
-    except OSError as error:
-        refuse(path.parent, f"a file {path.name}", str(error.strerror))
     except (ValueError, RecursionError) as error:
         refuse(path.parent, f"sound JSON in {path.name}", str(error))
     return _object(path.parent, value)
 
 
-def refuse(folder: Path, expected: str, found: str) -> NoReturn:
+def open_file(path: Path, links: bool = False) -> BufferedReader:
+    """Open a file of a bundle to read it. A device or a pipe is not even waited for.
+
+    links: whether it may be a link, symbolic or hard: package managers install so. Raises BundleError for any other
+    link, for what is no regular file, and for a file that is not there.
+    """
+    try:
+        stream = files.open_regular(path, follow=links)
+    except StorageError as error:
+        refuse(path.parent, f"a file {path.name}", str(error))
+    if os.fstat(stream.fileno()).st_nlink > 1 and not links:
+        stream.close()
+        refuse(path.parent, f"a file {path.name} of this folder alone", "one that has other names")
+    return stream
+
+
+def refuse(folder: Path, expected: str, found: str, remedy: str = _REMEDY) -> NoReturn:
     """Raise the BundleError of a bundle that is not as it must be."""
-    raise BundleError(f"bundle {folder}: expected {expected}, found {found}: {_REMEDY}")
+    raise BundleError(f"bundle {folder}: expected {expected}, found {found}: {remedy}")
+
+
+def _graph(folder: Path, value: Any) -> Graph:
+    entry = _object(folder, value)
+    _check_keys(folder, entry, {*Graph._fields})
+    return Graph(*(_get(folder, entry, key, str) for key in Graph._fields))
 
 
 def _tensor(folder: Path, value: Any) -> Tensor:
     entry = _object(folder, value)
+    _check_keys(folder, entry, {*Tensor._fields})
     dtype = _get(folder, entry, "dtype", str)
     if dtype not in _DTYPES:
         refuse(folder, f"a dtype of {', '.join(_DTYPES)}", repr(dtype))
@@ -188,9 +227,12 @@ def _tensor(folder: Path, value: Any) -> Tensor:
 def _file(folder: Path, name: str, value: Any) -> File:
     _matching(folder, _PLAIN_NAME, "a plain file name", name)
     entry = _object(folder, value)
+    _check_keys(folder, entry, {"bytes", "sha256", "optional"})
+    if _get(folder, entry, "bytes", int) > _MAX_FILE_BYTES:
+        refuse(folder, f"{name} of at most {_MAX_FILE_BYTES} bytes", str(entry["bytes"]))
     sha256 = _matching(folder, _SHA256, "64 hex digits", _get(folder, entry, "sha256", str))
     optional = _get(folder, entry, "optional", bool) if "optional" in entry else False
-    return File(_get(folder, entry, "bytes", int), sha256, optional)
+    return File(entry["bytes"], sha256, optional)
 
 
 def _check_tiling(folder: Path, manifest: Manifest) -> None:
@@ -223,6 +265,17 @@ def _bounded(digits: str) -> int:
 
 def _object(folder: Path, value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else refuse(folder, "a JSON object", f"{value!r:.80}")
+
+
+def _check_keys(folder: Path, table: Mapping[str, Any], known: Set[str]) -> None:
+    """What an older edgeret does not know may change every vector: it is refused, not passed over."""
+    if unknown := sorted(table.keys() - known):
+        refuse(
+            folder,
+            f"no keys but {', '.join(sorted(known))}",
+            f"{unknown!r:.200}",
+            f"upgrade edgeret, or {_REMEDY}",
+        )
 
 
 def _get(folder: Path, table: Mapping[str, Any], key: str, kind: type) -> Any:

@@ -35,7 +35,7 @@ class StaticBackend:
     """No graph: the C kernel, or NumPy alone."""
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
-        hidden = len(bundle.tensor("inner_bias"))
+        hidden = bundle.placed("inner_bias").shape[0]
         table = TokenTable(bundle)
         inner = Layer.read(bundle, "inner", (hidden, bundle.width))
         outer = Layer.read(bundle, "outer", (bundle.width, hidden))
@@ -77,7 +77,7 @@ class Layer(NamedTuple):
 
     @classmethod
     def read(cls, bundle: Bundle, name: str, shape: tuple[int, int]) -> Layer:
-        """Map a layer. Raises BundleError for tensors of another dtype or shape."""
+        """Read a layer. Raises BundleError for tensors of another dtype or shape."""
         return cls(
             bundle.shaped(name, "int8", shape),
             bundle.shaped(name + "_scales", "float32", shape[:1]),

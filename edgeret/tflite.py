@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 from queue import LifoQueue
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret.backends import has_graph
+from edgeret.backends import has_graph, unit
 from edgeret.bundle import Bundle
 from edgeret.errors import BackendError
 from edgeret.manifest import Graph
@@ -26,6 +26,10 @@ Float32 = NDArray[np.float32]
 _GRAPHS: Final = {"ai_edge_litert": "tflite", "tflite_runtime": "tflite_weights"}
 _SIGNATURE: Final = "encode_"
 _MASK: Final = "mask"
+_LONGEST_BUCKET: Final = 1 << 14
+# What the packages raise for a graph that they cannot run, an input or output that it lacks or has in another shape or
+# dtype, and an allocation that is refused.
+_ERRORS: Final = (ValueError, RuntimeError, KeyError, TypeError, MemoryError)
 
 # Growth of the peak RSS on x86-64, rounded up: importing the package, and the tensors of all buckets of six layers
 # of 384 dims.
@@ -51,7 +55,9 @@ class TfliteBackend:
                 "pip install ai-edge-litert"
             ) from error
         self._graph = bundle.manifest.graphs[_GRAPHS[package]]
-        self._path = str(bundle.file(self._graph.file))
+        # Not by its path: the package maps the file, and a file that is cut meanwhile would end the process.
+        self._content = bundle.read(self._graph.file)
+        self._width = bundle.width
         self._interpreter = Interpreter
         # An interpreter serves one thread at a time. The last one back is the first to go out again.
         self._idle: LifoQueue[_Session | None] = LifoQueue()
@@ -94,18 +100,24 @@ class TfliteBackend:
         session = self._idle.get()
         try:
             session = session or self._open()
-            return session.run(tokens)
+            found = session.run(tokens)
+        except _ERRORS as error:
+            self._refuse(error)
         finally:
             self._idle.put(session)
+        return unit(found, self._width)
 
     def _open(self) -> _Session:
         try:
-            return _Session(self._interpreter(model_path=self._path, num_threads=1), self._graph)
-        except (ValueError, RuntimeError) as error:
-            raise BackendError(
-                f"expected a graph that {self._package} runs, found {error}: "
-                "upgrade it or choose another bundle"
-            ) from error
+            return _Session(self._interpreter(model_content=self._content, num_threads=1), self._graph)
+        except _ERRORS as error:
+            self._refuse(error)
+
+    def _refuse(self, error: Exception) -> NoReturn:
+        raise BackendError(
+            f"expected a graph that {self._package} runs, found {error!s:.1000}: "
+            "upgrade it or choose another bundle"
+        ) from error
 
 
 class _Session:
@@ -114,9 +126,11 @@ class _Session:
     def __init__(self, interpreter: Any, graph: Graph) -> None:
         self._interpreter, self._graph = interpreter, graph
         self.buckets = sorted(int(key.removeprefix(_SIGNATURE)) for key in interpreter.get_signature_list())
+        if self.buckets and not 0 < self.buckets[0] <= self.buckets[-1] <= _LONGEST_BUCKET:
+            raise ValueError(f"signatures for {self.buckets[0]} to {self.buckets[-1]} tokens")
         self._runners: dict[int, Any] = {}
 
-    def run(self, tokens: Float32) -> Float32:
+    def run(self, tokens: Float32) -> Any:
         count, dim = tokens.shape
         bucket = next(size for size in self.buckets if size >= count)
         if bucket not in self._runners:
@@ -124,8 +138,7 @@ class _Session:
         padded, mask = np.zeros((1, bucket, dim), dtype=np.float32), np.zeros((1, bucket), dtype=np.float32)
         padded[:, :count], mask[:, :count] = tokens, 1
         found = self._runners[bucket](**{self._graph.input: padded, _MASK: mask})
-        vector: Float32 = found[self._graph.output][0]
-        return vector
+        return found[self._graph.output]
 
 
 def _package() -> str:

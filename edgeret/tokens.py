@@ -1,4 +1,4 @@
-"""The token table: the embedding of each token, mapped from the bundle's file."""
+"""The token table: the embedding of each token."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class TokenTable:
         self.is_packed = is_packed(bundle)
         self.rows: NDArray[Any]
         if self.is_packed:
-            count = len(bundle.tensor("tokens"))
+            count = bundle.placed("tokens").shape[0]
             self.rows = bundle.shaped("tokens", "uint8", (count, bundle.width // 2))
             self.scales = bundle.shaped("token_scales", "float32", (count,))
         else:
@@ -49,4 +49,4 @@ class TokenTable:
 
 def is_packed(bundle: Bundle) -> bool:
     """Whether the bundle's table has 4 bits an entry."""
-    return bundle.tensor("tokens").dtype == np.uint8
+    return bundle.placed("tokens").dtype == "uint8"

@@ -211,6 +211,27 @@ def test_an_unsound_manifest_is_refused(folder, change):
         Bundle.open(folder).codec()
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        at("prompts")({"query": "query: "}),
+        at("encoder", "pooling")("mean"),
+        at("tensors", "tokens", "transposed")(True),
+        at("files", "card.md", "compressed")("zstd"),
+        at("encoder", "graphs")({"onnx": {"file": "card.md", "input": "a", "output": "b", "mask": "c"}}),
+    ],
+)
+def test_a_key_that_this_version_does_not_know_is_refused(folder, change):
+    edit(folder, change)
+    with pytest.raises(BundleError, match=r"expected no keys but .*upgrade edgeret"):
+        Bundle.open(folder)
+
+
+def test_about_decides_nothing_and_may_hold_any_key(folder):
+    edit(folder, at("about", "prompts")({"query": "query: "}))
+    assert Bundle.open(folder).name == "tiny"
+
+
 @pytest.mark.parametrize("name", ["../card.md", "sub/card.md", "card\n.md", ".card.md", ""])
 def test_a_sound_file_under_a_name_that_is_not_plain_is_refused(folder, name):
     target = folder / name
@@ -282,11 +303,11 @@ def test_fingerprints_are_for_ever():
     assert fingerprint({"b": [1, "é"], "a": None}) == "bccb46da7f8860c9492baa4b6352ae16"
 
 
-def test_writing_again_replaces_the_folder_and_spares_open_maps(tmp_path):
+def test_writing_again_replaces_the_folder_and_spares_what_was_read(tmp_path):
     old = make(tmp_path / "tiny", seed=1)
-    mapped, before = old.tensor("tokens"), old.tensor("tokens").tolist()
+    read, before = old.tensor("tokens"), old.tensor("tokens").tolist()
     fresh = make(tmp_path / "tiny", seed=2)
-    assert mapped.tolist() == before != fresh.tensor("tokens").tolist()
+    assert read.tolist() == before != fresh.tensor("tokens").tolist()
     assert [p.name for p in tmp_path.iterdir()] == ["tiny"]
 
 

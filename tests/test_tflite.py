@@ -5,7 +5,6 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.machinery import ModuleSpec
-from pathlib import Path
 from types import ModuleType
 from typing import ClassVar
 
@@ -31,11 +30,11 @@ class Interpreter:
     fault: ClassVar = ""
     opened: ClassVar[list["Interpreter"]] = []
 
-    def __init__(self, model_path: str, num_threads: int) -> None:
+    def __init__(self, model_content: bytes, num_threads: int) -> None:
         assert num_threads == 1
         if self.fault == "broken":
             raise ValueError("not a flatbuffer")
-        self.file = Path(model_path).name
+        self.content = model_content
         self.busy = threading.Lock()
         self.ran: list[tuple[int, int]] = []
         self.opened.append(self)
@@ -87,7 +86,7 @@ def made(tmp_path_factory) -> Bundle:
     text, own = known.texts[0], known.own.copy()
     total = TokenTable(Bundle.open("base")).take(pipeline.tokenizer.encode(text).ids).sum(axis=0)
     own[0] = total / np.linalg.norm(total)
-    files = {graph.file: b"for the stand-in" for graph in GRAPHS.values()}
+    files = {graph.file: graph.file.encode() for graph in GRAPHS.values()}
     return copy(tmp_path_factory.mktemp("bundle"), known._replace(own=own), graphs=GRAPHS, files=files)
 
 
@@ -97,7 +96,7 @@ def made(tmp_path_factory) -> Bundle:
 def test_each_package_gets_the_file_that_it_runs(made, package, name, file):
     package(name)
     assert Encoder.load(made.path, "tflite").encode(["the boiler"]).shape == (1, 384)
-    assert [interpreter.file for interpreter in Interpreter.opened] == [file]
+    assert [interpreter.content for interpreter in Interpreter.opened] == [file.encode()]
 
 
 def test_a_text_takes_the_smallest_bucket_that_holds_it(made, package):
