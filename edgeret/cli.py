@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
 import os
 import platform
 import sys
 import tempfile
 import time
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
-
-import numpy as np
 
 from edgeret import demo, inputs, shipping, signing
 from edgeret.answers import as_json, document_as_json, harmless, lines, message, one_line, ranked
@@ -32,12 +28,17 @@ from edgeret.errors import (
     IndexExistsError,
     InvalidDocumentError,
     InvalidQueryError,
+    NotAnIndexError,
     StorageError,
 )
 from edgeret.forecast import Forecast
 from edgeret.index import DEFAULT_MODEL, Index
 from edgeret.plan import parse_bytes
 from edgeret.reports import Progress, RecodeSummary, ReencodeSummary
+from edgeret.tally import Tally
+
+_INDEXES: Final = ("path", "target", "old", "new", "repair")
+_PATHS: Final = (*_INDEXES, "update", "key", "public_key", "model")
 
 COMMIT_EVERY: Final = 1000
 """Documents in one commit of `edgeret index`."""
@@ -54,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if sys.stdout is None:
             raise StorageError("standard output is closed: send it to /dev/null where nobody reads it")
+        _check_paths(arguments)
         _VERBS[arguments.verb](arguments)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -65,6 +67,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (EdgeretError, OSError) as error:
         return _fail(str(error), error, 1)
     return 0
+
+
+def _check_paths(arguments: argparse.Namespace) -> None:
+    """Refuse what can be no path, and what SQLite cannot open."""
+    for name in _PATHS:
+        value = getattr(arguments, name, None)
+        if value is None:
+            continue
+        if not value or "\0" in value:
+            raise StorageError(f"expected a path, got {value!r}: name a file or folder")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise StorageError(f"expected a path in UTF-8, got '{value}': rename it, or its folder") from None
+        if not Path(value).name and name in _INDEXES and arguments.verb not in ("sign", "verify"):
+            raise NotAnIndexError(f"'{value}' is a folder: an index is one file")
 
 
 def _fail(text: str, error: BaseException, code: int) -> int:
@@ -93,7 +111,7 @@ def _drop_output() -> None:
 
 
 def _index(arguments: argparse.Namespace) -> None:
-    tally = _Tally()
+    tally = Tally(_say)
     documents = inputs.read(arguments.inputs, tally.refuse, arguments.follow_links)
     total = inputs.count(arguments.inputs, arguments.follow_links) if sys.stderr.isatty() else None
     begun = time.perf_counter()
@@ -115,40 +133,6 @@ def _index(arguments: argparse.Namespace) -> None:
             f"{tally.refused} of {tally.refused + added} documents were refused, as said above, the others are in "
             "the index: mend these and run it again"
         )
-
-
-class _Tally:
-    """What one run of `edgeret index` has met."""
-
-    def __init__(self) -> None:
-        self.refused = 0
-        # 8 bytes a text: a set of Python's would take ten times as much.
-        self._texts = array("Q")
-
-    def refuse(self, error: EdgeretError) -> None:
-        """Name what cannot be indexed, and count it."""
-        self.refused += 1
-        _say(str(error))
-
-    def seen(self, documents: Iterable[Document], dim: int) -> Iterator[Document]:
-        """The documents that an index of this dim takes; texts without an id are noted."""
-        for document in documents:
-            if document.vector is not None and document.vector.size != dim:
-                named = f"{document.id or document.text!r:.60}"
-                found = f"got {document.vector.size}: leave the vector out"
-                self.refuse(
-                    InvalidDocumentError(f"document {named}: expected a vector of dim {dim}, {found}")
-                )
-                continue
-            if document.id is None:
-                digest = hashlib.blake2b(document.text.encode(), digest_size=8).digest()
-                self._texts.append(int.from_bytes(digest))
-            yield document
-
-    def repeated(self) -> int:
-        """How many texts without an id were the same as one before."""
-        texts = np.frombuffer(self._texts, dtype=np.uint64)
-        return len(texts) - len(np.unique(texts))
 
 
 def _search(arguments: argparse.Namespace) -> None:

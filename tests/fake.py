@@ -66,7 +66,7 @@ class NarrowEncoder(FakeEncoder):
 
 def direction(word: str) -> np.ndarray:
     """A random one, the same for the same word."""
-    seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+    seed = int.from_bytes(hashlib.blake2b(word.encode(errors="replace"), digest_size=8).digest(), "little")
     return np.random.default_rng(seed).normal(size=DIM)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import argparse
 import errno
 import io
 import json
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,15 +21,18 @@ from typing import IO
 
 import pytest
 from fake import FakeEncoder
+from oddities import alarm
 
 import edgeret
 from edgeret import demo
-from edgeret.cli import main
+from edgeret.arguments import parser
+from edgeret.cli import _VERBS, main
 from edgeret.documents import Document
 from edgeret.encoder import Encoder
 from edgeret.errors import BundleError
 from edgeret.index import Index
 
+LOAD = Encoder.load
 ROOT = Path(__file__).resolve().parent.parent
 FAKED = """\
 import signal, sys
@@ -37,7 +41,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 from fake import FakeEncoder
 from edgeret.encoder import Encoder
 Encoder.load = staticmethod(lambda *_: FakeEncoder())
-from edgeret.cli import main
+from edgeret.arguments import parser
+from edgeret.cli import _VERBS, main
 sys.exit(main())
 """
 DOCUMENTS = [
@@ -389,6 +394,65 @@ def test_errors_are_one_line_with_exit_code_1(index: str, capsys: pytest.Capture
         (["index", "no/such/folder/x.edgeret", "docs.jsonl", "--bits", "64"], "cannot create an index"),
     ]:
         assert re.search(message, failure(capsys, *argv))
+
+
+ODD = (
+    "", " ", "-", "--", ".", "..", "none/x", "pipe", "folder", "x" * 300, "\udcff", "\ud800", "a\0b", "a\n\x1b[31m",
+    "é", "0", "-1", "1e999", "nan", "9" * 30, "{}", '{"$and": ' * 200 + "[]" + "}" * 200, "[", "other.db", "base",
+)  # fmt: skip
+USUAL = {
+    "path": "x.edgeret", "inputs": "docs.jsonl", "query": "tea", "id": "tea", "ids": "tea", "target": "made",
+    "old": "x.edgeret", "new": "x.edgeret", "update": "other.db", "--key": "other.db", "--public-key": "other.db",
+    "--docs": "10", "--model": "nano",
+}  # fmt: skip
+
+
+def sweep(verb: str) -> Iterator[list[str]]:
+    """Each argument of a verb missing, and odd while the others are as usual."""
+    (verbs,) = (action for action in parser()._actions if isinstance(action.choices, dict))
+    actions = [action for action in verbs.choices[verb]._actions if action.nargs != 0]
+    needed = [action for action in actions if action.required]
+
+    def filled(replaced: argparse.Action | None, value: str) -> list[str]:
+        words = [verb]
+        for action in actions:
+            if action is replaced or action in needed:
+                name = max(action.option_strings, key=len, default="")
+                shown = value if action is replaced else USUAL[name or action.dest]
+                words += [f"{name}={shown}" if name.startswith("--") else shown]
+        return words
+
+    yield [verb]
+    for action in actions:
+        yield [word for word in filled(None, "") if word != USUAL.get(action.dest)]
+        yield from (filled(action, value) for value in ODD)
+    for flag in ("--json", "--all", "--quick", "--erase", "--follow-links", "--help"):
+        yield [*filled(None, ""), flag]
+        yield [*filled(None, ""), flag, "--json=x"]
+
+
+@pytest.mark.parametrize("verb", sorted(set(_VERBS) - {"bench"}))
+@pytest.mark.usefixtures("_small_demo")
+def test_odd_arguments_are_named(
+    verb: str, index: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every verb, with every argument missing or odd: one line says what is wrong, no traceback."""
+    Path("other.db").write_bytes(b"something else" * 100)
+    Path("folder").mkdir()
+    os.mkfifo("pipe")
+    if verb == "plan":
+        # It asks a bundle what the fake has not.
+        monkeypatch.setattr(Encoder, "load", LOAD)
+    for argv in sweep(verb):
+        with alarm(30):
+            code = outcome(argv)
+        errors = capsys.readouterr().err
+        assert code in (0, 1, 2), argv
+        if code == 1:
+            assert re.fullmatch(r"(edgeret: [^\n]+\n)+", errors), argv
+            assert all(len(line) <= 1010 for line in errors.splitlines()), argv
+        if not Path(index).exists():
+            assert main(["index", index, "docs.jsonl"]) == 0
 
 
 def test_a_model_is_asked_for_only_where_it_is_used(

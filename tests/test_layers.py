@@ -29,7 +29,7 @@ FLOORS = [
     {"recode", "repair", "searcher"},
     {"reencode"},
     {"index", "shipping"},
-    {"__init__", "answers", "demo", "smoke"},
+    {"__init__", "answers", "demo", "smoke", "tally"},
     {"arguments", "bench"},
     {"cli"},
     {"__main__"},

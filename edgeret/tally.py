@@ -1,0 +1,47 @@
+"""Tally: what one run of `edgeret index` has refused, and which texts without an id came twice."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from edgeret.documents import Document
+from edgeret.errors import EdgeretError, InvalidDocumentError
+
+
+class Tally:
+    """Counts; say: prints the name and the fault of what is refused."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self._say = say
+        self.refused = 0
+        # 8 bytes a text: a set of Python's would take ten times as much.
+        self._texts = array("Q")
+
+    def refuse(self, error: EdgeretError) -> None:
+        """Name what cannot be indexed, and count it."""
+        self.refused += 1
+        self._say(str(error))
+
+    def seen(self, documents: Iterable[Document], dim: int) -> Iterator[Document]:
+        """The documents that an index of this dim takes; texts without an id are noted."""
+        for document in documents:
+            if document.vector is not None and document.vector.size != dim:
+                named = f"{document.id or document.text!r:.60}"
+                found = f"got {document.vector.size}: leave the vector out"
+                self.refuse(
+                    InvalidDocumentError(f"document {named}: expected a vector of dim {dim}, {found}")
+                )
+                continue
+            if document.id is None:
+                digest = hashlib.blake2b(document.text.encode(), digest_size=8).digest()
+                self._texts.append(int.from_bytes(digest))
+            yield document
+
+    def repeated(self) -> int:
+        """How many texts without an id were the same as one before."""
+        texts = np.frombuffer(self._texts, dtype=np.uint64)
+        return len(texts) - len(np.unique(texts))
