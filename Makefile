@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS ?= dev
 
-.PHONY: demo test test-full coverage lint bench bench-full native sanitize neon runtimes fresh clean
+.PHONY: demo test test-full coverage lint docs bench bench-full native sanitize neon runtimes fresh clean
 
 $(VENV)/ready-$(EXTRAS): pyproject.toml setup.py $(wildcard edgeret/_*.[ch])
 	$(PYTHON) -m venv $(VENV)
@@ -197,6 +197,15 @@ test-arm64: build/release/ready build/tflite/small $(VENV)/ready-$(EXTRAS)
 	export EDGERET_ARM64=$(ARM64) EDGERET_TRUST_LOG=$(ARM64)/parity.jsonl; \
 	$(BIN)/python -m pytest tests/test_arm64.py -k cortex-a72 & \
 	$(BIN)/python -m pytest tests/test_arm64.py -k "not cortex-a72"; passed=$$?; wait $$! && exit $$passed
+
+# The pages as a site in build/docs, every warning an error.
+build/docs/ready: pyproject.toml
+	$(PYTHON) -m venv build/docs/venv
+	build/docs/venv/bin/python -m pip install --quiet --editable '.[docs]'
+	touch $@
+
+docs: build/docs/ready
+	build/docs/venv/bin/sphinx-build -W --keep-going -q -b html docs build/docs/html
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* *.egg-info edgeret/*.so

@@ -15,6 +15,30 @@ settings.register_profile("edgeret", deadline=None, suppress_health_check=[Healt
 settings.load_profile("edgeret")
 
 
+MAY_BE_SKIPPED = (
+    "make test-arm64 lays out",  # which runs these
+    "built without its native",  # as EDGERET_NO_NATIVE=1 asks
+    "which the extra `bench` brings",  # gigabytes of rivals
+    "'export-tflite'",  # `make runtimes` runs these in an environment of their own
+    "cgroup",  # not every machine lets one be made
+    "../shared",  # texts and collections are no part of the repository
+)
+"""Reasons for which a test may be skipped where all others must run."""
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """With EDGERET_REQUIRE_TESTS=1 a test that is skipped for another reason is a failure."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("EDGERET_REQUIRE_TESTS") != "1" or reporter is None:
+        return
+    reasons = [str(report.longrepr[2]) for report in reporter.stats.get("skipped", [])]
+    found = sorted({reason for reason in reasons if not any(allowed in reason for allowed in MAY_BE_SKIPPED)})
+    for reason in found:
+        reporter.write_line(f"must not be skipped here: {reason}", red=True)
+    if found:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
 @pytest.fixture
 def encoder() -> FakeEncoder:
     return FakeEncoder()

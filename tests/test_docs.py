@@ -47,7 +47,9 @@ def snippets(language: str) -> list[tuple[str, str, str]]:
 def pasted() -> list[tuple[str, str, str]]:
     """Blocks for a shell that show what they print, of the pages that are not run as a whole."""
     return [
-        found for found in snippets("sh") if found[2] and not found[0].startswith(("fleet.md", "trust.md"))
+        found
+        for found in snippets("sh")
+        if found[2] and not found[0].startswith(("fleet.md", "trust.md", "tutorial.md"))
     ]
 
 
@@ -150,6 +152,36 @@ def test_the_page_on_fleets_works_from_top_to_bottom(tmp_path, monkeypatch):
     assert "deleted: 1\nadded: 1\n" in back
     with edgeret.Index.open("device.edgeret", readonly=True) as index:
         assert (index.get("lamp.md") is None, index.get("clock.md") is None) == (False, True)
+
+
+def test_the_tutorial_works_from_top_to_bottom(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fences = re.findall(
+        r"^```(\w+)[^\n]*\n(.*?)^```$", (ROOT / "docs" / "tutorial.md").read_text(), re.M | re.S
+    )
+    printed = ""
+    for kind, source in fences:
+        if kind == "sh":
+            printed = "".join(run_line(line) for line in source.splitlines())
+        elif kind == "text":
+            assert same(source, printed), printed
+        elif "sys.stdin" in source:
+            Path("ask.py").write_text(source)
+            asked = subprocess.run(
+                [sys.executable, "ask.py", "notes"],
+                input="my wireless is broken\n\n",
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert "4 documents. Ask:" in asked.stdout
+            assert "wifi.md: Hold the button" in asked.stdout.splitlines()[1]
+        else:
+            with contextlib.redirect_stdout(io.StringIO()) as shown:
+                exec(compile(source, "tutorial.md", "exec"), {})
+            assert shown.getvalue()
+    with edgeret.Index.open("ship.edgeret", readonly=True) as index:
+        assert len(index) == 4
 
 
 def test_there_are_snippets():
