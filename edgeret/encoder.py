@@ -6,9 +6,10 @@ One text is one inference, never padded: a text's vector depends on that text al
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -17,12 +18,15 @@ from numpy.typing import NDArray
 
 from edgeret.backends import Backend, OnnxBackend
 from edgeret.bundle import Bundle, available
-from edgeret.codec import Codec
+from edgeret.codec import Codec, normalize
 from edgeret.errors import BackendError
 from edgeret.manifest import refuse
+from edgeret.passages import Span, split_windows
 from edgeret.static import StaticBackend
 from edgeret.tflite import TfliteBackend
 from edgeret.tokenizer import TOKENIZER_BYTES, load_tokenizer, special_tokens, tokenize
+from edgeret.unknown import knows, stand_in
+from edgeret.windows import CHARACTERS, check, windows
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,6 +34,10 @@ if TYPE_CHECKING:
 Float32 = NDArray[np.float32]
 
 _LEAST_GOLDEN_COSINE: Final = 0.98
+
+# Where a special token stands; and how many of them a text with no other may have.
+_NOWHERE: Final = (0, 0)
+_MOST_SPECIAL: Final = 2
 
 
 BACKENDS: Final[dict[str, type[Backend]]] = {
@@ -39,18 +47,76 @@ BACKENDS: Final[dict[str, type[Backend]]] = {
 }
 
 
+class Whole(NamedTuple):
+    """A text of any length as one vector.
+
+    vector: float32 [dim], unit length. windows: parts that were encoded, each as long as the model reads. known:
+    whether the model knows a word of it; if not, the vector is one of `edgeret.unknown`.
+    """
+
+    vector: Float32
+    windows: int
+    known: bool
+
+
+class _Reading(NamedTuple):
+    """Tokens that the model takes of a text, special ones too, where they stand, and whether they are all."""
+
+    ids: list[int]
+    spans: list[Span]
+    whole: bool
+
+
 class _Pipeline(NamedTuple):
-    """What turns a text into a vector, once started."""
+    """What turns a text into a vector, once started. unknown: the token of what the vocabulary lacks."""
 
     tokenizer: Tokenizer
     backend: Backend
     max_tokens: int
+    dim: int
     map: Float32 | None
+    unknown: int | None
 
     def encode(self, text: str) -> Float32:
-        ids = tokenize(self.tokenizer, text).ids
-        if len(ids) > self.max_tokens:
-            ids = [*ids[: self.max_tokens - 1], ids[-1]]
+        """The model's vector of a text, as much of it as the model reads."""
+        return self._run(self._read(text).ids)
+
+    def encode_known(self, text: str) -> Whole:
+        """The same, or a vector of `edgeret.unknown`; `windows` is 0 if the model does not read all of the text."""
+        ids, spans, whole = self._read(text)
+        # Seldom: what is left to look at takes as long as a part of a short text's encoding.
+        if (self.unknown in ids or len(ids) <= _MOST_SPECIAL) and not knows(text, ids, spans, self.unknown):
+            read = text if whole else text[: max(stop for _, stop in spans)]
+            return Whole(stand_in(read, self.dim), int(whole), known=False)
+        return Whole(self._run(ids), int(whole), known=True)
+
+    def windows(self, text: str) -> Iterator[list[Span]]:
+        """Where the text's tokens stand, some of them at a time."""
+        check(text)
+        return (window.spans for window in windows(self.tokenizer, text))
+
+    def _read(self, text: str) -> _Reading:
+        check(text)
+        if len(text) <= CHARACTERS:
+            found = tokenize(self.tokenizer, text)
+            ids, spans = found.ids, found.offsets
+        else:
+            # The ids that stand around any text.
+            frame = tokenize(self.tokenizer, "").ids
+            ids, spans = frame[:-1], [_NOWHERE] * len(frame[:-1])
+            for window in windows(self.tokenizer, text):
+                ids += window.ids
+                spans += window.spans
+                if len(ids) > self.max_tokens:
+                    break
+            ids += frame[-1:]
+            spans += [_NOWHERE] * len(frame[-1:])
+        if len(ids) <= self.max_tokens:
+            return _Reading(ids, spans, whole=True)
+        kept = self.max_tokens - 1
+        return _Reading([*ids[:kept], ids[-1]], [*spans[:kept], spans[-1]], whole=False)
+
+    def _run(self, ids: list[int]) -> Float32:
         vector = self.backend.run(ids)
         if self.map is None:
             return vector
@@ -151,13 +217,25 @@ class Encoder:
         A text's vector is the same, bit for bit, alone or among others. Raises InvalidDocumentError
         for a text that is not Unicode, and BackendError for a backend that answers wrongly.
         """
+        if not texts:
+            return np.empty((0, self.dim), dtype=np.float32)
+        return self._each(self._pipeline().encode, texts)
+
+    def encode_passages(self, texts: Sequence[str]) -> Float32:
+        """`encode`, as an index stores passages: a text of which the model knows no word has a vector of its own.
+
+        The model gives one and the same vector to all of them, in which one emoji is another.
+        """
+        if not texts:
+            return np.empty((0, self.dim), dtype=np.float32)
+        pipeline = self._pipeline()
+        return self._each(lambda text: pipeline.encode_known(text).vector, texts)
+
+    def _each(self, encode: Callable[[str], Float32], texts: Sequence[str]) -> Float32:
         if len(texts) == 1:
             # What several texts need would take as long as the graph of the smallest bundle.
-            return self._pipeline().encode(texts[0])[None]
+            return encode(texts[0])[None]
         vectors = np.empty((len(texts), self.dim), dtype=np.float32)
-        if not texts:
-            return vectors
-        encode = self._pipeline().encode
         if min(self.threads, len(texts)) > 1:
             with ThreadPoolExecutor(self.threads) as pool:
                 rows = pool.map(encode, texts)
@@ -167,10 +245,32 @@ class Encoder:
             vectors[row] = vector
         return vectors
 
-    def token_spans(self, text: str) -> list[tuple[int, int]]:
+    def encode_query(self, text: str) -> Whole:
+        """A text of any length as one vector: the mean direction of those of its passages, each read whole.
+
+        The vector of a text that is not longer than the model reads is that of `encode`, bit for bit. Passages of which
+        the model knows no word count only where all are such. Raises as `encode` does.
+        """
+        pipeline = self._pipeline()
+        whole = pipeline.encode_known(text)
+        if whole.windows:
+            return whole
+        sums = {known: np.zeros(self.dim, dtype=np.float64) for known in (True, False)}
+        spans = split_windows(text, pipeline.windows(text), self.passage_tokens)
+        known = False
+        for start, stop in spans:
+            part = pipeline.encode_known(text[start:stop])
+            sums[part.known] += part.vector
+            known = known or part.known
+        return Whole(normalize(sums[known][None], self.dim)[0], len(spans), known)
+
+    def token_spans(self, text: str) -> list[Span]:
         """Where the text's tokens stand, in characters: no special tokens, nothing cut."""
-        spans: list[tuple[int, int]] = tokenize(self._pipeline().tokenizer, text, special=False).offsets
-        return spans
+        return list(chain.from_iterable(self.token_windows(text)))
+
+    def token_windows(self, text: str) -> Iterator[list[Span]]:
+        """`token_spans`, some of them at a time: what that takes does not grow with the text."""
+        return self._pipeline().windows(text)
 
     def _pipeline(self) -> _Pipeline:
         # The lock takes as long as a part of a short text's encoding.
@@ -181,10 +281,20 @@ class Encoder:
 
     def _start(self) -> _Pipeline:
         backend = BACKENDS[self.backend](self.bundle, self.threads)
-        pipeline = _Pipeline(load_tokenizer(self.bundle), backend, self.max_tokens, _load_map(self.bundle))
-        special = special_tokens(pipeline.tokenizer)
+        tokenizer = load_tokenizer(self.bundle)
+        special = special_tokens(tokenizer)
         if special >= self.max_tokens:
             refuse(self.bundle.path, f"'max_tokens' above its {special} special tokens", str(self.max_tokens))
+        # Not every kind of model has one.
+        unknown = getattr(tokenizer.model, "unk_token", None)
+        pipeline = _Pipeline(
+            tokenizer,
+            backend,
+            self.max_tokens,
+            self.dim,
+            _load_map(self.bundle),
+            None if unknown is None else tokenizer.token_to_id(unknown),
+        )
         golden = self.bundle.golden()
         cosine = float(pipeline.encode(golden.texts[0]) @ golden.own[0])
         if not cosine >= _LEAST_GOLDEN_COSINE:

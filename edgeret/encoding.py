@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
@@ -15,11 +15,12 @@ from edgeret.codec import Codec, Float32, Int8, normalize, quantize
 from edgeret.documents import Record
 from edgeret.encoder import Encoder
 from edgeret.errors import BackendError
-from edgeret.passages import split
+from edgeret.passages import Span, split_windows
 from edgeret.store import Store
 from edgeret.writer import Encoded
 
-Span = tuple[int, int]
+_AT_ONCE: Final = 64
+"""Passages of a document whose vectors are in memory as floating-point numbers."""
 
 
 class TextEncoder(Protocol):
@@ -129,6 +130,8 @@ def encode(record: Record, encoder: TextEncoder, bits: int, known: Mapping[Span,
 
     known: vectors of passages, as they are stored, that need no encoding; one that the record brings is a passage's.
     """
+    # An encoder that is not ours has an answer of its own to what it does not know.
+    encode_texts = encoder.encode_passages if isinstance(encoder, Encoder) else encoder.encode
     spans = _spans(record.text, encoder) if record.vector is None else [(0, len(record.text))]
     vectors = np.empty((len(spans), encoder.dim), dtype=np.int8)
     missing = []
@@ -140,11 +143,17 @@ def encode(record: Record, encoder: TextEncoder, bits: int, known: Mapping[Span,
     if missing and (own := own_vector(record, encoder)) is not None:
         vectors[:] = own
     elif missing:
-        texts = [record.text[slice(*spans[number])] for number in missing]
-        vectors[missing] = quantize(normalize(encoder.encode(texts), encoder.dim))
-    return Encoded(record, spans, vectors, encoder.codec.encode(vectors, bits))
+        for first in range(0, len(missing), _AT_ONCE):
+            part = missing[first : first + _AT_ONCE]
+            texts = [record.text[slice(*spans[number])] for number in part]
+            vectors[part] = quantize(normalize(encode_texts(texts), encoder.dim))
+    parts = (vectors[first : first + _AT_ONCE] for first in range(0, len(vectors), _AT_ONCE))
+    codes = np.concatenate([encoder.codec.encode(part, bits) for part in parts])
+    return Encoded(record, spans, vectors, codes)
 
 
 def _spans(text: str, encoder: TextEncoder) -> list[Span]:
+    # Of other encoders, what their tokenizer takes is theirs.
+    windows = encoder.token_windows(text) if isinstance(encoder, Encoder) else [encoder.token_spans(text)]
     # A text of characters that no token stands for is still one passage.
-    return split(text, encoder.token_spans(text), encoder.passage_tokens) or [(0, len(text))]
+    return split_windows(text, windows, encoder.passage_tokens) or [(0, len(text))]

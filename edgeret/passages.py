@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import numpy as np
@@ -16,9 +16,16 @@ _SENTENCE_END: Final = re.compile(
     r"""[.!?\u2026]["'\u2019\u201d\xbb)\]]{0,3}(?=\s++[^a-z])"""
     r"""|[\u3002\uff01\uff1f]["'\u2019\u201d\u300d\u300f\uff09]{0,3}"""
 )
+_BEFORE: Final = 8
+"""Characters before a token that its sentence's end may begin in: more than a match of _SENTENCE_END has."""
+_AFTER: Final = 256
+"""Characters that are looked at after a token, for the whitespace that follows a sentence."""
+
+Span = tuple[int, int]
+Int64 = NDArray[np.int64]
 
 
-def split(text: str, token_spans: Sequence[tuple[int, int]], limit: int) -> list[tuple[int, int]]:
+def split(text: str, token_spans: Sequence[Span], limit: int) -> list[Span]:
     """Cut `text` into passages of at most `limit` tokens; return their (start, end) as string indices.
 
     `token_spans` are the (start, end) of the text's tokens, in order. Sentences are packed whole; a
@@ -27,43 +34,90 @@ def split(text: str, token_spans: Sequence[tuple[int, int]], limit: int) -> list
     together whatever the limit. Passages keep the order of the text and leave out nothing but
     whitespace around them; a text of whitespace has none. Takes linear time.
     """
-    spans = np.asarray(token_spans, dtype=np.int64).reshape(-1, 2)
-    starts, ends = spans[:, 0], np.maximum.accumulate(spans[:, 1])
-    tokens = np.flatnonzero(starts[1:] >= ends[:-1]) + 1
-    words = np.flatnonzero(starts[1:] > ends[:-1]) + 1
-    sentences = _first_tokens(_SENTENCE_END, text, starts, tokens)
-    paragraphs = _first_tokens(_PARAGRAPH_END, text, starts, tokens)
-    levels = [sorted({*sentences, *paragraphs}), words.tolist(), tokens.tolist()]
+    return split_windows(text, [token_spans], limit)
 
+
+def split_windows(text: str, windows: Iterable[Sequence[Span]], limit: int) -> list[Span]:
+    """`split`, where the spans of the text's tokens come some at a time. Keeps those of a passage and a window."""
+    tokens = _Tokens(text, windows)
     passages = []
     first, begin = 0, 0
     while begin < len(text):
-        following = len(starts)
-        if first + limit < following:
-            half_full = _last(paragraphs, first + limit // 2, first + limit)
-            following = half_full or _cut(levels, first, first + limit) or following
-        end = int(starts[following]) if following < len(starts) else len(text)
+        following = tokens.cut(first, limit)
+        while following is None and tokens.read(first):
+            following = tokens.cut(first, limit)
+        end = len(text) if following is None else tokens.start(following)
         passages.append(_strip(text, begin, end))
-        first, begin = following, end
+        first, begin = following or 0, end
     return [(start, end) for start, end in passages if start < end]
 
 
-def _cut(levels: list[list[int]], low: int, high: int) -> int | None:
-    """Return the last cut in (low, high] of the best level that has one, else the first cut past it."""
-    for cuts in levels:
-        if cut := _last(cuts, low, high):
-            return cut
-    position = bisect_right(levels[-1], high)
-    return levels[-1][position] if position < len(levels[-1]) else None
+class _Tokens:
+    """A text's tokens, by number, and before which of them it may be cut."""
 
+    def __init__(self, text: str, windows: Iterable[Sequence[Span]]) -> None:
+        self._text = text
+        self._windows = iter(windows)
+        self._starts: list[int] = []
+        self._forgotten = 0
+        self._end = 0
+        self._paragraphs: list[int] = []
+        # Ends of sentences and paragraphs, of words, of tokens.
+        self._levels: list[list[int]] = [[], [], []]
 
-def _first_tokens(
-    pattern: re.Pattern[str], text: str, starts: NDArray[np.int64], tokens: NDArray[np.int64]
-) -> list[int]:
-    """Return the tokens before which a match of `pattern` ends, as far as a cut may fall there."""
-    positions = np.fromiter((match.end() for match in pattern.finditer(text)), dtype=np.int64)
-    cuts: list[int] = np.intersect1d(np.searchsorted(starts, positions), tokens).tolist()
-    return cuts
+    def start(self, token: int) -> int:
+        """Where a token starts."""
+        return self._starts[token - self._forgotten]
+
+    def read(self, first: int) -> bool:
+        """Read more tokens and forget those before number `first`; False if there are no more."""
+        spans = next((np.asarray(found, dtype=np.int64) for found in self._windows if len(found)), None)
+        if spans is None:
+            return False
+        self._forget(first)
+        base = self._forgotten + len(self._starts)
+        starts, ends = spans[:, 0], np.maximum(np.maximum.accumulate(spans[:, 1]), self._end)
+        before = np.concatenate([[self._end], ends[:-1]])
+        tokens = np.flatnonzero(starts >= before)
+        words = np.flatnonzero(starts > before)
+        last = self._starts[-1] if self._starts else -1
+        sentences = self._first_tokens(_SENTENCE_END, last, starts, tokens)
+        paragraphs = self._first_tokens(_PARAGRAPH_END, last, starts, tokens)
+        self._paragraphs += (paragraphs + base).tolist()
+        for level, cuts in zip(self._levels, (np.union1d(sentences, paragraphs), words, tokens), strict=True):
+            level += (cuts + base).tolist()
+        self._starts += starts.tolist()
+        self._end = int(ends[-1])
+        return True
+
+    def cut(self, first: int, limit: int) -> int | None:
+        """The token that the passage after the one from `first` begins with; None if no token read so far does."""
+        high = first + limit
+        if high >= self._forgotten + len(self._starts):
+            return None
+        if half_full := _last(self._paragraphs, first + limit // 2, high):
+            return half_full
+        for cuts in self._levels:
+            if found := _last(cuts, first, high):
+                return found
+        # More tokens than fit stand for parts of one character.
+        position = bisect_right(self._levels[-1], high)
+        return self._levels[-1][position] if position < len(self._levels[-1]) else None
+
+    def _first_tokens(self, pattern: re.Pattern[str], last: int, starts: Int64, tokens: Int64) -> Int64:
+        """The tokens, of those that start at `starts`, before which a match ends, as far as a cut may fall there.
+
+        last: where the token before them starts.
+        """
+        matches = pattern.finditer(self._text, max(0, last - _BEFORE), int(starts[-1]) + _AFTER)
+        ends = np.fromiter((match.end() for match in matches), dtype=np.int64)
+        return np.intersect1d(np.searchsorted(starts, ends[ends > last]), tokens)
+
+    def _forget(self, first: int) -> None:
+        del self._starts[: first - self._forgotten]
+        self._forgotten = first
+        for cuts in (self._paragraphs, *self._levels):
+            del cuts[: bisect_left(cuts, first)]
 
 
 def _last(cuts: list[int], low: int, high: int) -> int | None:
@@ -72,6 +126,6 @@ def _last(cuts: list[int], low: int, high: int) -> int | None:
     return cuts[position - 1] if position and cuts[position - 1] > low else None
 
 
-def _strip(text: str, start: int, end: int) -> tuple[int, int]:
+def _strip(text: str, start: int, end: int) -> Span:
     piece = text[start:end]
     return end - len(piece.lstrip()), start + len(piece.rstrip())

@@ -19,7 +19,7 @@ import numpy as np
 from edgeret import database
 from edgeret.check import check
 from edgeret.documents import Record
-from edgeret.encoding import Span, TextEncoder, describe, encode
+from edgeret.encoding import TextEncoder, describe, encode
 from edgeret.errors import (
     CorruptIndexError,
     EdgeretError,
@@ -27,6 +27,7 @@ from edgeret.errors import (
     SpaceMismatchError,
 )
 from edgeret.pages import Cell, Pages, Value
+from edgeret.passages import Span
 from edgeret.reports import RepairSummary
 from edgeret.store import META, Passage, Store, passage_checksum
 from edgeret.target import assembled

@@ -58,6 +58,14 @@ def add(path, model, budget, count=4000, commit_every=None):
         return {"planned": index.info().planned_bytes, "documents": len(index)}
 
 
+def add_long(path, model, budget, piece, characters):
+    """One text of so many characters, made of a piece over and over."""
+    text = (piece * -(-characters // len(piece)))[:characters]
+    with edgeret.Index.create(path, model=_model(model), memory_budget=budget) as index:
+        index.add([edgeret.Document("long", text)])
+        return {"planned": index.info().planned_bytes, "passages": index.info().passages}
+
+
 def recode(path, model, budget, bits):
     return {"passages": edgeret.Index.recode(path, model, bits, budget).passages}
 

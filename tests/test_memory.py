@@ -115,6 +115,25 @@ def test_changes_keep_to_the_budget(copy, chore):
 
 
 @linux
+@pytest.mark.parametrize(
+    ("piece", "passages"),
+    [
+        ("The quick brown fox jumps over it. ", 600),
+        ("quick,brown\n", 1000),
+        ("中文很多。", 4000),
+        ("x", 1),
+        ("🍕", 1),
+        ("." + " " * 999, 1),
+    ],
+    ids=["sentences", "lines", "chinese", "one word", "emoji", "spaces"],
+)
+def test_a_long_text_keeps_to_the_budget(tmp_path, piece, passages):
+    found = run("add_long", tmp_path / "long.edgeret", "nano", "56MB", piece, 1_000_000)
+    assert found["passages"] >= passages
+    assert found["rss_over_import_bytes"] <= 56_000_000
+
+
+@linux
 @pytest.mark.parametrize(("bits", "least", "largest"), [(64, 6, "index"), (384, 9, "codec")])
 def test_new_codes_keep_to_the_smallest_budget(real, tmp_path, bits, least, largest):
     path = shutil.copy(real, tmp_path / "copy.edgeret")

@@ -1,0 +1,57 @@
+"""Unknown: a vector for a text of which the model knows no word, so that only its like is near it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+_CHARACTERS: Final = 4096
+"""Of a text that count: it may be one unknown token of any length."""
+
+# A word, or a character that is none, such as an emoji.
+_SYMBOL: Final = re.compile(r"\w+|[^\w\s]")
+
+
+def knows(text: str, ids: Sequence[int], spans: Iterable[tuple[int, int]], unknown: int | None) -> bool:
+    """Whether any token of `text` says what it is about: one that is not `unknown`, nor special, nor punctuation.
+
+    Punctuation counts where nothing is unknown. ids, spans: of the tokens, special ones too, which stand nowhere.
+    """
+    placed = [(id, span) for id, span in zip(ids, spans, strict=True) if span[0] < span[1]]
+    if not placed:
+        return not text.strip()
+    if all(id != unknown for id, _ in placed):
+        return True
+    return any(id != unknown and any(map(str.isalnum, text[slice(*span)])) for id, span in placed)
+
+
+def stand_in(text: str, dim: int) -> NDArray[np.float32]:
+    """A unit vector [dim] from the symbols that the text begins with, the same on every machine.
+
+    That of another text is near as far as the two have symbols in common; any vector of a model is as far away as a
+    random direction is.
+    """
+    symbols = [
+        symbol
+        for symbol in _SYMBOL.findall(unicodedata.normalize("NFC", text[:_CHARACTERS]).casefold())
+        if any(unicodedata.category(character)[0] not in "MC" for character in symbol)
+    ]
+    total = np.zeros(dim, dtype=np.int64)
+    for symbol in symbols:
+        total += _signs(symbol, dim)
+    if not total.any():
+        # No symbol, or, hardly ever, some that cancel out.
+        total = _signs("".join(text[:_CHARACTERS].split()), dim)
+    vector = total.astype(np.float32)
+    return vector / np.float32(np.linalg.norm(vector))
+
+
+def _signs(symbol: str, dim: int) -> NDArray[np.int64]:
+    octets = np.frombuffer(hashlib.shake_128(symbol.encode()).digest(-(-dim // 8)), dtype=np.uint8)
+    return np.unpackbits(octets, count=dim, bitorder="little").astype(np.int64) * 2 - 1
