@@ -13,7 +13,7 @@ import numpy as np
 
 from edgeret.codec import Codec, Float32, Int8, normalize, quantize
 from edgeret.documents import Record
-from edgeret.encoder import Encoder
+from edgeret.encoder import Encoder, Whole
 from edgeret.errors import BackendError
 from edgeret.passages import Span, split_windows
 from edgeret.store import Store
@@ -150,6 +150,13 @@ def encode(record: Record, encoder: TextEncoder, bits: int, known: Mapping[Span,
     parts = (vectors[first : first + _AT_ONCE] for first in range(0, len(vectors), _AT_ONCE))
     codes = np.concatenate([encoder.codec.encode(part, bits) for part in parts])
     return Encoded(record, spans, vectors, codes)
+
+
+def encode_query(text: str, encoder: TextEncoder) -> Whole:
+    """A query's vector, and what it is made of."""
+    if isinstance(encoder, Encoder):
+        return encoder.encode_query(text)
+    return Whole(encoder.encode([text])[0], 1, known=True)
 
 
 def _spans(text: str, encoder: TextEncoder) -> list[Span]:

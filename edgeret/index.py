@@ -285,7 +285,7 @@ class Index:
         oversample: int | None = None,
     ) -> list[list[Hit]]:
         """`search` for each query, all on one state of the index; the codes are read once for many of them."""
-        return [explained.hits for explained in self._searcher.explain(queries, k, where, mode, oversample)]
+        return self._searcher.search(queries, k, where, mode, oversample)
 
     def explain(
         self,

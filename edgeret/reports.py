@@ -45,6 +45,9 @@ class Explanation:
 
     scanned: codes that were compared. search: "exact", or "partitions" where those of `optimize` were used. covered:
     passages that they cover; all others are compared. fallback: why partitions that are there were not used.
+    query_windows: passages that the query was encoded as, their mean being its vector: more than 1 where it is longer
+    than the model reads, 0 where no text was encoded. query_known: whether the model knows a word of it; where it does
+    not, such as for an emoji, only documents with the same unknown symbols are near it by meaning.
     """
 
     hits: list[Hit]
@@ -60,6 +63,8 @@ class Explanation:
     filter_ms: float
     search_ms: float
     fetch_ms: float
+    query_windows: int
+    query_known: bool
 
 
 @dataclass(frozen=True, slots=True)

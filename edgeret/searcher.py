@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from edgeret.codec import Float32, UInt64, normalize
 from edgeret.codes import Codes
 from edgeret.connections import Connections
 from edgeret.documents import Hit
-from edgeret.encoding import TextEncoder
+from edgeret.encoder import Whole
+from edgeret.encoding import TextEncoder, encode_query
 from edgeret.errors import PartitionsError
 from edgeret.filters import compile_where
 from edgeret.partitions import Coverage, Partitions
@@ -35,6 +36,8 @@ from edgeret.search import (
 from edgeret.store import Mask, State, Store, count
 from edgeret.turns import Turn
 
+Kept = TypeVar("Kept")
+
 _QUERIES_AT_ONCE: Final = 32
 """The scan reads the codes once for so many queries; more would gain nothing and hold their candidates."""
 
@@ -51,6 +54,16 @@ class _Terms(NamedTuple):
     mask: Mask | None
     encode_ms: float
     filter_ms: float
+
+
+class _Asked(NamedTuple):
+    """Queries of a part, encoded. windows: as of `Explanation`; known: whether the model knows a word of them."""
+
+    queries: Sequence[Query]
+    vectors: Float32
+    planes: UInt64
+    windows: list[int]
+    known: list[bool]
 
 
 class Searcher:
@@ -85,45 +98,69 @@ class Searcher:
         """How many passages the partitions cover."""
         return self._covered(self._partitions, store, state).rows if self._partitions else 0
 
+    def search(
+        self, queries: Sequence[Query], k: int, where: Where | None, mode: str, oversample: int | None
+    ) -> list[list[Hit]]:
+        """The hits of each query."""
+        return self._ask(queries, k, where, mode, oversample, lambda explained: explained.hits)
+
     def explain(
         self, queries: Sequence[Query], k: int, where: Where | None, mode: str, oversample: int | None
     ) -> list[Explanation]:
-        """Answer each query, with counts and the time of each stage; the codes are read once for QUERIES_AT_ONCE."""
+        """The hits of each query, with counts and the time of each stage."""
+        return self._ask(queries, k, where, mode, oversample, lambda explained: explained)
+
+    def _ask(
+        self,
+        queries: Sequence[Query],
+        k: int,
+        where: Where | None,
+        mode: str,
+        oversample: int | None,
+        keep: Callable[[Explanation], Kept],
+    ) -> list[Kept]:
+        """Answer _QUERIES_AT_ONCE at a time, all on one state of the index; the codes are read once for each part.
+
+        keep: what stays of each answer.
+        """
         check_arguments(queries, k, mode, oversample)
         self._connections.alive()
         if not queries:
             return []
-        return self._turn.hold(lambda: self._explain(queries, k, where, mode, oversample))
 
-    def _explain(
-        self, queries: Sequence[Query], k: int, where: Where | None, mode: str, oversample: int | None
-    ) -> list[Explanation]:
-        clock = Clock()
-        vectors, planes = self._encode(queries, mode)
-        encode_ms = clock.lap()
-        condition = Condition()
-        if where is not None:
-            condition = Condition(*compile_where(where, database.filter_columns(self._filters)))
+        def ask() -> list[Kept]:
+            clock = Clock()
+            # Most calls have one part, which is encoded before the transaction begins.
+            first = self._encode(queries[:_QUERIES_AT_ONCE], mode)
+            encode_ms = clock.lap()
+            condition = Condition()
+            if where is not None:
+                condition = Condition(*compile_where(where, database.filter_columns(self._filters)))
 
-        def answer(store: Store, state: State) -> list[Explanation]:
-            mask = None
-            if condition.sql and mode != "lexical":
-                mask = store.matching(condition.sql, condition.parameters)
-            # Fusing needs more of either list than it gives.
-            pool = (oversample or LEAST_OVERSAMPLING) * max(k, LEAST_CANDIDATES) if mode == "hybrid" else k
-            wanted = oversample or oversampling(state.passages, self._bits)
-            terms = _Terms(state, mode, k, pool, wanted, condition, mask, encode_ms, clock.lap())
-            explained = []
-            for first in range(0, len(queries), _QUERIES_AT_ONCE):
-                part = slice(first, first + _QUERIES_AT_ONCE)
-                explained += self._answer(store, terms, queries[part], vectors[part], planes[part])
-            return explained
+            def answer(store: Store, state: State) -> list[Kept]:
+                mask = None
+                if condition.sql and mode != "lexical":
+                    mask = store.matching(condition.sql, condition.parameters)
+                # Fusing needs more of either list than it gives.
+                pool = (
+                    (oversample or LEAST_OVERSAMPLING) * max(k, LEAST_CANDIDATES) if mode == "hybrid" else k
+                )
+                wanted = oversample or oversampling(state.passages, self._bits)
+                terms = _Terms(state, mode, k, pool, wanted, condition, mask, encode_ms, clock.lap())
+                kept = [keep(explained) for explained in self._answer(store, terms, first)]
+                for start in range(_QUERIES_AT_ONCE, len(queries), _QUERIES_AT_ONCE):
+                    clock.lap()
+                    part = self._encode(queries[start : start + _QUERIES_AT_ONCE], mode)
+                    terms = terms._replace(encode_ms=clock.lap())
+                    kept += [keep(explained) for explained in self._answer(store, terms, part)]
+                return kept
 
-        return self._connections.read(answer)
+            return self._connections.read(answer)
 
-    def _answer(
-        self, store: Store, terms: _Terms, queries: Sequence[Query], vectors: Float32, planes: UInt64
-    ) -> list[Explanation]:
+        return self._turn.hold(ask)
+
+    def _answer(self, store: Store, terms: _Terms, asked: _Asked) -> list[Explanation]:
+        queries, vectors, planes = asked.queries, asked.vectors, asked.planes
         clock = Clock()
         answers: list[Answer] = []
         coverage = None
@@ -158,8 +195,10 @@ class Searcher:
                 filter_ms=terms.filter_ms,
                 search_ms=search_ms,
                 fetch_ms=fetch_ms,
+                query_windows=windows,
+                query_known=known,
             )
-            for found, answer in zip(hits, answers, strict=True)
+            for found, answer, windows, known in zip(hits, answers, asked.windows, asked.known, strict=True)
         ]
 
     def _dense(
@@ -190,16 +229,25 @@ class Searcher:
 
         return self._loading.hold(load)
 
-    def _encode(self, queries: Sequence[Query], mode: str) -> tuple[Float32, UInt64]:
+    def _encode(self, queries: Sequence[Query], mode: str) -> _Asked:
         if mode == "lexical":
-            return np.empty((0, self._encoder.dim), dtype=np.float32), np.empty((0, 0, 0), dtype=np.uint64)
-        rows = [
-            self._encoder.encode([query]) if isinstance(query, str) else np.asarray(query)[None]
-            for query in queries
-        ]
-        vectors = np.concatenate([normalize(row, self._encoder.dim) for row in rows])
-        codec = self._encoder.codec
-        return vectors, np.stack([codec.encode_query(vector, self._bits) for vector in vectors])
+            none = np.empty((0, self._encoder.dim), dtype=np.float32)
+            return _Asked(
+                queries, none, np.empty((0, 0, 0), dtype=np.uint64), [0] * len(queries), [True] * len(queries)
+            )
+        rows, windows, known = [], [], []
+        for query in queries:
+            whole = (
+                encode_query(query, self._encoder)
+                if isinstance(query, str)
+                else Whole(np.asarray(query), 0, True)
+            )
+            rows.append(normalize(whole.vector[None], self._encoder.dim))
+            windows.append(whole.windows)
+            known.append(whole.known)
+        vectors, codec = np.concatenate(rows), self._encoder.codec
+        planes = np.stack([codec.encode_query(vector, self._bits) for vector in vectors])
+        return _Asked(queries, vectors, planes, windows, known)
 
     def _hits(self, store: Store, answer: Answer, k: int, condition: Condition) -> list[Hit]:
         hits = []
