@@ -18,6 +18,9 @@ from fake import DIM, FakeEncoder
 import edgeret
 from edgeret import Document, Index
 
+# An interrupt that comes where Python frees an object can only be printed.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 SIGNALS = 2000 if FULL else 40
 """Interrupted calls of each kind."""
