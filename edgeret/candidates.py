@@ -21,20 +21,23 @@ class Candidates(NamedTuple):
     scanned: int
 
 
-Finder = Callable[[Sequence[int], int], list[Candidates]]
-"""Numbers of queries and how many candidates are wanted -> those of each; fewer only where there are no more."""
+Finder = Callable[[Sequence[int], int, Mask | None], list[Candidates]]
+"""Numbers of queries, how many candidates are wanted, rows that are not -> those of each.
+
+There are fewer only where there are no more.
+"""
 
 
 def by_all_codes(store: Store, codes: Codes, planes: UInt64, mask: Mask | None, rows: int) -> Finder:
     """Scan every code once for all queries.
 
-    planes: uint64 [queries, planes, words]. mask: rows outside of it are not found. rows: how many there are.
+    planes: uint64 [queries, planes, words]. mask: rows outside of it are not found. rows: how many are left then.
     """
-    scanned = rows if mask is None else count(mask)
 
-    def find(queries: Sequence[int], wanted: int) -> list[Candidates]:
-        found, _ = top_k(codes.blocks(store, mask), planes[queries], wanted)
-        return [Candidates(nearest, scanned) for nearest in found]
+    def find(queries: Sequence[int], wanted: int, hidden: Mask | None) -> list[Candidates]:
+        left = mask if hidden is None else codes.left(mask, hidden)
+        found, _ = top_k(codes.blocks(store, left), planes[queries], wanted)
+        return [Candidates(nearest, rows if hidden is None else count(left or {})) for nearest in found]
 
     return find
 
@@ -53,18 +56,19 @@ def by_partitions(
     vectors: float32 [queries, dim]; the rest as in `by_all_codes`. Raises PartitionsError for damage, as they are read.
     """
     others = codes.without(coverage.blocks)
-    uncovered = others.rows(mask)
-    if mask is not None:
-        coverage = partitions.masked(coverage, mask)
 
-    def find_one(query: int, wanted: int) -> Candidates:
-        near = partitions.nearest(vectors[query], planes[query], wanted, coverage)
-        rest, distances = top_k(others.blocks(store, mask), planes[query][None], wanted)
-        rows = np.concatenate([near.rows, rest[0]])
-        order = np.lexsort((rows, np.concatenate([near.distances, distances[0]])))[:wanted]
-        return Candidates(rows[order], near.scanned + uncovered)
+    def find(queries: Sequence[int], wanted: int, hidden: Mask | None) -> list[Candidates]:
+        left = mask if hidden is None else codes.left(mask, hidden)
+        covered = coverage if left is None else partitions.masked(coverage, left)
+        uncovered = others.rows(left)
 
-    def find(queries: Sequence[int], wanted: int) -> list[Candidates]:
-        return [find_one(query, wanted) for query in queries]
+        def find_one(query: int) -> Candidates:
+            near = partitions.nearest(vectors[query], planes[query], wanted, covered)
+            rest, distances = top_k(others.blocks(store, left), planes[query][None], wanted)
+            rows = np.concatenate([near.rows, rest[0]])
+            order = np.lexsort((rows, np.concatenate([near.distances, distances[0]])))[:wanted]
+            return Candidates(rows[order], near.scanned + uncovered)
+
+        return [find_one(query) for query in queries]
 
     return find

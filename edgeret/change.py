@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -69,7 +71,8 @@ class Change:
         passages = self.store.passages_of(found.doc)
         for passage in passages:
             self._forget_words(passage.row, found.text[passage.start : passage.stop])
-            self._drop_code(passage.row)
+        for block, own in itertools.groupby(passages, lambda passage: passage.row // BLOCK_ROWS):
+            self._drop_codes(block, [passage.row for passage in own])
         self.connection.execute("DELETE FROM passages WHERE doc = ?", (found.doc,))
         self.connection.execute("DELETE FROM documents WHERE doc = ?", (found.doc,))
         self.documents -= 1
@@ -81,9 +84,9 @@ class Change:
         for block, _, live in self.store.blocks():
             rows = _rows(block, live)
             if len(rows) < _SPARSE_ROWS:
-                codes = self.store.read_columns(block)
-                for row in rows:
-                    self._move(row, codes[:, row % BLOCK_ROWS])
+                self._move(
+                    rows, self.store.read_columns(block)[:, np.array(rows, dtype=np.int64) % BLOCK_ROWS]
+                )
                 self.connection.execute("DELETE FROM columns WHERE block = ?", (block,))
                 self.connection.execute("DELETE FROM blocks WHERE block = ?", (block,))
 
@@ -192,31 +195,38 @@ class Change:
         self.connection.execute("DELETE FROM tail")
         self.tail_changed = self.generation
 
-    def _drop_code(self, row: int) -> None:
-        """Take a row out of the tail, or clear its bit in its sealed block."""
-        if self.connection.execute("DELETE FROM tail WHERE row = ?", (row,)).rowcount:
+    def _drop_codes(self, block: int, rows: Sequence[int]) -> None:
+        """Take rows of one block out of the tail, or clear their bits if the block is sealed."""
+        dropped = self.connection.execute(
+            "DELETE FROM tail WHERE row IN (SELECT value FROM json_each(?))", (json.dumps(rows),)
+        ).rowcount
+        if dropped:
             self.tail_changed = self.generation
-            return
-        block, offset = divmod(row, BLOCK_ROWS)
-        live = bytearray(self.store.live(block))
-        live[offset // 8] &= ~(1 << offset % 8) & 0xFF
-        self.connection.execute(
-            "UPDATE blocks SET live = ?, changed = ? WHERE block = ?", (bytes(live), self.generation, block)
-        )
+        if dropped < len(rows):
+            live = bytearray(self.store.live(block))
+            for row in rows:
+                live[row % BLOCK_ROWS // 8] &= ~(1 << row % 8) & 0xFF
+            self.connection.execute(
+                "UPDATE blocks SET live = ?, changed = ? WHERE block = ?",
+                (bytes(live), self.generation, block),
+            )
 
     def _forget_words(self, row: int, text: str) -> None:
         self.connection.execute(
             "INSERT INTO lexicon (lexicon, rowid, text) VALUES ('delete', ?, ?)", (row, text)
         )
 
-    def _move(self, row: int, code: UInt64) -> None:
-        passage = self.store.passage(row)
-        text = self.store.document(passage.doc).text[passage.start : passage.stop]
-        self._forget_words(row, text)
-        self.connection.execute("DELETE FROM passages WHERE row = ?", (row,))
-        self._append(
-            passage.doc, passage.start, passage.stop, text, passage.vector, code.astype("<u8").tobytes()
-        )
+    def _move(self, rows: Sequence[int], codes: UInt64) -> None:
+        """Give passages new rows at the end; those of a document stand together. codes: uint64 [words, n]."""
+        doc, text = -1, ""
+        for row, code in zip(rows, codes.T, strict=True):
+            passage = self.store.passage(row)
+            if passage.doc != doc:
+                doc, text = passage.doc, self.store.document(passage.doc).text
+            own = text[passage.start : passage.stop]
+            self._forget_words(row, own)
+            self.connection.execute("DELETE FROM passages WHERE row = ?", (row,))
+            self._append(doc, passage.start, passage.stop, own, passage.vector, code.astype("<u8").tobytes())
 
 
 def _rows(block: int, live: bytes) -> list[int]:

@@ -68,12 +68,24 @@ class Codes:
 
     def rows(self, mask: Mask | None = None) -> int:
         """How many live rows there are, those of a mask only."""
-        live = {number: sealed.live for number, sealed in self.sealed.items()}
-        if self.tail.live is not None:
-            live[self.tail.first_row // BLOCK_ROWS] = self.tail.live
+        live = self._live()
         if mask is not None:
             live = {n: bits & mask[n][: len(bits)] for n, bits in live.items() if n in mask}
         return count(live)
+
+    def left(self, mask: Mask | None, hidden: Mask) -> Mask:
+        """The rows of a mask, or all live ones, less those of another."""
+        none = np.zeros(BLOCK_ROWS // 8, dtype=np.uint8)
+        whole = self._live() if mask is None else mask
+        return {n: bits & ~hidden.get(n, none)[: len(bits)] for n, bits in whole.items()}
+
+    def _live(self) -> dict[int, Bitmap]:
+        live = {number: sealed.live for number, sealed in self.sealed.items()}
+        if self.tail.live is not None:
+            live[self.tail.first_row // BLOCK_ROWS] = np.pad(
+                self.tail.live, (0, BLOCK_ROWS // 8 - len(self.tail.live))
+            )
+        return live
 
     def outdated(self, store: Store) -> bool:
         """Whether blocks kept in RAM were dropped or written anew: memory that a next picture would share in part."""

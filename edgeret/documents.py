@@ -145,5 +145,8 @@ def _check_value(what: str, value: object) -> None:
     elif isinstance(value, list | tuple):
         for entry in value:
             _check_value(what, entry)
-    elif isinstance(value, int):
-        float(value)
+    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise InvalidDocumentError(
+            f"expected integers of 64 bits, the {what} holds one of {value.bit_length()}: "
+            "write it as a string, or as a float"
+        )

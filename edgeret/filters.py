@@ -2,15 +2,22 @@
 
 The dialect: `{"year": {"$gte": 2020}, "lang": "en"}`. A bare value means `$eq`, keys side by side mean
 and, `$and` and `$or` take lists of conditions. A missing key matches only `$exists: false`, `$ne` and
-`$nin`. Values of different kinds never match: `1` is neither `"1"` nor `true` (but it is `1.0`).
+`$nin`. Values of different kinds never match: `1` is neither `"1"` nor `true` (but it is `1.0`). Integers are
+exact, and have 64 bits at most.
+
+A list equals each of its elements, so that `{"tags": "x"}` and `{"tags": {"$in": ["x", "y"]}}` find a list with
+"x". `$contains` asks what lies inside: an element of a list, or, letter by letter, a part of a string. A key with
+dots, `"author.name"`, is that key or a path through objects. Numbers, booleans, strings and arrays of NumPy serve.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Final, NamedTuple
+
+import numpy as np
 
 from edgeret.errors import FilterError
 
@@ -19,6 +26,12 @@ MAX_CONDITIONS: Final = 500
 
 MAX_DEPTH: Final = 16
 """Levels of `$and` and `$or` inside one another: the stack of SQLite's parser has 100 entries."""
+
+MAX_STEPS: Final = 16
+"""Keys in a path of objects: SQLite joins 64 tables at most."""
+
+INTEGERS: Final = range(-(2**63), 2**63)
+"""Those that SQLite holds exactly."""
 
 _OPERATORS: Final = "$eq $ne $gt $gte $lt $lte $in $nin $contains $exists"
 _COMPARISONS: Final = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
@@ -32,9 +45,13 @@ class _Part(NamedTuple):
     conditions: int = 0
 
 
+_ALWAYS: Final = _Part("1")
+
+
 def compile_where(where: Mapping[str, Any], columns: Mapping[str, str]) -> tuple[str, list[Any]]:
     """`where` -> an SQL condition over `d` (a table with `metadata`, a JSON object) and its parameters.
 
+    The condition is empty if it lets everything pass.
     `columns` maps a metadata key to a column of `d` that holds json_extract of that key, without a
     declared type: the condition then starts with a comparison that an index of the column answers.
     Raises FilterError for an unknown operator, an operand of the wrong kind, or a `where` too large.
@@ -45,7 +62,7 @@ def compile_where(where: Mapping[str, Any], columns: Mapping[str, str]) -> tuple
             f"expected at most {MAX_CONDITIONS} conditions in a where, got {part.conditions}: "
             "join the values of one key by $in"
         )
-    return part.sql, list(part.parameters)
+    return ("", []) if part.sql == _ALWAYS.sql else (part.sql, list(part.parameters))
 
 
 def _conjunction(where: Any, columns: Mapping[str, str], depth: int) -> _Part:
@@ -62,22 +79,30 @@ def _entry(key: Any, operand: Any, columns: Mapping[str, str], depth: int) -> _P
     if not isinstance(key, str):
         raise FilterError(f"expected metadata keys to be strings, got {_kind(key)}: quote the key")
     if key in _JOINTS:
-        if not _is_list(operand) or not operand:
+        if not _is_list(operand) or not len(operand):
             raise FilterError(
                 f'expected a non-empty list after {key}, got {_kind(operand)}: write {{"{key}": [{{...}}]}}'
             )
-        return _join(_JOINTS[key], [_conjunction(inner, columns, depth - 1) for inner in operand])
+        parts = [_conjunction(inner, columns, depth - 1) for inner in operand]
+        return _ALWAYS if key == "$or" and _ALWAYS in parts else _join(_JOINTS[key], parts)
     if key.startswith("$"):
         raise FilterError(
             f"unknown operator {key!r}: expected a metadata key, $and or $or here; "
             f"inside a key's condition use {_OPERATORS}"
         )
+    if key.count(".") >= MAX_STEPS:
+        raise FilterError(
+            f"expected at most {MAX_STEPS} keys joined by dots, got {key!r:.60}: use a shorter path"
+        )
+    # A column holds the key itself, and no path.
+    column = None if "." in key else columns.get(key)
     if not isinstance(operand, Mapping):
-        return _condition(_text(key), "$eq", operand, columns.get(key))
+        return _condition(_text(key), "$eq", operand, column)
     if not operand:
         raise FilterError(f"expected an operator for key {key!r}, got {{}}: use one of {_OPERATORS}")
-    parts = [_condition(_text(key), operator, value, columns.get(key)) for operator, value in operand.items()]
-    return _join(" AND ", parts)
+    return _join(
+        " AND ", [_condition(_text(key), operator, value, column) for operator, value in operand.items()]
+    )
 
 
 def _condition(key: str, operator: Any, operand: Any, column: str | None) -> _Part:
@@ -91,6 +116,7 @@ def _condition(key: str, operator: Any, operand: Any, column: str | None) -> _Pa
         case "$contains":
             return _contains(key, _scalar(operator, operand))
         case "$exists":
+            operand = _plain(operand)
             if not isinstance(operand, bool):
                 raise FilterError(
                     f"expected true or false after $exists, got {_kind(operand)}: use a boolean"
@@ -101,17 +127,21 @@ def _condition(key: str, operator: Any, operand: Any, column: str | None) -> _Pa
 
 
 def _equals(key: str, values: list[Any], column: str | None) -> _Part:
-    found = _exists(key, _among("m", values))
     if column is None:
-        return found
-    # The column tells neither true from 1 nor a list from its JSON: it finds, `found` decides.
-    indexed = _one_of(f"d.{column}", values)
-    if None in values:
-        indexed = _join(" OR ", [_Part(f"d.{column} IS NULL"), indexed])
-    return _join(" AND ", [indexed, found])
+        return _exists(key, _join(" OR ", [_among("m", values), _holds(values)]))
+    # The column tells neither true from 1 nor a list from its JSON: it finds, what stands beside it decides.
+    # Ways to find stand side by side: SQLite uses indexes for each then, also inside of $or.
+    known = [value for value in values if value is not None]
+    ways = [(_one_of(f"d.{column}", known), _among("m", known))]
+    if len(known) < len(values):
+        ways.append((_Part(f"d.{column} IS NULL"), _among("m", [None])))
+    ways.append((_Part(f"d.{column} >= '[' AND d.{column} < '\\'"), _holds(values)))
+    found = [_join(" AND ", [indexed, _exists(key, decides)]) for indexed, decides in ways]
+    return _join(" OR ", found)._replace(conditions=1)
 
 
 def _compares(key: str, operator: str, operand: Any, column: str | None) -> _Part:
+    operand = _plain(operand)
     if isinstance(operand, bool) or not isinstance(operand, int | float | str):
         raise FilterError(
             f"expected a number or a string after {operator}, got {_kind(operand)}: only these have an order"
@@ -124,16 +154,41 @@ def _compares(key: str, operator: str, operand: Any, column: str | None) -> _Par
 
 
 def _contains(key: str, value: Any) -> _Part:
+    inside = _holds([value])
+    if isinstance(value, str):
+        within = _join(" AND ", [_is_text("m"), _Part("instr(m.value, ?)", (value,))])
+        inside = _join(" OR ", [inside, within])
+    return _exists(key, inside)
+
+
+def _holds(values: list[Any]) -> _Part:
+    """Whether `m` is a list with one of `values`."""
     # Guarded by CASE: a string that looks like JSON must not be read as a list.
     elements = "json_each(CASE m.type WHEN 'array' THEN m.value ELSE '[]' END)"
-    among = _among("e", [value])
-    return _exists(key, _Part(f"EXISTS (SELECT 1 FROM {elements} AS e WHERE {among.sql})", among.parameters))
+    among = _among("e", values)
+    return _Part(
+        f"(m.type = 'array' AND EXISTS (SELECT 1 FROM {elements} AS e WHERE {among.sql}))", among.parameters
+    )
 
 
 def _exists(key: str, condition: _Part) -> _Part:
     # json_each rather than a JSON path: in SQLite 3.40 no path can name a key that holds a quote.
-    sql = f"EXISTS (SELECT 1 FROM json_each(d.metadata) AS m WHERE m.key = ? AND {condition.sql})"
-    return _Part(sql, (key, *condition.parameters), conditions=1)
+    at_key = _at([key], condition)
+    found = at_key if "." not in key else _join(" OR ", [at_key, _at(key.split("."), condition)])
+    return found._replace(conditions=1)
+
+
+def _at(path: list[str], condition: _Part) -> _Part:
+    """Whether the value `m` behind these keys, each inside the one before, meets a condition."""
+    *outer, _ = names = [*(f"m{depth}" for depth in range(1, len(path))), "m"]
+    insides = [f"CASE {name}.type WHEN 'object' THEN {name}.value ELSE '{{}}' END" for name in outer]
+    tables = ", ".join(
+        f"json_each({inside}) AS {name}" for name, inside in zip(names, ["d.metadata", *insides], strict=True)
+    )
+    keys = " AND ".join(f"{name}.key = ?" for name in names)
+    return _Part(
+        f"EXISTS (SELECT 1 FROM {tables} WHERE {keys} AND {condition.sql})", (*path, *condition.parameters)
+    )
 
 
 def _among(alias: str, values: list[Any]) -> _Part:
@@ -167,14 +222,16 @@ def _negate(part: _Part) -> _Part:
 
 
 def _join(joint: str, parts: list[_Part]) -> _Part:
-    if len(parts) == 1:
-        return parts[0]
-    sql = f"({joint.join(part.sql for part in parts)})" if parts else "1"
+    parts = [part for part in parts if part != _ALWAYS]
+    if len(parts) < 2:
+        return parts[0] if parts else _ALWAYS
+    sql = f"({joint.join(part.sql for part in parts)})"
     parameters = tuple(value for part in parts for value in part.parameters)
     return _Part(sql, parameters, sum(part.conditions for part in parts))
 
 
 def _values(operator: str, operand: Any) -> list[Any]:
+    operand = _plain(operand)
     if operator in ("$eq", "$ne"):
         return [_scalar(operator, operand)]
     if not _is_list(operand):
@@ -183,6 +240,7 @@ def _values(operator: str, operand: Any) -> list[Any]:
 
 
 def _scalar(operator: str, value: Any) -> Any:
+    value = _plain(value)
     if isinstance(value, str):
         return _text(value)
     if value is None or isinstance(value, bool):
@@ -190,17 +248,21 @@ def _scalar(operator: str, value: Any) -> Any:
     if not isinstance(value, int | float):
         raise FilterError(
             f"expected a string, number, boolean or null after {operator}, got {_kind(value)}: "
-            "$in takes several values, $contains asks a list"
+            "ask for one element of a list, or for several by $in"
         )
-    try:
-        finite = math.isfinite(value)
-    except OverflowError:
-        finite = False
-    if not finite:
+    if isinstance(value, int) and value not in INTEGERS:
         raise FilterError(
-            f"expected a finite number after {operator}, got NaN, infinity or past float64: replace it"
+            f"expected an integer of 64 bits after {operator}, got one of {value.bit_length()}: "
+            "no stored integer is larger; keep such numbers as strings"
         )
+    if not math.isfinite(value):
+        raise FilterError(f"expected a finite number after {operator}, got NaN or infinity: replace it")
     return value
+
+
+def _plain(value: Any) -> Any:
+    """What NumPy wraps."""
+    return value.tolist() if isinstance(value, np.generic | np.ndarray) else value
 
 
 def _text(value: str) -> str:
@@ -214,7 +276,7 @@ def _text(value: str) -> str:
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence | set | frozenset) and not isinstance(value, str | bytes)
+    return isinstance(value, Sequence | Set | np.ndarray) and not isinstance(value, str | bytes | bytearray)
 
 
 def _kind(value: Any) -> str:
@@ -230,5 +292,5 @@ def _kind(value: Any) -> str:
         case Mapping():
             return "a mapping"
         case _ if _is_list(value):
-            return "a list" if value else "an empty list"
+            return "a list" if len(value) else "an empty list"
     return f"a value of type {type(value).__name__}"

@@ -16,7 +16,7 @@ from edgeret.candidates import Finder
 from edgeret.codec import Float32, cosines
 from edgeret.errors import InvalidQueryError
 from edgeret.ranking import best_per_document, fuse
-from edgeret.store import Passage, Store
+from edgeret.store import Mask, Passage, Store
 
 LEAST_CANDIDATES: Final = 10
 """Candidates are `oversample` times k, but never fewer than for this k: below it recall falls fast."""
@@ -84,47 +84,75 @@ def check_arguments(queries: Sequence[Query], k: int, mode: str, oversample: int
 
 
 def dense(
-    store: Store, find: Finder, vectors: Float32, k: int, oversample: int, admit: Callable[[int], object]
+    store: Store,
+    find: Finder,
+    vectors: Float32,
+    k: int,
+    oversample: int,
+    rows: int,
+    admit: Callable[[int], object],
 ) -> list[Answer]:
     """For each query the passages nearest to it, one a document, scored by cosine.
 
     vectors: float32 [queries, dim], unit. find: gives candidates by code, which are rescored with the stored
-    int8 vectors. Where several passages of one document take the places of others, more candidates are asked
-    for, until k documents are found or no row is left. admit: is told how many candidates are asked for, and
-    raises BudgetError for too many.
+    int8 vectors. k: not more than there are documents. rows: how many may be found. admit: is told how many
+    candidates are asked for, and raises BudgetError for too many.
+
+    Where several passages of one document take the places of others, as many candidates are asked for again
+    among the documents that were not found, until k are or no row is left.
     """
-    answers = [Answer([]) for _ in vectors]
-    wanted = oversample * max(k, LEAST_CANDIDATES)
-    pending = list(range(len(vectors)))
-    while pending:
-        admit(wanted)
-        unfinished = []
-        for query, found in zip(pending, find(pending, wanted), strict=True):
-            answer = rescore(store, vectors[query], found.rows.tolist())
-            answer.scanned = answers[query].scanned + found.scanned
-            if len(answer.ranked) < k and len(found.rows) == wanted:
-                unfinished.append(query)
-            answer.ranked = answer.ranked[:k]
-            answers[query] = answer
-        pending = unfinished
-        wanted *= 4
+    if not rows:
+        return [Answer([]) for _ in vectors]
+    wanted = min(oversample * max(k, LEAST_CANDIDATES), rows)
+    admit(wanted)
+    answers = []
+    for query, found in enumerate(find(range(len(vectors)), wanted, None)):
+        answer = rescore(store, vectors[query], found.rows.tolist())
+        answer.scanned = found.scanned
+        while len(answer.ranked) < k and len(found.rows) == wanted and answer.candidates < rows:
+            (found,) = find([query], wanted, store.rows_of(_documents(answer)))
+            more = rescore(store, vectors[query], found.rows.tolist())
+            if _documents(answer) & _documents(more):
+                raise store.damaged("the index of passages by document lacks some")
+            answer.scanned += found.scanned
+            answer.candidates += more.candidates
+            answer.ranked += more.ranked
+        answer.ranked = sorted(answer.ranked, key=lambda pair: (-pair[1], pair[0].row))[:k]
+        answers.append(answer)
     return answers
 
 
-def lexical(store: Store, query: str, k: int, condition: Condition) -> Answer:
-    """The passages whose words match best, one a document, scored by negated SQLite bm25."""
+def lexical(store: Store, query: str, k: int, mask: Mask | None) -> Answer:
+    """The passages whose words match best, one a document, scored by negated SQLite bm25.
+
+    k: not more than there are documents. mask: rows outside of it are not found.
+    """
     match = match_any(query)
-    if not match:
-        return Answer([])
+    answer = Answer([])
+    if not match or not k:
+        return answer
     wanted = 4 * max(k, LEAST_CANDIDATES)
+    hidden = None
     while True:
-        scored = store.lexical(match, condition.sql, condition.parameters, wanted)
-        passages = store.passages([row for row, _ in scored])
-        answer = _collapse(passages, [score for _, score in scored])
+        scored = store.lexical(match, mask, hidden, wanted)
+        for first in range(0, len(scored), _ROWS_AT_ONCE):
+            batch = scored[first : first + _ROWS_AT_ONCE]
+            known = _documents(answer)
+            more = _collapse(store.passages([row for row, _ in batch]), [score for _, score in batch])
+            # They come in order: what is known of a document is the best.
+            answer.ranked += [pair for pair in more.ranked if pair[0].doc not in known]
+            answer.candidates += more.candidates
+            if len(answer.ranked) >= k:
+                break
         if len(answer.ranked) >= k or len(scored) < wanted:
             answer.ranked = answer.ranked[:k]
             return answer
-        wanted *= 4
+        hidden = store.rows_of(_documents(answer))
+        wanted = max(wanted, min(4 * wanted, _ROWS_AT_ONCE))
+
+
+def _documents(answer: Answer) -> set[int]:
+    return {passage.doc for passage, _ in answer.ranked}
 
 
 def match_any(query: str) -> str:

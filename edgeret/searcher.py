@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
+from itertools import groupby
+from operator import itemgetter
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
 from edgeret import database
-from edgeret.candidates import by_all_codes, by_partitions
+from edgeret.candidates import Finder, by_all_codes, by_partitions
 from edgeret.codec import Float32, UInt64, normalize
 from edgeret.codes import Codes
 from edgeret.connections import Connections
@@ -33,7 +36,7 @@ from edgeret.search import (
     hybrid,
     lexical,
 )
-from edgeret.store import Mask, State, Store, count
+from edgeret.store import Mask, Passage, State, Store, count
 from edgeret.turns import Turn
 
 Kept = TypeVar("Kept")
@@ -54,6 +57,11 @@ class _Terms(NamedTuple):
     mask: Mask | None
     encode_ms: float
     filter_ms: float
+
+    @property
+    def eligible(self) -> int:
+        """How many passages may be found."""
+        return self.state.passages if self.mask is None else count(self.mask)
 
 
 class _Asked(NamedTuple):
@@ -139,7 +147,7 @@ class Searcher:
 
             def answer(store: Store, state: State) -> list[Kept]:
                 mask = None
-                if condition.sql and mode != "lexical":
+                if condition.sql:
                     mask = store.matching(condition.sql, condition.parameters)
                 # Fusing needs more of either list than it gives.
                 pool = (
@@ -168,14 +176,14 @@ class Searcher:
             answers, coverage = self._dense(store, terms, vectors, planes)
         if terms.mode != "dense":
             by_words = [
-                lexical(store, query, terms.pool, terms.condition)
+                lexical(store, query, min(terms.pool, terms.state.documents), terms.mask)
                 for query in queries
                 if isinstance(query, str)
             ]
             pairs = zip(vectors, answers, by_words, strict=True)
             answers = [hybrid(*pair, terms.k) for pair in pairs] if terms.mode == "hybrid" else by_words
         search_ms = clock.lap()
-        hits = [self._hits(store, answer, terms.k, terms.condition) for answer in answers]
+        hits = _hits(store, [answer.ranked[: terms.k] for answer in answers], terms.condition)
         if terms.mode == "lexical":
             for query, found in zip(queries, hits, strict=True):
                 check_words(store, str(query), [hit.text for hit in found])
@@ -185,7 +193,7 @@ class Searcher:
                 hits=found,
                 documents=terms.state.documents,
                 passages=terms.state.passages,
-                eligible=terms.state.passages if terms.mask is None else count(terms.mask),
+                eligible=terms.eligible,
                 candidates=answer.candidates,
                 scanned=answer.scanned,
                 search="exact" if coverage is None else "partitions",
@@ -204,18 +212,22 @@ class Searcher:
     def _dense(
         self, store: Store, terms: _Terms, vectors: Float32, planes: UInt64
     ) -> tuple[list[Answer], Coverage | None]:
-        codes, mask, admit = self._picture(store, terms.state), terms.mask, self._plan.admit
+        codes, mask, rows = self._picture(store, terms.state), terms.mask, terms.eligible
         partitions = self._partitions
+
+        def find_with(finder: Finder) -> list[Answer]:
+            k = min(terms.pool, terms.state.documents)
+            return dense(store, finder, vectors, k, terms.oversample, rows, self._plan.admit)
+
         if partitions is not None:
             try:
                 coverage = self._covered(partitions, store, terms.state)
                 near = by_partitions(store, codes, partitions, coverage, vectors, planes, mask)
-                return dense(store, near, vectors, terms.pool, terms.oversample, admit), coverage
+                return find_with(near), coverage
             except PartitionsError as error:
                 # They are derived: without them every answer is as good, only slower.
                 self._partitions, self.fallback = None, str(error)
-        every = by_all_codes(store, codes, planes, mask, terms.state.passages)
-        return dense(store, every, vectors, terms.pool, terms.oversample, admit), None
+        return find_with(by_all_codes(store, codes, planes, mask, rows)), None
 
     def _covered(self, partitions: Partitions, store: Store, state: State) -> Coverage:
         if self._loading.mine:
@@ -249,16 +261,6 @@ class Searcher:
         planes = np.stack([codec.encode_query(vector, self._bits) for vector in vectors])
         return _Asked(queries, vectors, planes, windows, known)
 
-    def _hits(self, store: Store, answer: Answer, k: int, condition: Condition) -> list[Hit]:
-        hits = []
-        for passage, score in answer.ranked[:k]:
-            stored = store.document(passage.doc)
-            if condition.sql and not store.meets(passage.doc, condition.sql, condition.parameters):
-                raise store.damaged(f"an index finds document {stored.id!r} where it is not")
-            text = stored.text[passage.start : passage.stop]
-            hits.append(Hit(stored.id, float(score), text, passage.start, passage.stop, stored.metadata))
-        return hits
-
     def _picture(self, store: Store, state: State) -> Codes:
         if self._loading.mine:
             return Codes.none(room=0).at(store, state)
@@ -273,3 +275,27 @@ class Searcher:
             return self._codes
 
         return self._loading.hold(load)
+
+def _hits(
+    store: Store, answers: Sequence[Sequence[tuple[Passage, float]]], condition: Condition
+) -> list[list[Hit]]:
+    """What is shown of the passages of each answer: every document is read once, however many show it."""
+    places = sorted(
+        (passage.doc, number, rank)
+        for number, answer in enumerate(answers)
+        for rank, (passage, _) in enumerate(answer)
+    )
+    docs = {doc for doc, _, _ in places}
+    meeting = store.meeting(docs, condition.sql, condition.parameters) if condition.sql else docs
+    made = {}
+    for doc, shown in groupby(places, key=itemgetter(0)):
+        stored = store.document(doc)
+        if doc not in meeting:
+            raise store.damaged(f"an index finds document {stored.id!r} where it is not")
+        for place in shown:
+            passage, score = answers[place[1]][place[2]]
+            text = stored.text[passage.start : passage.stop]
+            made[place[1:]] = Hit(
+                stored.id, float(score), text, passage.start, passage.stop, deepcopy(stored.metadata)
+            )
+    return [[made[number, rank] for rank in range(len(answer))] for number, answer in enumerate(answers)]

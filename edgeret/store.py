@@ -7,7 +7,7 @@ import sqlite3
 import struct
 import zlib
 from array import array
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
@@ -30,6 +30,15 @@ _DOCUMENT: Final = "SELECT doc, id, text, metadata, digest, own_vector, crc FROM
 
 _HEAD: Final = struct.Struct("<4q")
 """What a passage's checksum covers before its vector."""
+
+# Whether a bit is set in ?2, by SQL alone: a function in Python would swallow what a signal handler raises.
+_IS_CHOSEN: Final = (
+    "CASE WHEN rowid < 8 * length(?2)"
+    " THEN instr(substr(?4, 128 * (rowid & 7) + 1, 128), substr(?2, (rowid >> 3) + 1, 1)) ELSE ?3 END"
+)
+
+_OCTETS_WITH: Final = b"".join(bytes(octet for octet in range(256) if octet >> bit & 1) for bit in range(8))
+"""For each bit the 128 octets in which it is set."""
 
 Bitmap = NDArray[np.uint8]
 """One bit a row, the lowest bit first."""
@@ -378,10 +387,20 @@ class Store:
 
     def matching(self, condition: str, parameters: Sequence[object]) -> Mask:
         """The rows whose document meets an SQL condition on `d`."""
-        mask: dict[int, Bitmap] = {}
-        cursor = self.connection.execute(
-            f"SELECT p.row FROM documents d JOIN passages p ON p.doc = d.doc WHERE {condition}", parameters
+        # CROSS: documents first, or the condition is asked again for each of their passages.
+        return self._mask(
+            f"SELECT p.row FROM documents d CROSS JOIN passages p ON p.doc = d.doc WHERE {condition}",
+            parameters,
         )
+
+    def rows_of(self, docs: Iterable[int]) -> Mask:
+        """The rows of documents, by their numbers."""
+        chosen = json.dumps(list(docs))
+        return self._mask("SELECT row FROM passages WHERE doc IN (SELECT value FROM json_each(?))", (chosen,))
+
+    def _mask(self, statement: str, parameters: Sequence[object]) -> Mask:
+        mask: dict[int, Bitmap] = {}
+        cursor = self.connection.execute(statement, parameters)
         while batch := cursor.fetchmany(4096):
             found = np.array(batch, dtype=np.int64)[:, 0]
             for block in np.unique(found // BLOCK_ROWS).tolist():
@@ -391,30 +410,29 @@ class Store:
         return mask
 
     def lexical(
-        self, match: str, condition: str, parameters: Sequence[object], limit: int
+        self, match: str, mask: Mask | None, hidden: Mask | None, limit: int
     ) -> list[tuple[int, float]]:
-        """(row, BM25 score, higher is better) of the best `limit` passages for an FTS5 query."""
-        filtered = (
-            " AND rowid IN (SELECT p.row FROM documents d JOIN passages p ON p.doc = d.doc"
-            f" WHERE {condition})"
-            if condition
-            else ""
-        )
+        """(row, BM25 score, higher is better) of the best `limit` passages for an FTS5 query.
+
+        mask: rows outside of it are not found. hidden: nor are these.
+        """
+        chosen, beyond = _chosen(mask, hidden or {})
         found = self.connection.execute(
-            f"SELECT rowid, rank FROM lexicon WHERE lexicon MATCH ?{filtered} ORDER BY rank, rowid LIMIT ?",
-            (match, *parameters, limit),
+            f"SELECT rowid, rank FROM lexicon WHERE lexicon MATCH ?1 AND {_IS_CHOSEN} ORDER BY rank, rowid LIMIT ?5",
+            (match, chosen, beyond, _OCTETS_WITH, limit),
         ).fetchall()
         if not all(isinstance(rank, float) for _, rank in found):
             raise self.damaged("the lexicon gives no ranks")
         return [(row, -rank) for row, rank in found]
 
-    def meets(self, doc: int, condition: str, parameters: Sequence[object]) -> bool:
-        """Whether a document meets an SQL condition on `d`: indexes, which found it, have no checksums."""
-        return bool(
-            self.connection.execute(
-                f"SELECT 1 FROM documents d WHERE d.doc = ? AND ({condition})", (doc, *parameters)
-            ).fetchone()
+    def meeting(self, docs: Iterable[int], condition: str, parameters: Sequence[object]) -> set[int]:
+        """Which of the documents meet an SQL condition on `d`: indexes, which found them, have no checksums."""
+        found = self.connection.execute(
+            "SELECT d.doc FROM documents d NOT INDEXED"
+            f" WHERE d.doc IN (SELECT value FROM json_each(?)) AND ({condition})",
+            (json.dumps(list(docs)), *parameters),
         )
+        return {doc for (doc,) in found}
 
     def damaged(self, what: str) -> CorruptIndexError:
         """The error for a file that contradicts itself."""
@@ -426,6 +444,16 @@ class Store:
 def count(mask: Mask) -> int:
     """How many rows a mask chooses."""
     return sum(int(np.unpackbits(bitmap).sum()) for bitmap in mask.values())
+
+
+def _chosen(mask: Mask | None, hidden: Mask) -> tuple[bytes, bool]:
+    """A bit for each row from the first one on, and what holds for the rows past the end."""
+    every = np.full(BLOCK_ROWS // 8, 0 if mask is not None else 0xFF, dtype=np.uint8)
+    bitmaps = [
+        (mask or {}).get(block, every) & ~hidden.get(block, np.zeros_like(every))
+        for block in range(max(hidden if mask is None else mask, default=-1) + 1)
+    ]
+    return b"".join(bitmap.tobytes() for bitmap in bitmaps), mask is None
 
 
 def passage_checksum(passage: Passage) -> int:

@@ -219,7 +219,7 @@ def where(content: bytes) -> None:
     condition = _condition(source, 4) if source.number(0, 20) else source.choice(STRANGE)
     with contextlib.suppress(FilterError):
         sql, parameters = compile_where(condition, {"year": "filter_0"})
-        _table().execute(f"SELECT count(*) FROM documents d WHERE {sql}", parameters).fetchone()
+        _table().execute(f"SELECT count(*) FROM documents d WHERE {sql or 1}", parameters).fetchone()
 
 
 def _condition(source: Source, depth: int) -> Any:
