@@ -47,7 +47,10 @@ def test_an_empty_text_with_a_vector_is_a_document():
 parts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip)
 
 
-@given(parts, parts, st.dictionaries(parts, st.integers(-(2**63), 2**63 - 1) | parts | st.none() | st.booleans(), max_size=3))
+values = st.integers(-(2**63), 2**63 - 1) | parts | st.none() | st.booleans()
+
+
+@given(parts, parts, st.dictionaries(parts, values, max_size=3))
 def test_the_digest_tells_documents_apart(identity, text, metadata):
     record = Record.of(Document(identity, text, metadata))
     assert record.digest == Record.of(Document(identity, text, dict(reversed(metadata.items())))).digest
