@@ -9,9 +9,10 @@ import numpy as np
 
 from edgeret.codec import Float32, UInt64
 from edgeret.codes import Codes
+from edgeret.masks import Mask, count
 from edgeret.partitions import Coverage, Partitions
 from edgeret.scan import Int64, top_k
-from edgeret.store import Mask, Store, count
+from edgeret.store import Store
 
 
 class Candidates(NamedTuple):

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeret.codec import UInt64, words
+from edgeret.masks import Bitmap, Mask, count, less
 from edgeret.scan import Block
-from edgeret.store import BLOCK_ROWS, Bitmap, Mask, State, Store, count
+from edgeret.store import BLOCK_ROWS, State, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +76,7 @@ class Codes:
 
     def left(self, mask: Mask | None, hidden: Mask) -> Mask:
         """The rows of a mask, or all live ones, less those of another."""
-        none = np.zeros(BLOCK_ROWS // 8, dtype=np.uint8)
-        whole = self._live() if mask is None else mask
-        return {n: bits & ~hidden.get(n, none)[: len(bits)] for n, bits in whole.items()}
+        return less(self._live() if mask is None else mask, hidden)
 
     def _live(self) -> dict[int, Bitmap]:
         live = {number: sealed.live for number, sealed in self.sealed.items()}

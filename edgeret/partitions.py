@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from edgeret.codec import Float32, Int32, UInt64, words
 from edgeret.errors import PartitionsError
+from edgeret.masks import Mask
 from edgeret.scan import Block, Int64, UInt8, top_k
-from edgeret.store import BLOCK_ROWS, Mask, State, Store
+from edgeret.store import BLOCK_ROWS, State, Store
 
 SHARE: Final = 0.03
 """Of the rows that may be found, the share that is scanned. `python -m benchmarks sublinear` is the judge."""

@@ -15,8 +15,9 @@ from edgeret import database
 from edgeret.candidates import Finder
 from edgeret.codec import Float32, cosines
 from edgeret.errors import InvalidQueryError
+from edgeret.masks import Mask
 from edgeret.ranking import best_per_document, fuse
-from edgeret.store import Mask, Passage, Store
+from edgeret.store import Passage, Store
 
 LEAST_CANDIDATES: Final = 10
 """Candidates are `oversample` times k, but never fewer than for this k: below it recall falls fast."""

@@ -20,6 +20,7 @@ from edgeret.encoder import Whole
 from edgeret.encoding import TextEncoder, encode_query
 from edgeret.errors import PartitionsError
 from edgeret.filters import compile_where
+from edgeret.masks import Mask, count
 from edgeret.partitions import Coverage, Partitions
 from edgeret.plan import LEAST_OVERSAMPLING, Plan, oversampling
 from edgeret.reports import Explanation
@@ -36,7 +37,7 @@ from edgeret.search import (
     hybrid,
     lexical,
 )
-from edgeret.store import Mask, Passage, State, Store, count
+from edgeret.store import Passage, State, Store
 from edgeret.turns import Turn
 
 Kept = TypeVar("Kept")
@@ -275,6 +276,7 @@ class Searcher:
             return self._codes
 
         return self._loading.hold(load)
+
 
 def _hits(
     store: Store, answers: Sequence[Sequence[tuple[Passage, float]]], condition: Condition

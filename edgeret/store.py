@@ -15,10 +15,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret import database
+from edgeret import database, masks
 from edgeret.codec import Int8, UInt64, words
 from edgeret.documents import Record
 from edgeret.errors import CorruptIndexError, LockedError, SpaceMismatchError
+from edgeret.masks import Bitmap, Mask
 
 BLOCK_ROWS: Final = 16_384
 """Rows of a sealed block. A multiple of 8, so that bitmaps of rows split at block edges."""
@@ -30,22 +31,6 @@ _DOCUMENT: Final = "SELECT doc, id, text, metadata, digest, own_vector, crc FROM
 
 _HEAD: Final = struct.Struct("<4q")
 """What a passage's checksum covers before its vector."""
-
-# Whether a bit is set in ?2, by SQL alone: a function in Python would swallow what a signal handler raises.
-_IS_CHOSEN: Final = (
-    "CASE WHEN rowid < 8 * length(?2)"
-    " THEN instr(substr(?4, 128 * (rowid & 7) + 1, 128), substr(?2, (rowid >> 3) + 1, 1)) ELSE ?3 END"
-)
-
-_OCTETS_WITH: Final = b"".join(bytes(octet for octet in range(256) if octet >> bit & 1) for bit in range(8))
-"""For each bit the 128 octets in which it is set."""
-
-Bitmap = NDArray[np.uint8]
-"""One bit a row, the lowest bit first."""
-
-Mask = Mapping[int, Bitmap]
-"""Chosen rows: a bitmap of BLOCK_ROWS bits for each block, sealed or to be, that holds any."""
-
 
 Answer = TypeVar("Answer")
 
@@ -400,9 +385,12 @@ class Store:
 
     def _mask(self, statement: str, parameters: Sequence[object]) -> Mask:
         mask: dict[int, Bitmap] = {}
+        next_row = self.state().next_row
         cursor = self.connection.execute(statement, parameters)
         while batch := cursor.fetchmany(4096):
             found = np.array(batch, dtype=np.int64)[:, 0]
+            if found.min() < 0 or found.max() >= next_row:
+                raise self.damaged(f"an index finds a row that is not one of {next_row}")
             for block in np.unique(found // BLOCK_ROWS).tolist():
                 rows = found[found // BLOCK_ROWS == block] - block * BLOCK_ROWS
                 bitmap = mask.setdefault(block, np.zeros(BLOCK_ROWS // 8, dtype=np.uint8))
@@ -416,10 +404,11 @@ class Store:
 
         mask: rows outside of it are not found. hidden: nor are these.
         """
-        chosen, beyond = _chosen(mask, hidden or {})
+        chosen, beyond = masks.chosen(mask, hidden or {}, BLOCK_ROWS // 8)
         found = self.connection.execute(
-            f"SELECT rowid, rank FROM lexicon WHERE lexicon MATCH ?1 AND {_IS_CHOSEN} ORDER BY rank, rowid LIMIT ?5",
-            (match, chosen, beyond, _OCTETS_WITH, limit),
+            f"SELECT rowid, rank FROM lexicon WHERE lexicon MATCH ?1 AND {masks.IS_CHOSEN}"
+            " ORDER BY rank, rowid LIMIT ?5",
+            (match, chosen, beyond, masks.OCTETS_WITH, limit),
         ).fetchall()
         if not all(isinstance(rank, float) for _, rank in found):
             raise self.damaged("the lexicon gives no ranks")
@@ -439,21 +428,6 @@ class Store:
         return CorruptIndexError(
             f"'{self.path}' is damaged ({what}): restore a backup, or build it again from its documents"
         )
-
-
-def count(mask: Mask) -> int:
-    """How many rows a mask chooses."""
-    return sum(int(np.unpackbits(bitmap).sum()) for bitmap in mask.values())
-
-
-def _chosen(mask: Mask | None, hidden: Mask) -> tuple[bytes, bool]:
-    """A bit for each row from the first one on, and what holds for the rows past the end."""
-    every = np.full(BLOCK_ROWS // 8, 0 if mask is not None else 0xFF, dtype=np.uint8)
-    bitmaps = [
-        (mask or {}).get(block, every) & ~hidden.get(block, np.zeros_like(every))
-        for block in range(max(hidden if mask is None else mask, default=-1) + 1)
-    ]
-    return b"".join(bitmap.tobytes() for bitmap in bitmaps), mask is None
 
 
 def passage_checksum(passage: Passage) -> int:

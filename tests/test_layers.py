@@ -18,6 +18,7 @@ FLOORS = [
         "documents",
         "files",
         "filters",
+        "masks",
         "pages",
         "passages",
         "ranking",
