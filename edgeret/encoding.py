@@ -11,10 +11,12 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from edgeret.bundle import MODELS, available
 from edgeret.codec import Codec, Float32, Int8, normalize, quantize
 from edgeret.documents import Record
 from edgeret.encoder import Encoder, Whole
-from edgeret.errors import BackendError
+from edgeret.errors import BackendError, BundleError
+from edgeret.manifest import PLAIN_NAME
 from edgeret.passages import Span, split_windows
 from edgeret.store import Store
 from edgeret.writer import Encoded
@@ -28,7 +30,7 @@ class TextEncoder(Protocol):
 
     @property
     def name(self) -> str:
-        """The bundle's name or path, as `open` finds it again."""
+        """The bundle's name or path, as `Encoder.load` finds it again."""
 
     @property
     def dim(self) -> int:
@@ -103,10 +105,42 @@ def load(model: str | os.PathLike[str] | TextEncoder) -> TextEncoder:
     return model
 
 
+def load_for(model: str | os.PathLike[str] | TextEncoder | None, path: Path, recorded: str) -> TextEncoder:
+    """`load`; None takes the installed bundle that the index at `path` says it was made with.
+
+    recorded: that name. It leads to no folder elsewhere: whoever wrote the file may be anybody. Raises BundleError
+    for one that is not installed, a path among them, as older indexes may hold one.
+    """
+    if model is not None:
+        return load(model)
+    missing = BundleError(
+        f"expected the name of a bundle that is installed, index '{path}' was made with {recorded!r:.200}: "
+        f"pass model= with its name or folder (--model), or set {MODELS} to the folder around it"
+    )
+    if not PLAIN_NAME.fullmatch(recorded):
+        raise missing
+    if recorded in available():
+        return load(recorded)
+    try:
+        encoder = load(recorded)
+    except BundleError:
+        raise missing from None
+    # A folder of that name where the process happens to stand: nothing of it runs.
+    if isinstance(encoder, Encoder):
+        raise missing
+    return encoder
+
+
+def recorded_name(encoder: TextEncoder) -> str:
+    """The name by which an index remembers its encoder: never a path, which tells of its maker's machine."""
+    name = encoder.bundle.name if isinstance(encoder, Encoder) else encoder.name
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
 def describe(encoder: TextEncoder, bits: int, filters: Sequence[str]) -> dict[str, str]:
     """What a new index file says of itself."""
     return {
-        "model": encoder.name,
+        "model": recorded_name(encoder),
         "space": encoder.space,
         "geometry": encoder.geometry,
         "dim": str(encoder.dim),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -13,7 +14,7 @@ from edgeret.check import check
 from edgeret.connections import Connections
 from edgeret.documents import Document, Hit, Record
 from edgeret.encoder import Encoder
-from edgeret.encoding import TextEncoder, describe, encode, load, own_vector
+from edgeret.encoding import TextEncoder, describe, encode, load, load_for, own_vector
 from edgeret.errors import FilterError, IndexExistsError, InvalidQueryError, LockedError, ReadOnlyError
 from edgeret.plan import Plan, parse_bytes
 from edgeret.recode import check_space, recode
@@ -131,21 +132,22 @@ class Index:
     ) -> Index:
         """Open an index file.
 
-        model: None takes the bundle that the index was made with; any other bundle of the same space
-        will do. readonly: many processes may, even from a read-only medium. wait: seconds that a change
-        waits for another writer to end before it raises LockedError.
+        model: None takes the bundle that the index was made with, if it is installed, with the package or in a folder
+        of EDGERET_MODELS; a file leads to no other folder. Any other bundle of the same space will do. readonly: many
+        processes may, even from a read-only medium. wait: seconds that a change waits for another writer to end before
+        it raises LockedError.
 
         Raises IndexMissingError, NotAnIndexError, CorruptIndexError, FormatVersionError, BundleError,
         SpaceMismatchError, BudgetError, NeedsRecoveryError, StorageError.
         """
         target = Path(path)
         if model is None:
-            store = Store(target, readonly=True)
-            model = store.meta.get("model", DEFAULT_MODEL)
-            store.close()
+            with closing(Store(target, readonly=True)) as store:
+                recorded = store.meta["model"]
         else:
             database.check_path(target)
-        return cls(target, load(model), memory_budget, readonly, wait)
+            recorded = ""
+        return cls(target, load_for(model, target, recorded), memory_budget, readonly, wait)
 
     @classmethod
     def repair(
@@ -160,7 +162,9 @@ class Index:
         again. model: one of the geometry of the index; None takes its own. Raises NotAnIndexError if nothing can be
         kept, IndexExistsError, FormatVersionError, SpaceMismatchError, BundleError, StorageError.
         """
-        return repair(Path(path), Path(target), lambda name: load(model or name or DEFAULT_MODEL))
+        return repair(
+            Path(path), Path(target), lambda name: load_for(model, Path(path), name or DEFAULT_MODEL)
+        )
 
     @classmethod
     def recode(
@@ -184,7 +188,9 @@ class Index:
         and what `open` raises.
         """
         return Store(Path(path), readonly=False, wait=wait).use_once(
-            lambda store: recode(store, load(model or store.meta["model"]), bits, memory_budget, progress)
+            lambda store: recode(
+                store, load_for(model, store.path, store.meta["model"]), bits, memory_budget, progress
+            )
         )
 
     @classmethod

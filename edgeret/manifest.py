@@ -25,7 +25,7 @@ from edgeret.errors import BundleError, FormatVersionError, StorageError
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 
-_PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{32}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _DTYPES: Final = ("int8", "uint8", "int16", "float16", "float32", "float64")
@@ -134,7 +134,7 @@ def read(folder: Path, links: bool = False) -> Manifest:
         )
     encoder = _get(folder, table, "encoder", dict)
     manifest = Manifest(
-        name=_matching(folder, _PLAIN_NAME, "a plain name", _get(folder, table, "name", str)),
+        name=_matching(folder, PLAIN_NAME, "a plain name", _get(folder, table, "name", str)),
         dim=_positive(folder, table, "dim"),
         max_tokens=_positive(folder, table, "max_tokens"),
         geometry=_matching(folder, _FINGERPRINT, "32 hex digits", _get(folder, table, "geometry", str)),
@@ -225,7 +225,7 @@ def _tensor(folder: Path, value: Any) -> Tensor:
 
 
 def _file(folder: Path, name: str, value: Any) -> File:
-    _matching(folder, _PLAIN_NAME, "a plain file name", name)
+    _matching(folder, PLAIN_NAME, "a plain file name", name)
     entry = _object(folder, value)
     _check_keys(folder, entry, {"bytes", "sha256", "optional"})
     if _get(folder, entry, "bytes", int) > _MAX_FILE_BYTES:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgeret.change import Change
 from edgeret.codec import UInt64, words
-from edgeret.encoding import TextEncoder
+from edgeret.encoding import TextEncoder, recorded_name
 from edgeret.errors import SpaceMismatchError
 from edgeret.plan import Plan, parse_bytes
 from edgeret.reports import Progress, RecodeSummary
@@ -52,7 +52,7 @@ def recode(
                     progress(done, state.passages)
             if done != state.passages:
                 raise store.damaged(f"expected {state.passages} passages with a code, found {done}")
-            change.describe({"model": encoder.name, "space": encoder.space, "bits": str(bits)})
+            change.describe({"model": recorded_name(encoder), "space": encoder.space, "bits": str(bits)})
             change.finish()
     return RecodeSummary(str(store.path), encoder.name, encoder.space, bits, done)
 

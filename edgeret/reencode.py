@@ -13,7 +13,7 @@ from edgeret.codec import normalize, quantize
 from edgeret.documents import Record
 from edgeret.drafts import Draft, Drafts
 from edgeret.encoder import Encoder
-from edgeret.encoding import TextEncoder, encode
+from edgeret.encoding import TextEncoder, encode, recorded_name
 from edgeret.errors import InvalidDocumentError
 from edgeret.plan import Plan, parse_bytes
 from edgeret.repair import LISTED_IDS
@@ -139,7 +139,7 @@ class _Reencoding:
                 )
             change.describe(
                 {
-                    "model": encoder.name,
+                    "model": recorded_name(encoder),
                     "space": encoder.space,
                     "geometry": encoder.geometry,
                     "dim": str(encoder.dim),

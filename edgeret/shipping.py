@@ -15,7 +15,7 @@ from edgeret.change import Change
 from edgeret.codec import Codec
 from edgeret.contents import Contents
 from edgeret.documents import Record
-from edgeret.encoding import TextEncoder, load
+from edgeret.encoding import TextEncoder, load_for
 from edgeret.errors import SpaceMismatchError, UpdateMismatchError
 from edgeret.recode import check_space
 from edgeret.reports import UpdateSummary
@@ -146,7 +146,7 @@ def _addition(store: Store, doc: int) -> Addition:
 def _apply(
     store: Store, shipped: Update, model: str | os.PathLike[str] | TextEncoder | None
 ) -> UpdateSummary:
-    encoder = load(model or store.meta["model"])
+    encoder = load_for(model, store.path, store.meta["model"])
     check_space(store, encoder)
     _check_coding(store, shipped)
     with store.writing() as state:

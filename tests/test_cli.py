@@ -477,7 +477,7 @@ def test_a_model_is_asked_for_only_where_it_is_used(
         assert main(argv) == 0, capsys.readouterr().err
     for argv in (["search", index, "tea"], ["info", index], ["index", index, "docs.jsonl"], ["check", index]):
         capsys.readouterr()
-        assert "no bundle 'fake-0'" in failure(capsys, *argv)
+        assert "'fake-0'" in failure(capsys, *argv)
         assert "no bundle 'other'" in failure(capsys, *argv, "--model", "other")
 
 
