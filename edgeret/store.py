@@ -9,6 +9,7 @@ import zlib
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
@@ -386,8 +387,8 @@ class Store:
     def _mask(self, statement: str, parameters: Sequence[object]) -> Mask:
         mask: dict[int, Bitmap] = {}
         next_row = self.state().next_row
-        cursor = self.connection.execute(statement, parameters)
-        while batch := cursor.fetchmany(4096):
+        # The loop alone holds the statement: a traceback that somebody keeps would keep its read lock.
+        for batch in iter(partial(self.connection.execute(statement, parameters).fetchmany, 4096), []):
             found = np.array(batch, dtype=np.int64)[:, 0]
             if found.min() < 0 or found.max() >= next_row:
                 raise self.damaged(f"an index finds a row that is not one of {next_row}")

@@ -238,6 +238,27 @@ def test_a_signal_at_any_moment_leaves_nothing_behind(busy, interrupter, tmp_pat
     trust(signals=interrupter.sent, calls=SIGNALS)
 
 
+def test_a_traceback_that_is_kept_keeps_no_lock(path, encoder, monkeypatch):
+    """In the middle of a filter, whose statement has more to give."""
+    with Index.create(path, encoder, bits=96) as index:
+        index.add(Document(str(number), "", {"one": 1}, QUERY) for number in range(5000))
+        real, armed = np.bitwise_or.at, [True]
+
+        class Interrupting:
+            at = staticmethod(lambda *arguments: real(*arguments) if not armed else stop())
+
+        def stop() -> None:
+            armed.clear()
+            raise Interrupt
+
+        monkeypatch.setattr(np, "bitwise_or", Interrupting)
+        with pytest.raises(Interrupt) as kept:
+            index.search(QUERY, where={"one": 1})
+        index.delete(["1"], erase=True)
+        assert len(index.search(QUERY, where={"one": 1})) == 10
+        assert kept.tb
+
+
 def test_an_asynchronous_exception_at_any_moment_leaves_nothing_behind(busy, tmp_path_factory, trust):
     """As `PyThreadState_SetAsyncExc` raises it in any thread."""
     rng = random.Random(0)
