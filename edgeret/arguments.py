@@ -9,10 +9,8 @@ from typing import Any, Final, NoReturn
 
 from edgeret import answers, demo
 from edgeret.database import WAIT_S
-from edgeret.index import DEFAULT_MODEL
+from edgeret.index import DEFAULT_BITS, DEFAULT_MODEL
 from edgeret.search import MODES
-
-DEFAULT_BITS: Final = 256
 
 _EXIT_CODES: Final = """\
 exit codes:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from edgeret import database
 from edgeret.codec import Codec
 from edgeret.codes import Codes
+from edgeret.errors import EngineError
 from edgeret.pages import varint
 from edgeret.reports import CheckSummary
 from edgeret.store import Passage, State, Store, StoredDocument
@@ -25,6 +26,15 @@ def check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
     Every document's digest, every passage's checksum and span, every code against its vector, every
     live bit against its row, the lexicon against the texts, the counters against the tables.
     """
+    try:
+        return _check(store, codec, quick)
+    except EngineError as error:
+        if not database.contradicts(error):
+            raise
+        raise store.damaged(str(error.__cause__)) from error
+
+
+def _check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
     with store.reading() as state:
         _check_sqlite(store, quick)
         _check_counters(store, state)

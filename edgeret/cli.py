@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from edgeret import demo, inputs, shipping, signing
 from edgeret.answers import as_json, document_as_json, harmless, lines, message, one_line, ranked
-from edgeret.arguments import DEFAULT_BITS, parser
+from edgeret.arguments import parser
 from edgeret.bundle import Bundle, available
 from edgeret.clustering import optimize
 from edgeret.documents import Document
@@ -32,7 +32,7 @@ from edgeret.errors import (
     StorageError,
 )
 from edgeret.forecast import Forecast
-from edgeret.index import DEFAULT_MODEL, Index
+from edgeret.index import DEFAULT_BITS, DEFAULT_MODEL, Index
 from edgeret.plan import parse_bytes
 from edgeret.reports import Progress, RecodeSummary, ReencodeSummary
 from edgeret.tally import Tally

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.codec import Float32, Int8, dequantize, words
+from edgeret.door import checked
 from edgeret.partitions import Parts, optimal, path_of
 from edgeret.reports import OptimizeSummary, Progress
 from edgeret.store import BLOCK_ROWS, Store
@@ -25,6 +26,7 @@ _ROWS_AT_ONCE: Final = 4096
 """Vectors compared with all centroids together."""
 
 
+@checked
 def optimize(index: str | os.PathLike[str], progress: Progress | None = None) -> OptimizeSummary:
     """Write partitions beside an index, in the place of those that are there: a search then reads a few of them.
 

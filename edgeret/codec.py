@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeret.door import checked, integer, numbers, shown
 from edgeret.errors import InvalidQueryError, InvalidVectorError
 
 Float32 = NDArray[np.float32]
@@ -38,7 +39,8 @@ def normalize(vectors: NDArray[np.floating], dim: int) -> Float32:
 
     Raises InvalidVectorError for another dim, a NaN or infinity, or a row of length zero.
     """
-    rows = np.asarray(vectors, dtype=np.float64)
+    with np.errstate(over="ignore"):
+        rows = numbers(vectors).astype(np.float64)
     if rows.ndim != 2 or rows.shape[1] != dim:
         raise InvalidVectorError(
             f"expected vectors of dim {dim}, got an array of shape {rows.shape}: "
@@ -80,7 +82,8 @@ def cosines(stored: Int8, vector: Float32) -> Float32:
     rows = stored.astype(np.float32)
     # einsum sums row by row: a matrix product may round equal rows differently, and ties would not be ties.
     lengths = np.sqrt(np.maximum(np.einsum("ij,ij->i", rows, rows), 1))
-    scores: Float32 = np.einsum("ij,j->i", rows, vector) / lengths
+    # Rounding makes some of equal vectors a little more than 1.
+    scores: Float32 = np.clip(np.einsum("ij,j->i", rows, vector) / lengths, -1, 1)
     return scores
 
 
@@ -127,6 +130,7 @@ class Codec:
         """Entries of a vector."""
         return int(self.projection.shape[0])
 
+    @checked
     def check_bits(self, bits: int) -> None:
         """Raise InvalidQueryError unless `bits` is one of the widths."""
         if bits not in self.widths:
@@ -134,6 +138,7 @@ class Codec:
                 f"expected bits to be one of {', '.join(map(str, self.widths))}, got {bits}: choose one of them"
             )
 
+    @checked
     def planned_bytes(self, bits: int, count: int) -> int:
         """What the codec takes, and codes of `count` vectors at a time meanwhile, in bytes."""
         arrays = sum(
@@ -147,7 +152,11 @@ class Codec:
         )
 
     def encode(self, stored: Int8, bits: int) -> UInt64:
-        """int8 vectors [n, dim] as `quantize` makes them -> codes, uint64 [n, words]."""
+        """int8 vectors [n, dim] as `quantize` makes them -> codes, uint64 [n, words].
+
+        Raises InvalidVectorError for another array, InvalidQueryError for bits that the codec lacks; so do the others.
+        """
+        bits = self._check(stored, "i1", 2, bits)
         # |sum| <= 384 * 127 * 32767 < 2**53: exact in float64, whatever the order of summation.
         projection = self.projection[:, :bits].astype(np.float64)
         codes = np.empty((len(stored), words(bits)), dtype=np.uint64)
@@ -165,6 +174,7 @@ class Codec:
         the odd integers from -15 to 15, whose binary digits are themselves signs, so that each plane is
         one Hamming distance.
         """
+        bits = self._check(vector, "f4", 1, bits)
         weights = vector @ self.query_projection[:, :bits] - self.query_thresholds[:bits]
         spacing = _GAUSSIAN_SPACING * float(np.sqrt(np.mean(weights**2)))
         top = 2**PLANES - 1
@@ -175,7 +185,18 @@ class Codec:
 
     def encode_symmetric(self, vector: Float32, bits: int) -> UInt64:
         """A unit vector [dim] -> the classic query, uint64 [1, words]: its own code, one plane."""
+        self._check(vector, "f4", 1, bits)
         return self.encode(quantize(vector[None]), bits)
+
+    def _check(self, array: object, dtype: str, ndim: int, bits: object) -> int:
+        expected = np.dtype(dtype)
+        fits = isinstance(array, np.ndarray) and array.dtype == expected and array.ndim == ndim
+        if not fits or array.shape[-1] != self.dim:  # type: ignore[attr-defined]
+            shape = f"[{'n, ' * (ndim - 1)}{self.dim}]"
+            raise InvalidVectorError(
+                f"expected {expected} {shape}, got {shown(array)}: pass what normalize or quantize makes"
+            )
+        return integer("bits", bits, 1, self.projection.shape[1], InvalidQueryError)
 
 
 def _lengths(stored: Int8) -> Float64:

@@ -17,12 +17,14 @@ from urllib.parse import quote
 
 from edgeret import files
 from edgeret.errors import (
+    ArgumentError,
+    BudgetError,
     CorruptIndexError,
     EdgeretError,
+    EngineError,
     FormatVersionError,
     IndexExistsError,
     IndexMissingError,
-    InvalidQueryError,
     LockedError,
     NeedsRecoveryError,
     NotAnIndexError,
@@ -172,7 +174,7 @@ def connect(
     that closes merges the write-ahead log and removes it, which a `mode=ro` connection cannot do.
 
     Raises IndexMissingError, NotAnIndexError, FormatVersionError, NeedsRecoveryError, ReadOnlyError,
-    StorageError, InvalidQueryError for a negative `wait`.
+    StorageError.
     """
     check_wait(wait)
     roll_back(path, max(wait, _OPENING_S))
@@ -198,9 +200,9 @@ def connect(
 
 
 def check_wait(wait: float) -> None:
-    """Raise InvalidQueryError for a negative `wait`."""
+    """Raise ArgumentError for a negative `wait`."""
     if not wait >= 0:
-        raise InvalidQueryError(f"expected to wait for 0 seconds or more, got {wait}")
+        raise ArgumentError(f"expected to wait for 0 seconds or more, got {wait}")
 
 
 def patiently(path: Path, attempt: Callable[[], Answer], wait: float = _OPENING_S) -> Answer:
@@ -355,11 +357,27 @@ def translated(path: Path) -> Iterator[None]:
         raise CorruptIndexError(
             f"'{path}' is damaged ({error}): restore a backup, or build it again from its documents"
         ) from error
+    except (OverflowError, UnicodeEncodeError) as error:
+        # What sqlite3 cannot hand over: an integer past 64 bits, a text past 2**31 bytes or with a lone surrogate.
+        raise ArgumentError(
+            f"expected what SQLite can store, got another value ({error}): shorten it"
+        ) from error
 
 
 def _translate(path: Path, error: sqlite3.Error) -> EdgeretError:
+    """The error of ours for one of SQLite's: only what says that the file is damaged is damage."""
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
     match code & 0xFF:
+        case sqlite3.SQLITE_CORRUPT:
+            return CorruptIndexError(
+                f"'{path}' is damaged ({error}): restore a backup, or build it again from its documents"
+            )
+        case sqlite3.SQLITE_TOOBIG:
+            return ArgumentError(
+                f"expected a value that SQLite can store, got a larger one ({error}): shorten it"
+            )
+        case sqlite3.SQLITE_NOMEM:
+            return BudgetError(f"no memory left for '{path}' ({error}): free some and run the call again")
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED | sqlite3.SQLITE_PROTOCOL:
             return LockedError(
                 f"'{path}' is being written by another connection: try again when it has ended"
@@ -379,8 +397,9 @@ def _translate(path: Path, error: sqlite3.Error) -> EdgeretError:
                 f"expected an edgeret index, '{path}' is another kind of file: choose another path"
             )
         case _:
-            return CorruptIndexError(
-                f"'{path}' is damaged ({error}): restore a backup, or build it again from its documents"
+            return EngineError(
+                f"SQLite refused a statement on '{path}' ({error}): run the call again, and 'edgeret check' if it "
+                "fails again"
             )
 
 
@@ -391,6 +410,12 @@ def _check_regular(path: Path) -> None:
     for beside in (real, *(real.with_name(real.name + suffix) for suffix in ("-journal", "-wal", "-shm"))):
         if beside.exists():
             files.check_regular(beside, beside.stat().st_mode)
+
+
+def contradicts(error: EngineError) -> bool:
+    """Whether a statement that holds none of a caller's values failed for what it found in the file."""
+    code = getattr(error.__cause__, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code & 0xFF in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

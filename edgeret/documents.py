@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.errors import InvalidDocumentError
+
+MOST_LEVELS: Final = 32
+"""Of lists and mappings inside one another in metadata, their own included."""
+
+_TOKEN: Final = re.compile(r"""\s*+(?:("(?:[^"\\]|\\.)*+")|([][{}:,])|([^][{}:,"\s]++))""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +28,23 @@ class Document:
     metadata: a JSON object; `where` asks it.
     vector: [dim] numbers if the text was encoded elsewhere, in the index's own space; such a
     document is one passage and its text may be empty.
+
+    Two are equal if their ids, texts and metadata are, and the numbers of their vectors.
     """
 
     id: str | None
     text: str
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-    vector: NDArray[np.floating[Any]] | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    vector: NDArray[np.floating[Any]] | None = field(default=None, hash=False)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Document):
+            return NotImplemented
+        if (self.id, self.text, self.metadata) != (other.id, other.text, other.metadata):
+            return False
+        if self.vector is None or other.vector is None or self.vector is other.vector:
+            return self.vector is other.vector
+        return np.array_equal(self.vector, other.vector)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +61,7 @@ class Hit:
     text: str
     start: int
     end: int
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] = field(hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +78,8 @@ class Record:
         """Check `document`.
 
         Raises InvalidDocumentError for a text that is empty, holds a NUL or cannot be written as UTF-8,
-        for an id that is not a non-empty string, and for metadata that JSON cannot hold.
+        for an id that is not a non-empty string, and for metadata that JSON cannot hold or that are nested deeper
+        than MOST_LEVELS.
         """
         if isinstance(document, str):
             document = Document(id=None, text=document)
@@ -94,6 +112,56 @@ class Record:
         return digest.digest()
 
 
+def is_deep(metadata: object, levels: int = MOST_LEVELS) -> bool:
+    """Whether lists and mappings are nested deeper than `levels`, or hold themselves."""
+    entries = [metadata]
+    for _ in range(levels):
+        outer = {id(entry): entry for entry in entries if isinstance(entry, Mapping | list | tuple)}
+        entries = [
+            entry
+            for container in outer.values()
+            for entry in (container.values() if isinstance(container, Mapping) else container)
+        ]
+    return any(isinstance(entry, Mapping | list | tuple) for entry in entries)
+
+
+def parse(metadata: str) -> dict[str, Any] | None:
+    """Metadata as they are stored -> the object; None if they are none. Their depth and the stack's do not matter."""
+    try:
+        try:
+            value = json.loads(metadata)
+        except RecursionError:
+            # Files of older releases hold documents nested as deep as their writer's stack let them.
+            value = _parse_deep(metadata)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else None
+
+
+def _parse_deep(text: str) -> Any:
+    """JSON without recursion. Raises ValueError for brackets that do not fit and for values that are none."""
+    outer: list[tuple[str, list[Any]]] = []
+    values: list[Any] = []
+    place = 0
+    while (token := _TOKEN.match(text, place)) is not None:
+        place = token.end()
+        string, mark, scalar = token.groups()
+        if mark in ("[", "{"):
+            outer.append((mark, values))
+            values = []
+        elif mark in ("]", "}"):
+            opened, before = outer.pop() if outer else ("", [])
+            if opened + mark not in ("[]", "{}"):
+                raise ValueError(f"a bracket that was not opened at {token.start()}")
+            before.append(values if mark == "]" else dict(zip(values[::2], values[1::2], strict=True)))
+            values = before
+        elif mark is None:
+            values.append(json.loads(string or scalar))
+    if outer or len(values) != 1 or text[place:].strip():
+        raise ValueError(f"no whole JSON value up to {place}")
+    return values[0]
+
+
 def _checked_string(what: str, value: object) -> str:
     if not isinstance(value, str):
         raise InvalidDocumentError(
@@ -118,6 +186,11 @@ def _canonical(identity: str, metadata: object) -> str:
         raise InvalidDocumentError(
             f"expected the metadata of document {identity!r} to be a mapping, got {type(metadata).__name__}"
         )
+    if is_deep(metadata):
+        raise InvalidDocumentError(
+            f"expected at most {MOST_LEVELS} levels of lists and mappings, the metadata of document {identity!r} have "
+            "more: flatten them"
+        )
     try:
         _check_value(f"metadata of document {identity!r}", metadata)
         canonical = json.dumps(
@@ -126,7 +199,7 @@ def _canonical(identity: str, metadata: object) -> str:
         canonical.encode()
     except InvalidDocumentError:
         raise
-    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InvalidDocumentError(
             f"expected metadata that JSON can hold, document {identity!r} has: {error}; "
             "use strings, finite numbers, booleans, None, lists and mappings"

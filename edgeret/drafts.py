@@ -17,7 +17,7 @@ import numpy as np
 
 from edgeret import database
 from edgeret.codec import Int8, UInt64
-from edgeret.errors import CorruptIndexError, NotAnIndexError, StorageError
+from edgeret.errors import CorruptIndexError, EngineError, NotAnIndexError, StorageError
 from edgeret.writer import Encoded
 
 APPLICATION_ID: Final = 0x45644472  # "EdDr"
@@ -76,7 +76,7 @@ class Drafts:
         try:
             with database.translated(self.path):
                 yield
-        except (CorruptIndexError, NotAnIndexError) as error:
+        except (CorruptIndexError, EngineError, NotAnIndexError) as error:
             raise StorageError(
                 f"'{self.path}' is not what an interrupted reencode leaves ({error.__cause__ or error}): move it away "
                 "and try again"

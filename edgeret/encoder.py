@@ -6,7 +6,7 @@ One text is one inference, never padded: a text's vector depends on that text al
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edgeret.backends import Backend, OnnxBackend
 from edgeret.bundle import Bundle, available
 from edgeret.codec import Codec, normalize
+from edgeret.door import checked
 from edgeret.errors import BackendError
 from edgeret.manifest import refuse
 from edgeret.passages import Span, split_windows
@@ -145,6 +146,7 @@ class Encoder:
         self._started: _Pipeline | None = None
 
     @classmethod
+    @checked
     def load(cls, name_or_path: str | Path, backend: str | None = None, threads: int = 1) -> Encoder:
         """Load a bundle by its name or folder. This is light: the bundle is verified, nothing started.
 
@@ -165,6 +167,7 @@ class Encoder:
         installed = name_or_path in available()
         return cls(bundle, bundle.name if installed else str(bundle.path.resolve()), chosen, threads)
 
+    @checked
     def shortened(self, divisor: int) -> Encoder:
         """An encoder, not started, of the same bundle, whose longest input is `divisor` times shorter."""
         return Encoder(self.bundle, self.name, self.backend, self.threads, self.max_tokens // divisor)
@@ -211,27 +214,32 @@ class Encoder:
         """Tokens of the longest passage that is encoded whole, special tokens not counted."""
         return self.max_tokens - special_tokens(self._pipeline().tokenizer)
 
-    def encode(self, texts: Sequence[str]) -> Float32:
+    @checked
+    def encode(self, texts: Iterable[str]) -> Float32:
         """Texts -> float32 [n, dim], unit rows; a text is cut after `max_tokens` tokens.
 
-        A text's vector is the same, bit for bit, alone or among others. Raises InvalidDocumentError
-        for a text that is not Unicode, and BackendError for a backend that answers wrongly.
+        A text's vector is the same, bit for bit, alone or among others. Raises ArgumentError for one text in
+        the place of a list, InvalidDocumentError for a text that is not Unicode, and BackendError for a backend that
+        answers wrongly.
         """
+        texts = list(texts)
         if not texts:
             return np.empty((0, self.dim), dtype=np.float32)
         return self._each(self._pipeline().encode, texts)
 
-    def encode_passages(self, texts: Sequence[str]) -> Float32:
+    @checked
+    def encode_passages(self, texts: Iterable[str]) -> Float32:
         """`encode`, as an index stores passages: a text of which the model knows no word has a vector of its own.
 
         The model gives one and the same vector to all of them, in which one emoji is another.
         """
+        texts = list(texts)
         if not texts:
             return np.empty((0, self.dim), dtype=np.float32)
         pipeline = self._pipeline()
         return self._each(lambda text: pipeline.encode_known(text).vector, texts)
 
-    def _each(self, encode: Callable[[str], Float32], texts: Sequence[str]) -> Float32:
+    def _each(self, encode: Callable[[str], Float32], texts: list[str]) -> Float32:
         if len(texts) == 1:
             # What several texts need would take as long as the graph of the smallest bundle.
             return encode(texts[0])[None]
@@ -245,6 +253,7 @@ class Encoder:
             vectors[row] = vector
         return vectors
 
+    @checked
     def encode_query(self, text: str) -> Whole:
         """A text of any length as one vector: the mean direction of those of its passages, each read whole.
 
@@ -264,10 +273,12 @@ class Encoder:
             known = known or part.known
         return Whole(normalize(sums[known][None], self.dim)[0], len(spans), known)
 
+    @checked
     def token_spans(self, text: str) -> list[Span]:
         """Where the text's tokens stand, in characters: no special tokens, nothing cut."""
         return list(chain.from_iterable(self.token_windows(text)))
 
+    @checked
     def token_windows(self, text: str) -> Iterator[list[Span]]:
         """`token_spans`, some of them at a time: what that takes does not grow with the text."""
         return self._pipeline().windows(text)

@@ -14,6 +14,7 @@ import numpy as np
 from edgeret.bundle import MODELS, available
 from edgeret.codec import Codec, Float32, Int8, normalize, quantize
 from edgeret.documents import Record
+from edgeret.door import numbers
 from edgeret.encoder import Encoder, Whole
 from edgeret.errors import BackendError, BundleError
 from edgeret.manifest import PLAIN_NAME
@@ -156,7 +157,7 @@ def own_vector(record: Record, encoder: TextEncoder) -> Int8 | None:
     """
     if record.vector is None:
         return None
-    return quantize(normalize(np.asarray(record.vector)[None], encoder.dim))
+    return quantize(normalize(numbers(record.vector)[None], encoder.dim))
 
 
 def encode(record: Record, encoder: TextEncoder, bits: int, known: Mapping[Span, bytes]) -> Encoded:

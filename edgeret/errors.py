@@ -10,19 +10,23 @@ class EdgeretError(Exception):
     """Base of all errors raised by edgeret."""
 
 
-class InvalidDocumentError(EdgeretError, ValueError):
+class ArgumentError(EdgeretError, ValueError):
+    """A call was given what it cannot take: another type, a number out of its range, a path that can be none."""
+
+
+class InvalidDocumentError(ArgumentError):
     """A document cannot be indexed: empty text, a NUL, unserializable metadata, a broken JSON line."""
 
 
-class InvalidQueryError(EdgeretError, ValueError):
+class InvalidQueryError(ArgumentError):
     """A query cannot be answered: empty text, k below 1, an unknown mode."""
 
 
-class InvalidVectorError(EdgeretError, ValueError):
+class InvalidVectorError(ArgumentError):
     """A vector has the wrong dim, a NaN or an infinity, or no length."""
 
 
-class FilterError(EdgeretError, ValueError):
+class FilterError(ArgumentError):
     """A `where` uses an unknown operator or an operand of the wrong type."""
 
 
@@ -88,6 +92,10 @@ class NeedsRecoveryError(EdgeretError):
 
 class StorageError(EdgeretError, OSError):
     """The medium refused: disk full, input/output error, no permission."""
+
+
+class EngineError(EdgeretError):
+    """SQLite refused for a reason that says nothing about the file: interrupted, out of a limit of its own, misused."""
 
 
 class ClosedError(EdgeretError):

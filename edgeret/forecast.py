@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from edgeret import partitions
 from edgeret.bundle import available
+from edgeret.door import integer
 from edgeret.encoder import Encoder
 from edgeret.errors import BudgetError, InvalidQueryError
 from edgeret.plan import Plan, enough_bits, file_parts, oversampling
@@ -63,10 +64,7 @@ class Forecast:
             ("words", words, 1),
             ("threads", threads, 1),
         ):
-            if number < least:
-                raise InvalidQueryError(
-                    f"expected {name} of at least {least}, got {number}: pass how many there are"
-                )
+            integer(name, number, least, refusal=InvalidQueryError)
         encoder = Encoder.load(os.fspath(model), backend, threads)
         passages = documents * max(1, round(words * _WORD_TOKENS / encoder.max_tokens))
         enough = enough_bits(passages, encoder.codec.widths)

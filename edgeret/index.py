@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import Final, NoReturn, Self, TypeVar
 
-from edgeret import database, partitions, reports, scan
+from edgeret import database, door, partitions, reports, scan
 from edgeret.check import check
 from edgeret.connections import Connections
 from edgeret.documents import Document, Hit, Record
 from edgeret.encoder import Encoder
 from edgeret.encoding import TextEncoder, describe, encode, load, load_for, own_vector
-from edgeret.errors import FilterError, IndexExistsError, InvalidQueryError, LockedError, ReadOnlyError
+from edgeret.errors import ArgumentError, IndexExistsError, LockedError, ReadOnlyError
 from edgeret.plan import Plan, parse_bytes
 from edgeret.recode import check_space, recode
 from edgeret.reencode import reencode
@@ -30,6 +30,7 @@ from edgeret.writer import Writer
 Answer = TypeVar("Answer")
 
 DEFAULT_MODEL: Final = "small"
+DEFAULT_BITS: Final = 256
 
 
 class Index:
@@ -77,12 +78,13 @@ class Index:
         )
 
     @classmethod
+    @door.checked
     def create(
         cls,
         path: str | os.PathLike[str],
         model: str | os.PathLike[str] | TextEncoder | None = None,
-        bits: int = 256,
-        filters: Sequence[str] = (),
+        bits: int | None = None,
+        filters: Iterable[str] | None = None,
         memory_budget: str | int | None = None,
         exist_ok: bool = False,
         wait: float = database.WAIT_S,
@@ -90,38 +92,36 @@ class Index:
         """Create an index file and open it.
 
         model: a bundle's name or folder, or an encoder; None takes the default. bits: length of a code, one
-        of the codec's widths. filters: metadata keys that `where` will ask often; they get an SQL index.
-        memory_budget: "112MB", "96MiB" or bytes, beyond what `import edgeret` takes. exist_ok: open the
-        index that is there instead. wait: as in `open`.
+        of the codec's widths; None takes 256. filters: metadata keys that `where` will ask often; they get an SQL
+        index. memory_budget: "112MB", "96MiB" or bytes, beyond what `import edgeret` takes. exist_ok: open the
+        index that is there instead, if it has these bits and filters, as far as they are given. wait: as in `open`.
 
-        Raises IndexExistsError, BundleError, BudgetError, FilterError for a key that cannot be
+        Raises IndexExistsError, BundleError, BudgetError, SpaceMismatchError, FilterError for a key that cannot be
         indexed, InvalidQueryError for bits that the codec lacks, StorageError.
         """
         target = Path(path)
         database.check_wait(wait)
         database.roll_back(target, wait)
         if exist_ok and target.exists() and target.stat().st_size:
-            return cls.open(target, model, memory_budget, wait=wait)
+            return cls.open(target, model, memory_budget, wait=wait)._with_settings(bits, filters)
         encoder = load(DEFAULT_MODEL if model is None else model)
+        asked, bits = bits, DEFAULT_BITS if bits is None else bits
+        keys = list(filters or ())
         encoder.codec.check_bits(bits)
-        for key in filters:
-            if not key or not key.isprintable() or '"' in key or "\\" in key:
-                raise FilterError(f"cannot index the metadata key {key!r}: use printable keys without quotes")
-        if len(set(filters)) < len(filters):
-            raise FilterError(f"expected distinct filter keys, got {', '.join(filters)}: name each once")
         if memory_budget is not None:
             budget, shortens = parse_bytes(memory_budget), isinstance(encoder, Encoder)
             Plan.of(0, bits, encoder.planned_bytes, budget, shortens=shortens)
         try:
-            database.create(target, describe(encoder, bits, filters), filters, wait)
+            database.create(target, describe(encoder, bits, keys), keys, wait)
         except IndexExistsError:
             if not exist_ok:
                 raise
             # Somebody else has made it just now.
-            return cls.open(target, encoder, memory_budget, wait=wait)
+            return cls.open(target, encoder, memory_budget, wait=wait)._with_settings(asked, filters)
         return cls(target, encoder, memory_budget, readonly=False, wait=wait)
 
     @classmethod
+    @door.checked
     def open(
         cls,
         path: str | os.PathLike[str],
@@ -150,6 +150,7 @@ class Index:
         return cls(target, load_for(model, target, recorded), memory_budget, readonly, wait)
 
     @classmethod
+    @door.checked
     def repair(
         cls,
         path: str | os.PathLike[str],
@@ -167,6 +168,7 @@ class Index:
         )
 
     @classmethod
+    @door.checked
     def recode(
         cls,
         path: str | os.PathLike[str],
@@ -194,6 +196,7 @@ class Index:
         )
 
     @classmethod
+    @door.checked
     def reencode(
         cls,
         path: str | os.PathLike[str],
@@ -216,6 +219,7 @@ class Index:
 
     # -- writing
 
+    @door.checked
     def add(self, documents: Iterable[Document | str], commit_every: int | None = None) -> list[str]:
         """Index documents; returns their ids, in order.
 
@@ -225,20 +229,15 @@ class Index:
 
         Raises InvalidDocumentError, InvalidVectorError, LockedError, StorageError, ReadOnlyError.
         """
-        if commit_every is not None and commit_every < 1:
-            raise InvalidQueryError(f"expected commit_every of at least 1 or None, got {commit_every}")
-        if isinstance(documents, str | Document):
-            raise InvalidQueryError("expected an iterable of documents, got one: put it in a list")
         return self._change(lambda: self._add(documents, commit_every))
 
+    @door.checked
     def delete(self, ids: Iterable[str], erase: bool = False) -> int:
         """Remove documents at once; returns how many there were. Unknown ids are no error.
 
         erase: also write the file anew, as `compact` does, so that nothing of them remains in it.
         Raises LockedError, also when a reader prevents erasing.
         """
-        if isinstance(ids, str):
-            raise InvalidQueryError(f"expected an iterable of ids, got one string: pass [{ids!r}]")
         return self._change(lambda: self._writer.delete(ids, erase))
 
     def compact(self) -> None:
@@ -249,10 +248,12 @@ class Index:
         """
         self._change(self._writer.compact)
 
+    @door.checked
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy the index, also while it is written, to a new file. Raises IndexExistsError."""
         self._connections.read(lambda store, _: database.backup(store.connection, store.path, Path(path)))
 
+    @door.checked
     def seal(self, path: str | os.PathLike[str]) -> None:
         """Write the index, compact and without a journal, to one new file to ship; this one stays as it is.
 
@@ -263,6 +264,7 @@ class Index:
 
     # -- reading
 
+    @door.checked
     def search(
         self,
         query: Query,
@@ -280,19 +282,24 @@ class Index:
 
         Raises InvalidQueryError, InvalidVectorError, FilterError, CorruptIndexError.
         """
-        return self.search_many([query], k, where, mode, oversample)[0]
+        return self._searcher.explain([query], k, where, mode, oversample)[0].hits
 
+    @door.checked
     def search_many(
         self,
-        queries: Sequence[Query],
+        queries: Iterable[Query],
         k: int = 10,
         where: Where | None = None,
         mode: str = "dense",
         oversample: int | None = None,
     ) -> list[list[Hit]]:
-        """`search` for each query, all on one state of the index; the codes are read once for many of them."""
-        return self._searcher.search(queries, k, where, mode, oversample)
+        """`search` for each query, all on one state of the index; the codes are read once for many of them.
 
+        queries: texts and vectors, or an array [queries, dim].
+        """
+        return self._searcher.search(list(queries), k, where, mode, oversample)
+
+    @door.checked
     def explain(
         self,
         query: Query,
@@ -304,11 +311,12 @@ class Index:
         """`search`, with the counts and the time of each stage."""
         return self._searcher.explain([query], k, where, mode, oversample)[0]
 
+    @door.checked
     def get(self, id: str) -> Document | None:
-        """The document with this id, or None."""
-        stored = self._connections.read(lambda store, _: store.document_of(id))
-        return None if stored is None else Document(stored.id, stored.text, stored.metadata)
+        """The document with this id, or None; with its vector, of unit length, if that came with it."""
+        return self._connections.read(lambda store, _: self._get(store, id))
 
+    @door.checked
     def check(self, quick: bool = False) -> reports.CheckSummary:
         """Read the whole file and compare every part with every other; raises CorruptIndexError."""
         return self._alone(lambda: check(self._store, self._encoder.codec, quick))
@@ -320,6 +328,16 @@ class Index:
     def __len__(self) -> int:
         """How many documents."""
         return self._connections.read(lambda _, state: state.documents)
+
+    def __bool__(self) -> bool:
+        """True, however many documents there are."""
+        return True
+
+    def __reduce__(self) -> NoReturn:
+        raise ArgumentError(
+            f"an Index is connections and locks of one process, and neither copied nor pickled: open '{self._path}' "
+            "again, there where it is used"
+        )
 
     def close(self) -> None:
         """Close the file; closing twice is no error. The last connection to close leaves one file.
@@ -348,6 +366,12 @@ class Index:
 
     # -- inside
 
+    def _get(self, store: Store, id: str) -> Document | None:
+        stored = store.document_of(id)
+        if stored is None:
+            return None
+        return Document(stored.id, stored.text, stored.metadata, store.own_vector(stored))
+
     def _info(self, store: Store, state: State) -> reports.Info:
         file_bytes = database.file_bytes(self._path)
         return reports.Info(
@@ -369,6 +393,17 @@ class Index:
             covered=self._searcher.covered(store, state),
             fallback=self._searcher.fallback,
             scan=scan.backend(),
+        )
+
+    def _with_settings(self, bits: int | None, filters: Iterable[str] | None) -> Self:
+        """The index itself, closed if it has not these bits and filters: then raises IndexExistsError."""
+        found, keys = self._store, None if filters is None else sorted(filters)
+        if bits in (None, found.bits) and keys in (None, sorted(found.filters)):
+            return self
+        self.close()
+        raise IndexExistsError(
+            f"'{self._path}' exists with {found.bits} bits and the filters {found.filters}: ask for these or for "
+            "none, or choose another path"
         )
 
     def _add(self, documents: Iterable[Document | str], commit_every: int | None) -> list[str]:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from edgeret.codec import words
+from edgeret.door import checked
+from edgeret.door import parse_bytes as parse_bytes
 from edgeret.errors import BudgetError
-
-_UNITS: Final = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 
 _BLOCK_ROWS: Final = 16_384
 _TEXTS: Final = "longest texts"
@@ -49,21 +48,6 @@ LEAST_OVERSAMPLING: Final = 4
 
 _BEARABLE_OVERSAMPLING: Final = 11
 """Each candidate is a read of the file, and a little file stays in memory, whatever its candidates."""
-
-
-def parse_bytes(budget: str | int) -> int:
-    """Bytes of "112MB" (10**6), "96MiB" (2**20) or a plain number. Raises BudgetError for anything else."""
-    if isinstance(budget, int) and not isinstance(budget, bool):
-        number, unit = str(budget), "b"
-    else:
-        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", str(budget).lower())
-        number, unit = found.groups() if found else ("", "")
-    size = int(float(number) * _UNITS.get(unit or "b", 0)) if number else 0
-    if size <= 0:
-        raise BudgetError(
-            f"expected a memory budget such as '112MB', '96MiB' or a number of bytes, got {budget!r}"
-        )
-    return size
 
 
 def oversampling(rows: int, bits: int) -> int:
@@ -130,6 +114,7 @@ class Plan:
         return None if self.budget is None else self.budget - self.total
 
     @classmethod
+    @checked
     def of(
         cls,
         rows: int,
@@ -162,6 +147,7 @@ class Plan:
         raise _refusal(parts, budget, "choose a lighter model")
 
     @classmethod
+    @checked
     def of_recode(cls, bits: int, codec_bytes: int, budget: int | None) -> Plan:
         """Plan for new codes of `bits` bits, by a codec that takes `codec_bytes`; only SQLite's page cache gives way.
 
@@ -178,6 +164,7 @@ class Plan:
                 return cls(parts, 0, 0, cache, 1, budget)
         raise _refusal(parts, budget, "choose fewer bits")
 
+    @checked
     def admit(self, count: int) -> None:
         """Raise BudgetError if so many candidates, which Python objects stand for, do not fit."""
         needed = count * _CANDIDATE_BYTES

@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-import numpy as np
-
 from edgeret.change import Change
 from edgeret.codec import normalize, quantize
 from edgeret.documents import Record
@@ -207,12 +205,7 @@ class _Reencoding:
         document = self._store.document(doc)
         vector = None
         if own_vector and self._keeps_vectors:
-            passages = self._store.passages_of(doc)
-            if len(passages) != 1:
-                raise self._store.damaged(
-                    f"document {document.id!r} has a vector of its own and other passages"
-                )
-            vector = np.frombuffer(passages[0].vector, dtype=np.int8).astype(np.float32)
+            vector = self._store.own_vector(document)
         elif own_vector and not document.text.strip():
             raise InvalidDocumentError(
                 f"expected a text to encode, document {document.id!r} is a vector of the old geometry alone: add it "

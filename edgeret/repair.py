@@ -18,11 +18,12 @@ import numpy as np
 
 from edgeret import database
 from edgeret.check import check
-from edgeret.documents import Record
+from edgeret.documents import Record, parse
 from edgeret.encoding import TextEncoder, describe, encode
 from edgeret.errors import (
     CorruptIndexError,
     EdgeretError,
+    EngineError,
     NotAnIndexError,
     SpaceMismatchError,
 )
@@ -80,7 +81,7 @@ def _pages(path: Path, copy: Path) -> Path:
             closing(database.connect(path, readonly=True, merge=False)) as connection,
         ):
             database.backup(connection, path, copy)
-    except (CorruptIndexError, NotAnIndexError):
+    except (CorruptIndexError, EngineError, NotAnIndexError):
         return path
     return copy
 
@@ -226,7 +227,7 @@ def _is_document(row: int, values: tuple[Value, ...]) -> bool:
     return (
         Record(str(identity), str(text), str(metadata), None).digest == digest
         and database.checksum(row, own, content=digest) == crc
-        and isinstance(_parsed(str(metadata)), dict)
+        and parse(str(metadata)) is not None
     )
 
 

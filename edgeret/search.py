@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -33,7 +34,10 @@ Query = str | NDArray[np.floating[Any]]
 Where = Mapping[str, Any]
 """A condition on metadata, such as {"year": {"$gte": 2020}}."""
 
-_WORD: Final = re.compile(r"\w+")
+# With the marks that FTS5 takes for a part of a word.
+_WORD: Final = re.compile(r"\w[\w\u0300-\u036f]*")
+_NOT_FOLDED: Final = "\u01e0\u01e1"
+"""Letters of ASCII with two marks, which FTS5 keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,22 +70,12 @@ class Clock:
         return elapsed
 
 
-def check_arguments(queries: Sequence[Query], k: int, mode: str, oversample: int | None) -> None:
-    """Raise InvalidQueryError for arguments that no search can have."""
-    if isinstance(queries, str):
-        raise InvalidQueryError("expected a list of queries, got one string: use search, or put it in a list")
+def check_arguments(queries: Sequence[Query], mode: str) -> None:
+    """Raise InvalidQueryError for a mode that there is not, or that such queries cannot have."""
     if mode not in MODES:
         raise InvalidQueryError(f"expected mode to be one of {', '.join(MODES)}, got {mode!r}")
-    for name, value in (("k", k), ("oversample", 1 if oversample is None else oversample)):
-        if not isinstance(value, int) or value < 1:
-            raise InvalidQueryError(f"expected {name} to be an integer of at least 1, got {value!r}")
-    for query in queries:
-        if isinstance(query, str) and not query.strip():
-            raise InvalidQueryError("expected a query, got an empty text: ask for some words")
-        if not isinstance(query, str) and mode != "dense":
-            raise InvalidQueryError(
-                f"mode {mode!r} needs the words of the query, got a vector: use mode='dense'"
-            )
+    if mode != "dense" and not all(isinstance(query, str) for query in queries):
+        raise InvalidQueryError(f"mode {mode!r} needs the words of the query, got a vector: use mode='dense'")
 
 
 def dense(
@@ -157,8 +151,23 @@ def _documents(answer: Answer) -> set[int]:
 
 
 def match_any(query: str) -> str:
-    """The FTS5 query for texts with any of the query's words; empty if it has none."""
-    return " OR ".join(f'"{word}"' for word in dict.fromkeys(_WORD.findall(query.lower())))
+    """The FTS5 query for texts with any of the query's words; empty if it has none.
+
+    A letter with marks is one character or several (NFC, NFD), and a text may spell it in either way: a word is looked
+    for in both, where FTS5 does not read them alike.
+    """
+    words = list[str]()
+    for word in _WORD.findall(unicodedata.normalize("NFC", query.lower())):
+        words.append(word)
+        if not all(character.isascii() or _is_folded(character) for character in word):
+            words.append(unicodedata.normalize("NFD", word))
+    return " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
+
+
+def _is_folded(character: str) -> bool:
+    """Whether FTS5 drops the marks of a letter, or it has none."""
+    letters = unicodedata.normalize("NFD", character)
+    return len(letters) == 1 or (letters[0].isascii() and character not in _NOT_FOLDED)
 
 
 def check_words(store: Store, query: str, texts: Sequence[str]) -> None:

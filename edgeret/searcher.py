@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from itertools import groupby
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeVar
@@ -15,7 +14,7 @@ from edgeret.candidates import Finder, by_all_codes, by_partitions
 from edgeret.codec import Float32, UInt64, normalize
 from edgeret.codes import Codes
 from edgeret.connections import Connections
-from edgeret.documents import Hit
+from edgeret.documents import Hit, parse
 from edgeret.encoder import Whole
 from edgeret.encoding import TextEncoder, encode_query
 from edgeret.errors import PartitionsError
@@ -132,7 +131,7 @@ class Searcher:
 
         keep: what stays of each answer.
         """
-        check_arguments(queries, k, mode, oversample)
+        check_arguments(queries, mode)
         self._connections.alive()
         if not queries:
             return []
@@ -147,15 +146,20 @@ class Searcher:
                 condition = Condition(*compile_where(where, database.filter_columns(self._filters)))
 
             def answer(store: Store, state: State) -> list[Kept]:
+                # No more can be found than there is, and what is planned for more would not fit.
+                found = min(k, max(state.documents, 1))
+                asked = min(oversample, max(state.passages, 1)) if oversample else None
                 mask = None
                 if condition.sql:
                     mask = store.matching(condition.sql, condition.parameters)
                 # Fusing needs more of either list than it gives.
                 pool = (
-                    (oversample or LEAST_OVERSAMPLING) * max(k, LEAST_CANDIDATES) if mode == "hybrid" else k
+                    (asked or LEAST_OVERSAMPLING) * max(found, LEAST_CANDIDATES)
+                    if mode == "hybrid"
+                    else found
                 )
-                wanted = oversample or oversampling(state.passages, self._bits)
-                terms = _Terms(state, mode, k, pool, wanted, condition, mask, encode_ms, clock.lap())
+                wanted = asked or oversampling(state.passages, self._bits)
+                terms = _Terms(state, mode, found, pool, wanted, condition, mask, encode_ms, clock.lap())
                 kept = [keep(explained) for explained in self._answer(store, terms, first)]
                 for start in range(_QUERIES_AT_ONCE, len(queries), _QUERIES_AT_ONCE):
                     clock.lap()
@@ -294,10 +298,10 @@ def _hits(
         stored = store.document(doc)
         if doc not in meeting:
             raise store.damaged(f"an index finds document {stored.id!r} where it is not")
-        for place in shown:
-            passage, score = answers[place[1]][place[2]]
+        for number, (_, *place) in enumerate(shown):
+            passage, score = answers[place[0]][place[1]]
             text = stored.text[passage.start : passage.stop]
-            made[place[1:]] = Hit(
-                stored.id, float(score), text, passage.start, passage.stop, deepcopy(stored.metadata)
-            )
+            # Each hit has metadata of its own, which its owner may change.
+            metadata = (parse(stored.json) or {}) if number else stored.metadata
+            made[tuple(place)] = Hit(stored.id, float(score), text, passage.start, passage.stop, metadata)
     return [[made[number, rank] for rank in range(len(answer))] for number, answer in enumerate(answers)]

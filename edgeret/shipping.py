@@ -14,9 +14,10 @@ from edgeret import database
 from edgeret.change import Change
 from edgeret.codec import Codec
 from edgeret.contents import Contents
-from edgeret.documents import Record
+from edgeret.documents import MOST_LEVELS, Record, is_deep
+from edgeret.door import checked
 from edgeret.encoding import TextEncoder, load_for
-from edgeret.errors import SpaceMismatchError, UpdateMismatchError
+from edgeret.errors import InvalidDocumentError, SpaceMismatchError, UpdateMismatchError
 from edgeret.recode import check_space
 from edgeret.reports import UpdateSummary
 from edgeret.store import Store
@@ -26,6 +27,7 @@ _Content = tuple[bytes, bool, list[tuple[int, int, bytes]]]
 """A document's digest, whether it came with its vector, and (start, stop, vector) of its passages."""
 
 
+@checked
 def diff(old: str | os.PathLike[str], new: str | os.PathLike[str], into: BinaryIO) -> UpdateSummary:
     """Write the update that takes the contents of the index `old` to those of `new`.
 
@@ -33,8 +35,8 @@ def diff(old: str | os.PathLike[str], new: str | os.PathLike[str], into: BinaryI
     encoded. The way back is the update from `new` to `old`. into: a binary stream, written front to back.
 
     Raises SpaceMismatchError for indexes of two spaces or two lengths of codes, UpdateMismatchError for
-    other filters, InvalidDocumentError for a document too large for an update, IndexMissingError, NotAnIndexError,
-    CorruptIndexError, StorageError, and what `into` raises.
+    other filters, InvalidDocumentError for a document too large or too deep for an update, IndexMissingError,
+    NotAnIndexError, CorruptIndexError, StorageError, and what `into` raises.
     """
     with closing(Store(Path(old), readonly=True)) as left, closing(Store(Path(new), readonly=True)) as right:
         _check_alike(left, right)
@@ -52,6 +54,7 @@ def diff(old: str | os.PathLike[str], new: str | os.PathLike[str], into: BinaryI
     return UpdateSummary(str(new), before, after, deleted, added)
 
 
+@checked
 def apply(
     path: str | os.PathLike[str],
     update: str | os.PathLike[str],
@@ -130,6 +133,11 @@ def _parts(store: Store, doc: int) -> list[tuple[int, int, bytes]]:
 
 def _addition(store: Store, doc: int) -> Addition:
     document = store.document(doc)
+    if is_deep(document.metadata):
+        raise InvalidDocumentError(
+            f"expected metadata of at most {MOST_LEVELS} levels, those of document {document.id!r} in "
+            f"'{store.path}' have more: add it again with fewer, or ship the whole index"
+        )
     metadata, own_vector = store.connection.execute(
         "SELECT metadata, own_vector FROM documents WHERE doc = ?", (doc,)
     ).fetchone()

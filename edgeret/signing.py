@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from edgeret import database, files
 from edgeret.bundle import Bundle
+from edgeret.door import checked
 from edgeret.errors import NotAnIndexError, SignatureError, StorageError
 from edgeret.manifest import MANIFEST
 from edgeret.update import MAGIC
@@ -29,6 +30,7 @@ _SIGNATURE_BYTES: Final = 64
 _LARGEST_KEY_BYTES: Final = 1 << 16
 
 
+@checked
 def sign(path: str | os.PathLike[str], private_key: str | os.PathLike[str]) -> Path:
     """Sign a sealed index, an update or a bundle's folder; returns the signature's path.
 
@@ -46,6 +48,7 @@ def sign(path: str | os.PathLike[str], private_key: str | os.PathLike[str]) -> P
     return target
 
 
+@checked
 def verify(path: str | os.PathLike[str], public_key: str | os.PathLike[str]) -> None:
     """Raise SignatureError unless the owner of the key has signed this sealed index, update or bundle.
 

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret import database, masks
-from edgeret.codec import Int8, UInt64, words
-from edgeret.documents import Record
-from edgeret.errors import CorruptIndexError, LockedError, SpaceMismatchError
+from edgeret.codec import Float32, Int8, UInt64, dequantize, words
+from edgeret.documents import Record, parse
+from edgeret.errors import CorruptIndexError, EngineError, LockedError, SpaceMismatchError
 from edgeret.masks import Bitmap, Mask
 
 BLOCK_ROWS: Final = 16_384
@@ -57,12 +57,14 @@ class Passage(NamedTuple):
 
 
 class StoredDocument(NamedTuple):
-    """A document as read back, its digest verified."""
+    """A document as read back, its digest verified. json: the metadata as they are stored."""
 
     doc: int
     id: str
     text: str
     metadata: dict[str, Any]
+    json: str
+    own_vector: bool
 
 
 class Store:
@@ -88,8 +90,10 @@ class Store:
                 self.bits: int = self._described("bits", int)
                 self.dim: int = self._described("dim", int)
                 database.check_schema(self.connection, path, len(self.filters))
-        except BaseException:
+        except BaseException as error:
             self.connection.close()
+            if isinstance(error, EngineError) and database.contradicts(error):
+                raise self.damaged(str(error.__cause__)) from error
             raise
 
     def _read_meta(self) -> dict[str, str]:
@@ -353,6 +357,16 @@ class Store:
             )
         return found
 
+    def own_vector(self, document: StoredDocument) -> Float32 | None:
+        """The vector that a document came with, float32 [dim], of unit length; None if it came without."""
+        if not document.own_vector:
+            return None
+        passages = self.passages_of(document.doc)
+        if len(passages) != 1:
+            raise self.damaged(f"document {document.id!r} has a vector of its own and other passages")
+        vector: Float32 = dequantize(np.frombuffer(passages[0].vector, dtype=np.int8)[None])[0]
+        return vector
+
     def _verified_document(self, read: tuple[Any, ...]) -> StoredDocument:
         doc, identity, text, metadata, digest, own_vector, crc = read
         sound = (
@@ -363,13 +377,10 @@ class Store:
         )
         if not sound:
             raise self.damaged(f"document {identity!r} is not what was written")
-        try:
-            parsed = json.loads(metadata)
-        except (ValueError, RecursionError):
-            parsed = None
-        if not isinstance(parsed, dict):
+        parsed = parse(metadata)
+        if parsed is None:
             raise self.damaged(f"the metadata of document {identity!r} are no JSON object")
-        return StoredDocument(doc, identity, text, parsed)
+        return StoredDocument(doc, identity, text, parsed, metadata, bool(own_vector))
 
     def matching(self, condition: str, parameters: Sequence[object]) -> Mask:
         """The rows whose document meets an SQL condition on `d`."""

@@ -7,7 +7,6 @@ document in it must be one that `add` could have stored.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 import stat
@@ -22,7 +21,7 @@ import numpy as np
 
 from edgeret import files
 from edgeret.codec import Float32, Int8
-from edgeret.documents import Document, Record
+from edgeret.documents import MOST_LEVELS, Document, Record, is_deep, parse
 from edgeret.errors import (
     CorruptUpdateError,
     FormatVersionError,
@@ -35,6 +34,9 @@ FORMAT: Final = 1
 MOST_BYTES: Final = 1 << 24
 """Of a document in an update, its vectors included: reading one takes a small multiple of that."""
 MOST_METADATA_BYTES: Final = 1 << 20
+
+_DEEPEST: Final = 1000
+"""Levels of metadata that SQLite reads: no release has stored more."""
 
 _HEADER: Final = re.compile(
     rb"edgeret update 1\nspace ([0-9a-f]{32})\nbits ([1-9]\d{0,4})\n"
@@ -237,9 +239,17 @@ class Update:
         return Addition(record, [(start, stop) for start, stop in spans.tolist()], vectors)
 
     def _record(self, identity: str, text: str, metadata: str, vector: Float32 | None) -> Record:
+        parsed = parse(metadata)
+        if parsed is None or is_deep(parsed, _DEEPEST):
+            raise self.damaged(f"the metadata of document {identity!r:.40} are no JSON object")
+        if is_deep(parsed):
+            raise InvalidDocumentError(
+                f"expected metadata of at most {MOST_LEVELS} levels, those of document {identity!r:.40} in update "
+                f"'{self.path}' have more, nothing was changed: ship the whole index instead"
+            )
         try:
-            record = Record.of(Document(identity, text, json.loads(metadata), vector))
-        except (InvalidDocumentError, ValueError, RecursionError) as error:
+            record = Record.of(Document(identity, text, parsed, vector))
+        except InvalidDocumentError as error:
             raise self.damaged(str(error)) from None
         if record.metadata != metadata:
             raise self.damaged(f"the metadata of document {identity!r:.40} are not as they are stored")

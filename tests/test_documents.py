@@ -1,11 +1,14 @@
+import json
 import math
+from types import MappingProxyType
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeret import Document
-from edgeret.documents import Record
+from edgeret import Document, Hit
+from edgeret.documents import Record, _parse_deep, parse
 from edgeret.errors import InvalidDocumentError
 
 
@@ -57,3 +60,83 @@ def test_the_digest_tells_documents_apart(identity, text, metadata):
     others = (Document(identity + "x", text, metadata), Document(identity, "x" + text, metadata))
     assert all(Record.of(other).digest != record.digest for other in others)
     assert Record.of(Document(identity, text, {**metadata, "another": 1})).digest != record.digest
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: Document("a", "x", {"n": [1, {"m": None}]}),
+        lambda: Document("a", "x", {"n": [1, {"m": None}]}, np.arange(4.0)),
+        lambda: Document(None, "x", MappingProxyType({"n": 1})),
+        lambda: Hit("a", 0.5, "x", 0, 1, {"n": [1]}),
+    ],
+)
+def test_equal_documents_and_hits_are_one_in_a_set(make):
+    assert make() == make()
+    assert hash(make()) == hash(make())
+    assert {make(), make()} == {make()}
+    assert make() in [make()]
+    assert make() != "a"
+
+
+def test_whatever_differs_is_told_apart():
+    vector = np.arange(4.0)
+    documents = [
+        Document("a", "x"),
+        Document("b", "x"),
+        Document("a", "y"),
+        Document("a", "x", {"n": 1}),
+        Document("a", "x", {"n": 2}),
+        Document("a", "x", {}, vector),
+        Document("a", "x", {}, vector + 1),
+        Document("a", "x", {}, vector[:3]),
+        Document("a", "x", {}, [[1, 2], [3]]),
+        Document(None, "x"),
+        # Two ids that differ in normalization alone.
+        Document("caf\u00e9", "x"),
+        Document("cafe\u0301", "x"),
+    ]
+    for document in documents:
+        assert [other == document for other in documents].count(True) == 1
+    assert Document("a", "x", {}, vector) == Document("a", "x", {}, [0, 1, 2, 3])
+    assert Document("a", "x", {"m": 1, "n": 2}) == Document("a", "x", {"n": 2, "m": 1})
+    hits = [Hit("a", 0.5, "x", 0, 1, {}), Hit("a", 0.5, "x", 0, 1, {"n": 1}), Hit("a", 0.4, "x", 0, 1, {})]
+    assert len(set(hits)) == 3
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+)
+
+
+@given(json_values)
+def test_metadata_are_parsed_alike_with_recursion_and_without(value):
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    assert _parse_deep(text) == json.loads(text)
+    assert parse(text) == (value if isinstance(value, dict) else None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[",
+        "]",
+        "{]",
+        '{"a"}',
+        "[1",
+        "1 2",
+        "nul",
+        '{"a":1}}',
+        '"',
+        "[[}",
+        "{" * 5000,
+        "[" * 10**5,
+        '{"a":' * 5000,
+    ],
+)
+def test_what_is_no_json_object_is_none_however_deep(text):
+    assert parse(text) is None
+    with pytest.raises(ValueError, match=r"."):
+        _parse_deep(text)

@@ -92,7 +92,7 @@ def test_models_of_the_space_that_fit_are_named_others_not(tmp_path, monkeypatch
 
 @pytest.mark.parametrize(("documents", "words", "threads"), [(-1, 100, 1), (10, 0, 1), (10, 100, 0)])
 def test_impossible_numbers_are_refused(documents, words, threads):
-    with pytest.raises(InvalidQueryError, match="pass how many there are"):
+    with pytest.raises(InvalidQueryError, match="an integer of at least"):
         Forecast.of("base", documents, words, None, threads=threads)
 
 

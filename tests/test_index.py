@@ -238,6 +238,48 @@ def test_another_vector_for_the_same_text_replaces(index):
     assert index.search(other, k=1)[0].score < 0.9
 
 
+def test_what_get_returns_can_be_added_again(index, encoder):
+    vectors = np.random.default_rng(6).normal(size=(20, DIM)).astype(np.float32)
+    index.add([Document(f"v{i}", "x" * (i % 3), {"n": i}, vector) for i, vector in enumerate(vectors)])
+    index.add([Document("t", "red cat")])
+    before = index.info()
+    found = [index.get(f"v{i}") for i in range(20)]
+    assert index.get("t").vector is None
+    assert all(document.vector.dtype == np.float32 and document.vector.shape == (DIM,) for document in found)
+    assert np.allclose([np.linalg.norm(document.vector) for document in found], 1)
+    index.add([*found, index.get("t")])
+    assert index.info() == before
+    assert encoder.encoded == ["red cat"]
+    index.delete(["v3"])
+    index.add([found[3]])
+    assert index.get("v3") == found[3]
+    assert index.search(vectors[3], k=1)[0].id == "v3"
+
+
+@pytest.mark.parametrize("bits", [64, 96])
+def test_no_cosine_is_above_one(path, encoder, bits):
+    vectors = np.random.default_rng(8).integers(-127, 128, size=(300, DIM)).astype(np.float32)
+    vectors[:, 5] = 127
+    with Index.create(path, model=encoder, bits=bits) as index:
+        index.add(Document(f"v{i}", "", {}, vector) for i, vector in enumerate(vectors))
+        index.add(f"red cat {i}" for i in range(100))
+        for hits in index.search_many([*vectors, *-vectors], k=3):
+            assert all(-1 <= hit.score <= 1 for hit in hits)
+        for mode in ("dense", "hybrid"):
+            for i in range(100):
+                assert all(hit.score <= 1 for hit in index.search(f"red cat {i}", mode=mode))
+
+
+def test_ids_that_differ_in_normalization_are_different(index):
+    index.add([Document("caf\u00e9", "composed"), Document("cafe\u0301", "decomposed")])
+    assert [index.get(identity).text for identity in ("caf\u00e9", "cafe\u0301")] == [
+        "composed",
+        "decomposed",
+    ]
+    assert index.delete(["cafe\u0301"]) == 1
+    assert ids(index.search("composed")) == ["caf\u00e9"]
+
+
 @pytest.mark.parametrize(
     "bad", [np.full(DIM, np.nan), np.full(DIM, np.inf), np.zeros(DIM), np.ones(DIM + 1), np.ones((2, DIM))]
 )

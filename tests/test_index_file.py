@@ -66,7 +66,9 @@ def test_create_open_and_exist_ok(path, encoder):
     Index.create(path, model=encoder, bits=64).close()
     with pytest.raises(IndexExistsError):
         Index.create(path, model=encoder, bits=64)
-    with Index.create(path, model=encoder, bits=96, exist_ok=True) as index:
+    with pytest.raises(IndexExistsError, match="64 bits"):
+        Index.create(path, model=encoder, bits=96, exist_ok=True)
+    with Index.create(path, model=encoder, exist_ok=True) as index:
         assert index.info().bits == 64
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 

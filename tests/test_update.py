@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import json
 import os
 import struct
 from pathlib import Path
@@ -204,3 +205,21 @@ def test_one_document_takes_memory_six_times_its_size(tmp_path):
     old, new = made(tmp_path / "old.edgeret", []), made(tmp_path / "new.edgeret", [document])
     update = written(old, new, tmp_path / "update")
     assert peak("apply", old, new, update) <= 6 * update.stat().st_size + 5_000_000
+
+
+def test_metadata_deeper_than_is_written_are_refused_by_name_and_are_no_damage(pair, encoder, monkeypatch):
+    deep = '{"a":' + "[" * 500 + "]" * 500 + "}"
+    shipped = pair[0].with_name("deep")
+    shipped.write_bytes(handmade(pair, metadata=deep))
+    before = pair[0].read_bytes()
+    with pytest.raises(
+        InvalidDocumentError, match=r"at most 32 levels.*nothing was changed: ship the whole index"
+    ):
+        edgeret.apply(pair[0], shipped, encoder)
+    assert pair[0].read_bytes() == before
+    early = copied(pair[0], pair[0].with_name("early.edgeret"))
+    with monkeypatch.context() as patch, Index.open(early, model=encoder) as index:
+        patch.setattr("edgeret.documents.is_deep", lambda _: False)
+        index.add([Document("deep", "red cat", {"a": json.loads("[" * 100 + "]" * 100)})])
+    with pytest.raises(InvalidDocumentError, match=r"at most 32 levels.*'deep'.*ship the whole index"):
+        edgeret.diff(pair[0], early, io.BytesIO())

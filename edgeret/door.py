@@ -1,0 +1,386 @@
+"""Door: what callers pass, checked once and made plain before anything else sees it.
+
+A parameter means the same in every public call, so that its name says how it is checked; `None` may be passed where it
+is the default. Integers of NumPy become Python's, booleans are no numbers, and numbers are no booleans.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import operator
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any, Final, ParamSpec, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeret.errors import (
+    ArgumentError,
+    BudgetError,
+    FilterError,
+    InvalidDocumentError,
+    InvalidQueryError,
+    InvalidVectorError,
+    StorageError,
+)
+
+MOST_FILTERS: Final = 1000
+"""Keys with an SQL index: SQLite bounds the columns of a table (2,000)."""
+
+MOST_THREADS: Final = 1024
+
+_UNITS: Final = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_LARGEST: Final = 2**63 - 1
+_LONGEST_SUFFIX: Final = "-partitions"
+"""Of the files that lie beside an index."""
+
+_ENCODER: Final = ("name", "dim", "geometry", "space", "codec", "planned_bytes", "encode", "token_spans")
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+def checked(call: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """Let only arguments in that `call` can have: each is checked, and made plain, by its parameter's name."""
+    named = {parameter.name: _passage(parameter) for parameter in inspect.signature(call).parameters.values()}
+    ordered = list(named.values())
+
+    @wraps(call)
+    def enter(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        plain = [check(value) for check, value in zip(ordered, args, strict=False)]
+        # What is too much, or has no such name, Python itself refuses.
+        plain += args[len(ordered) :]
+        by_name = {name: named.get(name, _as_it_is)(value) for name, value in kwargs.items()}
+        return call(*plain, **by_name)
+
+    return enter
+
+
+def _passage(parameter: inspect.Parameter) -> Callable[[Any], Any]:
+    if parameter.name in ("self", "cls"):
+        return _as_it_is
+    check = partial(CHECKS[parameter.name], parameter.name)
+    if parameter.default is not None:
+        return check
+    return lambda value: None if value is None else check(value)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+# -- kinds of values
+
+
+def integer(
+    name: str,
+    value: object,
+    least: int = 0,
+    most: int | None = None,
+    refusal: type[ArgumentError] = ArgumentError,
+) -> int:
+    """A Python integer from `least` to `most`. Raises `refusal` for anything else, booleans too."""
+    found = None
+    if not isinstance(value, bool | np.bool_):
+        try:
+            found = operator.index(value)  # type: ignore[arg-type]
+        except TypeError:
+            found = None
+    if found is None or found < least or (most is not None and found > most):
+        upper = "" if most is None else f" and at most {most}"
+        raise refusal(f"expected {name} to be an integer of at least {least}{upper}, got {shown(value)}")
+    return found
+
+
+def boolean(name: str, value: object) -> bool:
+    """True or False, of Python or NumPy. Raises ArgumentError for anything else."""
+    if not isinstance(value, bool | np.bool_):
+        raise ArgumentError(f"expected {name} to be True or False, got {shown(value)}")
+    return bool(value)
+
+
+def numbers(value: object) -> NDArray[Any]:
+    """An array of real numbers, of any shape. Raises InvalidVectorError for what is none."""
+    try:
+        array = np.asarray(value)
+    # What NumPy raises for ragged lists, and other packages for arrays of theirs that it cannot have.
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise InvalidVectorError(f"expected a vector of numbers, got {shown(value)}: {error}") from None
+    if array.dtype.kind not in "fiu":
+        raise InvalidVectorError(
+            f"expected a vector of real numbers, got an array of {array.dtype}: convert it to float32"
+        )
+    return array
+
+
+def text(name: str, value: object, refusal: type[ArgumentError] = ArgumentError) -> str:
+    """A string that can be written as UTF-8. Raises `refusal` for anything else."""
+    if not isinstance(value, str):
+        raise refusal(f"expected {name} to be a string, got {shown(value)}: convert it with str()")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise refusal(
+            f"expected {name} to be Unicode, got a lone surrogate at {error.start}: decode the source with "
+            "errors='replace'"
+        ) from None
+    return value
+
+
+def path(name: str, value: object) -> Path:
+    """The path of a file, absolute or relative as it came.
+
+    Raises ArgumentError for what can be none, StorageError where the system does not let it be looked up.
+    """
+    found = Path(_spelled(name, value))
+    if not found.name:
+        found = found.absolute()
+    if not found.name:
+        raise ArgumentError(f"expected {name} to be a file, got '{found}': name one in it")
+    try:
+        found.with_name(found.name + _LONGEST_SUFFIX).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise StorageError(f"cannot use '{found}' ({error.strerror}): choose another path") from None
+    return found
+
+
+def parse_bytes(budget: str | int) -> int:
+    """Bytes of "112MB" (10**6), "96MiB" (2**20) or a plain number. Raises BudgetError for anything else."""
+    if isinstance(budget, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", budget.lower(), re.ASCII)
+        number, unit = found.groups() if found else ("0", "")
+        size = float(number) * _UNITS.get(unit or "b", 0)
+    elif isinstance(budget, int | np.integer) and not isinstance(budget, bool):
+        size = int(budget)
+    else:
+        size = 0
+    if not 1 <= size <= _LARGEST:
+        raise BudgetError(
+            f"expected a memory budget such as '112MB', '96MiB' or a number of bytes, got {shown(budget)}"
+        )
+    return int(size)
+
+
+def shown(value: object) -> str:
+    """What was found instead, in few words, whatever it is."""
+    match value:
+        case None | bool() | float():
+            return repr(value)
+        case int():
+            return str(value) if abs(value) <= _LARGEST else f"an integer of {value.bit_length()} bits"
+        case str():
+            return repr(value[:40])
+        case np.ndarray():
+            return f"an array of {value.dtype} and shape {value.shape}"
+        case np.generic() if value.dtype.kind in "fiub":
+            return str(value)
+    return f"a value of type {type(value).__name__}"
+
+
+def _spelled(name: str, value: object) -> str:
+    if isinstance(value, bytes):
+        raise ArgumentError(f"expected {name} as a string or a path, got bytes: decode it with os.fsdecode()")
+    try:
+        spelled = os.fspath(value)  # type: ignore[call-overload]
+    except TypeError:
+        raise ArgumentError(
+            f"expected {name} as a string or a path, got {shown(value)}: pass a str or a pathlib.Path"
+        ) from None
+    if not isinstance(spelled, str) or not spelled or "\0" in spelled:
+        raise ArgumentError(f"expected {name} as a string or a path, got {shown(spelled)}: name a file")
+    try:
+        spelled.encode()
+    except UnicodeEncodeError:
+        raise ArgumentError(
+            f"expected {name} in UTF-8, got {os.fsencode(spelled)!r}: rename the file or its folder"
+        ) from None
+    return spelled
+
+
+def _several(name: str, value: object, what: str, refusal: type[ArgumentError]) -> Iterable[Any]:
+    """An iterable that is not one thing by itself."""
+    if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
+        example = f", pass [{shown(value)}]" if isinstance(value, str) else ""
+        raise refusal(
+            f"expected {name} to be an iterable of {what}, got {shown(value)}: put it in a list{example}"
+        )
+    return value
+
+
+# -- arguments by their names
+
+
+def _model(name: str, value: object) -> object:
+    if isinstance(value, type) or not all(hasattr(value, attribute) for attribute in _ENCODER):
+        return _bundle(name, value)
+    return value
+
+
+def _bundle(name: str, value: object) -> object:
+    if not isinstance(value, str | os.PathLike):
+        raise ArgumentError(
+            f"expected {name} to be a bundle's name or folder, or an encoder, got {shown(value)}: pass 'small', say"
+        )
+    _spelled(name, value)
+    return value
+
+
+def _bits(name: str, value: object) -> int:
+    return integer(name, value, 1, 2**16, InvalidQueryError)
+
+
+def _filters(name: str, value: object) -> list[str]:
+    keys = list(_several(name, value, "metadata keys", FilterError))
+    for key in keys:
+        if not isinstance(key, str) or not key or not key.isprintable() or '"' in key or "\\" in key:
+            raise FilterError(
+                f"cannot index the metadata key {shown(key)}: use printable strings without quotes"
+            )
+    if len(set(keys)) < len(keys):
+        raise FilterError(f"expected distinct filter keys, got {', '.join(keys):.200}: name each once")
+    if len(keys) > MOST_FILTERS:
+        raise FilterError(
+            f"expected at most {MOST_FILTERS} filter keys, got {len(keys)}: other keys can be asked too, slower"
+        )
+    return keys
+
+
+def _seconds(name: str, value: object) -> float:
+    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not real or not value >= 0:  # type: ignore[operator]
+        raise InvalidQueryError(f"expected to {name} for 0 seconds or more, got {shown(value)}")
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except OverflowError:
+        return math.inf
+
+
+def _ids(name: str, value: object) -> Iterator[str]:
+    ids = _several(name, value, "ids", InvalidQueryError)
+    return (text("an id", identity, InvalidQueryError) for identity in ids)
+
+
+def _id(name: str, value: object) -> str:
+    if not isinstance(value, str):
+        raise InvalidQueryError(
+            f"expected {name} to be a string, got {shown(value)}: ids are strings, convert it with str()"
+        )
+    return value
+
+
+def _query(name: str, value: object) -> str | NDArray[Any]:
+    if isinstance(value, str):
+        if not text(name, value, InvalidQueryError).strip():
+            raise InvalidQueryError("expected a query, got an empty text: ask for some words")
+        return value
+    if value is None or isinstance(value, bytes | bytearray | Mapping | bool | int | float):
+        raise InvalidQueryError(
+            f"expected {name} to be a text or a vector, got {shown(value)}: pass a string, or an array [dim]"
+        )
+    return numbers(value)
+
+
+def _queries(name: str, value: object) -> list[str | NDArray[Any]]:
+    if isinstance(value, str):
+        raise InvalidQueryError("expected a list of queries, got one string: use search, or put it in a list")
+    several = _several(name, value, "queries", InvalidQueryError)
+    if isinstance(value, set | frozenset):
+        raise InvalidQueryError(
+            f"expected {name} in an order, got a set: pass a list, answers come in its order"
+        )
+    if isinstance(value, np.ndarray) and value.ndim != 2 and value.dtype.kind in "fiuc":
+        raise InvalidVectorError(
+            f"expected vectors [queries, dim], got {shown(value)}: use search, or put it in a list"
+        )
+    return [_query("each query", query) for query in several]
+
+
+def _where(name: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise FilterError(
+            f'expected {name} to be a mapping of keys to conditions, got {shown(value)}: write {{"key": value}}'
+        )
+    return value
+
+
+def _texts(name: str, value: object) -> list[str]:
+    several = _several(name, value, "texts", ArgumentError)
+    return [text("each text", entry, InvalidDocumentError) for entry in several]
+
+
+def _backend(name: str, value: object) -> str:
+    return text(name, value)
+
+
+def _callable(name: str, value: object) -> object:
+    if not callable(value):
+        raise ArgumentError(
+            f"expected {name} to be a function, got {shown(value)}: pass one that takes two numbers"
+        )
+    return value
+
+
+def _stream(name: str, value: object) -> object:
+    if isinstance(value, type) or not callable(getattr(value, "write", None)):
+        raise ArgumentError(
+            f"expected {name} to be a binary stream, got {shown(value)}: open a file with 'wb'"
+        )
+    return value
+
+
+def _budget(name: str, value: object) -> int | None:
+    return None if value is None else integer(f"the {name} in bytes", value, 1)
+
+
+def _parts(name: str, value: object) -> dict[str, int]:
+    if not isinstance(value, Mapping):
+        raise ArgumentError(
+            f"expected the parts of {name} as a mapping, got {shown(value)}: pass planned_bytes"
+        )
+    return {text("a part", part): integer(f"part {part!r}", size) for part, size in value.items()}
+
+
+_count = partial(integer, least=1, refusal=InvalidQueryError)
+
+CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
+    # Files and models.
+    **dict.fromkeys(("path", "target", "old", "new", "index", "update", "private_key", "public_key"), path),
+    "into": _stream,
+    "model": _model,
+    "name_or_path": _bundle,
+    "backend": _backend,
+    # How an index is made, opened and changed.
+    "bits": _bits,
+    "filters": _filters,
+    "memory_budget": lambda _, value: parse_bytes(value),
+    "wait": _seconds,
+    "threads": partial(integer, least=1, most=MOST_THREADS),
+    "progress": _callable,
+    "documents": partial(_several, what="documents", refusal=InvalidQueryError),
+    "commit_every": _count,
+    "id": _id,
+    "ids": _ids,
+    **dict.fromkeys(("exist_ok", "readonly", "erase", "quick", "writing", "shortens"), boolean),
+    # How it is asked.
+    "query": _query,
+    "queries": _queries,
+    "k": _count,
+    "where": _where,
+    "mode": partial(text, refusal=InvalidQueryError),
+    "oversample": _count,
+    "text": partial(text, refusal=InvalidDocumentError),
+    "texts": _texts,
+    # What it takes.
+    "budget": _budget,
+    "encoder": _parts,
+    "divisor": partial(integer, least=1),
+    **dict.fromkeys(("rows", "count", "partitions", "codec_bytes"), integer),
+}
+"""Every parameter of a public call, and how it is checked."""
