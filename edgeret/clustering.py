@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from contextlib import closing
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -14,6 +13,7 @@ from numpy.typing import NDArray
 from edgeret.codec import Float32, Int8, dequantize, words
 from edgeret.door import checked
 from edgeret.partitions import Parts, optimal, path_of
+from edgeret.place import absolute
 from edgeret.reports import OptimizeSummary, Progress
 from edgeret.store import BLOCK_ROWS, Store
 from edgeret.target import replaced
@@ -37,8 +37,8 @@ def optimize(index: str | os.PathLike[str], progress: Progress | None = None) ->
     block is full, there is nothing to cover, and no file.
     Raises IndexMissingError, NotAnIndexError, CorruptIndexError, FormatVersionError, StorageError.
     """
-    path = path_of(Path(index))
-    with closing(Store(Path(index), readonly=True)) as store, store.reading():
+    path = path_of(absolute(index))
+    with closing(Store(absolute(index), readonly=True)) as store, store.reading():
         blocks = [_Sealed(block, sealed, _alive(live)) for block, sealed, live in store.blocks()]
         rows = sum(len(block.alive) for block in blocks)
         if not rows:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TypeVar
+from time import monotonic, sleep
+from typing import Final, TypeVar
 
 from edgeret.errors import ClosedError, ForkedError, SpaceMismatchError
 from edgeret.store import State, Store
 
 Answer = TypeVar("Answer")
+
+_READINGS_S: Final = 5.0
+_POLL_S: Final = 0.002
 
 
 class Connections:
@@ -28,20 +32,26 @@ class Connections:
         self.closed = False
         # Appended to, popped from and copied only: each is one step.
         self._idle: list[Store] = []
+        self._under_way: list[None] = []
 
     def read(self, work: Callable[[Store, State], Answer]) -> Answer:
         """What `work` returns, within a read transaction.
 
-        Raises ClosedError, ForkedError, SpaceMismatchError after a recode, CorruptIndexError, StorageError.
+        Raises ClosedError, ForkedError, SpaceMismatchError after a recode, ReplacedError, CorruptIndexError,
+        StorageError.
         """
         self.alive()
-        store = self._take()
-        answer = store.use(lambda: self._read(store, work))
-        # What has failed does not come back: nobody knows what it still holds.
-        self._idle.append(store)
-        if self.closed:
-            self._close_idle()
-        return answer
+        self._under_way.append(None)
+        try:
+            store = self._take()
+            answer = store.use(lambda: self._read(store, work))
+            # What has failed does not come back: nobody knows what it still holds.
+            self._idle.append(store)
+            if self.closed:
+                self.rest()
+            return answer
+        finally:
+            self._under_way.pop()
 
     def _take(self) -> Store:
         try:
@@ -56,7 +66,7 @@ class Connections:
             return work(store, state)
 
     def _connect(self) -> Store:
-        store = Store(self._path, readonly=True, cache_bytes=self._cache_bytes)
+        store = Store(self._path, readonly=True, cache_bytes=self._cache_bytes, known=self._first.place)
         try:
             self._first.check_description(store.meta)
         except SpaceMismatchError:
@@ -76,18 +86,34 @@ class Connections:
 
     def alive(self) -> None:
         """Raise ClosedError after `close`, ForkedError in a child process."""
+        self.owned()
+        if self.closed:
+            raise ClosedError(f"'{self._path}' is closed: open it again with Index.open")
+
+    def owned(self) -> None:
+        """Raise ForkedError in a child process."""
         if not self.ours:
             raise ForkedError(
                 f"'{self._path}' was opened before this process was forked: open it again in the child"
             )
-        if self.closed:
-            raise ClosedError(f"'{self._path}' is closed: open it again with Index.open")
 
     def close(self) -> None:
         """Close idle connections now, those in use when they come back."""
         self.closed = True
-        self._close_idle()
+        self.rest()
 
-    def _close_idle(self) -> None:
-        for store in list(self._idle):
+    def wait(self) -> None:
+        """Let what is read now be read to its end, for some seconds."""
+        end = monotonic() + _READINGS_S
+        while self._under_way and monotonic() < end:
+            sleep(_POLL_S)
+
+    def rest(self) -> None:
+        """Close idle connections."""
+        while self._idle:
+            try:
+                store = self._idle.pop()
+            except IndexError:
+                # Another thread has taken the last one.
+                return
             store.close()

@@ -13,9 +13,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import quote
 
-from edgeret import files
+from edgeret import files, log
 from edgeret.errors import (
     ArgumentError,
     BudgetError,
@@ -29,9 +28,11 @@ from edgeret.errors import (
     NeedsRecoveryError,
     NotAnIndexError,
     ReadOnlyError,
+    ReplacedError,
     StorageError,
 )
-from edgeret.target import claimed
+from edgeret.place import Place, beside, status
+from edgeret.target import claimed, owned
 
 APPLICATION_ID: Final = 0x45644765  # "EdGe"
 FORMAT_VERSION: Final = 1
@@ -44,9 +45,6 @@ WAIT_S: Final = 5.0
 
 _OPENING_S: Final = 5.0
 """How long another process that opens or closes the file just now is waited for, at least."""
-
-_TRY_S: Final = 0.1
-"""How long one try waits within SQLite, where no signal ends it."""
 
 _NAP_S: Final = 0.005
 
@@ -126,56 +124,95 @@ def _statements(filters: int) -> list[str]:
 
 
 def create(path: Path, meta: dict[str, str], filters: Sequence[str], wait: float = WAIT_S) -> None:
-    """Write an empty index to `path`, readable by its owner only.
+    """Write an empty index to `path`, readable by its owner only; a file that was made goes if that fails.
 
     An empty file, which an interrupted `create` leaves, is written over. wait: seconds for somebody else who has it
     locked. Raises IndexExistsError if the file has content, LockedError, StorageError if it cannot be written.
     """
     check_wait(wait)
     roll_back(path, wait)
-    try:
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        size = path.stat().st_size
-    except OSError as error:
-        raise StorageError(f"cannot create an index at '{path}': {error.strerror}") from None
-    if size:
+    there = status(path)
+    if there is not None and there.st_size:
         raise IndexExistsError(f"'{path}' exists: open it with Index.open, or pass exist_ok=True")
-    with translated(path):
-        connection = _connect(path, "rw")
-        try:
-            connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-            _configure(connection)
-            patiently(path, lambda: connection.execute("BEGIN IMMEDIATE"), wait)
-            if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-                raise IndexExistsError(f"'{path}' was created by somebody else just now: open it")
-            for statement in _statements(len(filters)):
-                connection.execute(statement)
-            meta = {**meta, "crc": meta_checksum(meta)}
-            connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-            connection.execute("INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, ?)", (checksum(0, 0, 0, 0, 0),))
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-            # Whoever looks whether somebody has made it reads for a moment.
-            patiently(path, lambda: connection.execute("COMMIT"), max(wait, _OPENING_S))
-        finally:
-            connection.close()
+    made = owned(path)
+    place = Place(path)
+    try:
+        with translated(path):
+            connection = log.connection(path, "rw")
+            try:
+                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+                _configure(connection)
+                patiently(path, lambda: connection.execute("BEGIN IMMEDIATE"), wait)
+                if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+                    raise IndexExistsError(f"'{path}' was created by somebody else just now: open it")
+                _fill(connection, meta, filters)
+                # Whoever looks whether somebody has made it reads for a moment.
+                patiently(path, lambda: connection.execute("COMMIT"), max(wait, _OPENING_S))
+            finally:
+                connection.close()
+        # Another that failed to create there may have removed the file in between.
+        place.check()
+    except BaseException:
+        if made:
+            _remove_empty(place)
+        raise
+    finally:
+        place.leave()
+
+
+def _fill(connection: sqlite3.Connection, meta: dict[str, str], filters: Sequence[str]) -> None:
+    for statement in _statements(len(filters)):
+        connection.execute(statement)
+    meta = {**meta, "crc": meta_checksum(meta)}
+    connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+    connection.execute("INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, ?)", (checksum(0, 0, 0, 0, 0),))
+    connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+    mark(connection)
+    log.name(connection)
+
+
+def _remove_empty(place: Place) -> None:
+    with suppress(OSError, ReplacedError):
+        place.check()
+        if not place.path.stat().st_size:
+            place.path.unlink()
+
+
+def discard(path: Path) -> None:
+    """Remove the index that was created a moment ago, unless anybody has it open or has changed it."""
+    with suppress(sqlite3.Error, EdgeretError, OSError), closing(log.connection(path, "rw")) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("BEGIN EXCLUSIVE")
+        if connection.execute("SELECT generation FROM state").fetchone() == (0,):
+            path.unlink()
+
+
+def mark(connection: sqlite3.Connection) -> None:
+    """Write the file's first page, which names the file, in the current transaction: so the log has it."""
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def connect(
-    path: Path, readonly: bool, cache_bytes: int = CACHE_BYTES, wait: float = WAIT_S, merge: bool = True
+    place: Place,
+    readonly: bool,
+    cache_bytes: int = CACHE_BYTES,
+    wait: float = WAIT_S,
+    merge: bool = True,
+    known: Place | None = None,
 ) -> sqlite3.Connection:
-    """Open the index at `path`; transactions are begun and ended explicitly.
+    """Open the index at `place`; transactions are begun and ended explicitly.
 
     wait: seconds for another process that keeps this one from opening it, 5 at least. merge: False for a reader that
-    leaves file and log as they are.
+    leaves file and log as they are. known: where the same file was opened before.
 
     A reader on a writable medium opens read-write and forbids itself to write: the last connection
-    that closes merges the write-ahead log and removes it, which a `mode=ro` connection cannot do.
+    that closes merges the write-ahead log and removes it, which a `mode=ro` connection cannot do. A reader that
+    may not write, where no log lies, reads without locks: then the place is watched.
 
-    Raises IndexMissingError, NotAnIndexError, FormatVersionError, NeedsRecoveryError, ReadOnlyError,
+    Raises IndexMissingError, NotAnIndexError, FormatVersionError, NeedsRecoveryError, ReadOnlyError, ReplacedError,
     StorageError.
     """
+    path = place.path
     check_wait(wait)
     roll_back(path, max(wait, _OPENING_S))
     check_path(path)
@@ -186,8 +223,17 @@ def connect(
         )
 
     def attempt() -> sqlite3.Connection:
-        connection = _connect(path, _read_mode(path, merge) if readonly else "rw")
+        # Looked at before the mode is chosen: what comes in between is a change.
+        place.watch()
+        mode = _read_mode(place, merge) if readonly else "rw"
+        if mode != "immutable":
+            place.unwatch()
+            if known is None:
+                log.check(place)
+        connection = log.connection(path, mode)
         try:
+            # Before anything is read: who has read another file merges the log beside it when it is closed.
+            place.check(known)
             _configure(connection, cache_bytes)
             _check_identity(connection, path)
             connection.execute("PRAGMA query_only = ON" if readonly else "PRAGMA journal_mode = WAL")
@@ -226,13 +272,9 @@ def connect_alone(path: Path) -> sqlite3.Connection:
 
     Raises LockedError if another one has it, StorageError, NotAnIndexError for a file that is not SQLite's.
     """
-    try:
-        with suppress(FileExistsError):
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-    except OSError as error:
-        raise StorageError(f"cannot write '{path}': {error.strerror}") from None
+    owned(path)
     with translated(path):
-        connection = _connect(path, "rw")
+        connection = log.connection(path, "rw")
         try:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
             _configure(connection, _TEMPORARY_CACHE_BYTES)
@@ -247,10 +289,10 @@ def roll_back(path: Path, wait: float) -> None:
 
     wait: seconds for one that is not interrupted. Raises LockedError, StorageError.
     """
-    if not path.with_name(path.name + "-journal").exists() or not _writable(path):
+    if status(beside(path, "-journal")) is None or status(path) is None or not _writable(path):
         return
     with translated(path):
-        connection = _connect(path, "rw")
+        connection = log.connection(path, "rw")
         try:
             patiently(path, lambda: connection.execute("SELECT count(*) FROM sqlite_schema").fetchone(), wait)
         finally:
@@ -322,10 +364,11 @@ def backup(source: sqlite3.Connection, path: Path, target: Path) -> None:
 
     Raises IndexExistsError if `target` exists, StorageError if it cannot be written.
     """
-    with claimed(target), translated(path), closing(_connect(target, "rw")) as copy:
+    with claimed(target), translated(path), closing(log.connection(target, "rw")) as copy:
         _configure(copy)
         # Between two parts, a signal ends it.
         source.backup(copy, pages=256, progress=lambda *_: None)
+        log.name(copy)
 
 
 def count_matching(match: str, texts: Sequence[str]) -> int:
@@ -337,12 +380,6 @@ def count_matching(match: str, texts: Sequence[str]) -> int:
         scratch.executemany("INSERT INTO words (text) VALUES (?)", [(text,) for text in texts])
         count: int = scratch.execute("SELECT count(*) FROM words WHERE words MATCH ?", (match,)).fetchone()[0]
         return count
-
-
-def file_bytes(path: Path) -> int:
-    """Bytes of an index file and its write-ahead log."""
-    log = path.with_name(path.name + "-wal")
-    return path.stat().st_size + (log.stat().st_size if log.exists() else 0)
 
 
 @contextmanager
@@ -388,6 +425,10 @@ def _translate(path: Path, error: sqlite3.Error) -> EdgeretError:
             return StorageError(
                 f"no space left for '{path}': free some and run the call again, nothing is half done"
             )
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_IOERR if files.exhausted():
+            return StorageError(
+                f"no more files can be opened, '{path}' cannot either: close some, or raise the limit (ulimit -n)"
+            )
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return StorageError(
                 f"the medium of '{path}' refused ({error}): check the disk and the permissions"
@@ -403,25 +444,10 @@ def _translate(path: Path, error: sqlite3.Error) -> EdgeretError:
             )
 
 
-def _check_regular(path: Path) -> None:
-    """Refuse a pipe, a device or a folder in the place of a file that SQLite would open: it would wait for ever."""
-    # SQLite looks for logs beside the file that a link leads to.
-    real = Path(os.path.realpath(path))
-    for beside in (real, *(real.with_name(real.name + suffix) for suffix in ("-journal", "-wal", "-shm"))):
-        if beside.exists():
-            files.check_regular(beside, beside.stat().st_mode)
-
-
 def contradicts(error: EngineError) -> bool:
     """Whether a statement that holds none of a caller's values failed for what it found in the file."""
     code = getattr(error.__cause__, "sqlite_errorcode", sqlite3.SQLITE_OK)
     return code & 0xFF in (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
-
-
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
-    _check_regular(path)
-    uri = f"file:{quote(str(path.absolute()))}?{'mode=ro&immutable=1' if mode == 'immutable' else f'mode={mode}'}"
-    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_TRY_S)
 
 
 def _configure(connection: sqlite3.Connection, cache_bytes: int = CACHE_BYTES) -> None:
@@ -449,17 +475,16 @@ def _writable(path: Path) -> bool:
     return os.access(path.parent, os.W_OK) and os.access(path, os.W_OK)
 
 
-def _read_mode(path: Path, merge: bool) -> str:
-    log = path.with_name(path.name + "-wal")
-    has_log = log.exists() and log.stat().st_size > 0
+def _read_mode(place: Place, merge: bool) -> str:
+    path, has_log = place.path, place.log_bytes > 0
     if _writable(path):
         # A `mode=ro` connection would leave an empty log behind where there was none.
         return "ro" if has_log and not merge else "rw"
     if has_log:
-        if path.with_name(path.name + "-shm").exists():
+        if status(beside(path, "-shm")) is not None:
             return "ro"
         raise NeedsRecoveryError(
-            f"'{path}' has changes in '{log.name}' that were not merged and lies on a read-only medium: "
-            "open it once where it can be written, or ship a copy made by 'edgeret backup'"
+            f"'{path}' has changes in '{path.name}-wal' that were not merged and cannot be written here: open it once "
+            "where it can be, or ship a copy made by 'edgeret backup'"
         )
     return "immutable"

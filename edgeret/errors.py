@@ -98,6 +98,10 @@ class EngineError(EdgeretError):
     """SQLite refused for a reason that says nothing about the file: interrupted, out of a limit of its own, misused."""
 
 
+class ReplacedError(EdgeretError):
+    """The file that was opened does not lie at its path any more: replaced, renamed or deleted."""
+
+
 class ClosedError(EdgeretError):
     """The index was used after `close`."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from io import BufferedReader
@@ -59,3 +60,17 @@ def unreadable(path: Path, error: OSError | ValueError) -> StorageError:
     """The error for a file that cannot be read; a ValueError comes from a path that no file can have."""
     reason = error.strerror if isinstance(error, OSError) else error
     return StorageError(f"cannot read '{path}' ({reason}): check that it is there and permitted")
+
+
+def exhausted() -> bool:
+    """Whether this process can open no more files: SQLite does not say why it could open none."""
+    taken: list[int] = []
+    try:
+        # An index, its log and the shared memory, and one to spare.
+        taken.extend(os.open(os.devnull, os.O_RDONLY) for _ in range(4))
+    except OSError as error:
+        return error.errno in (errno.EMFILE, errno.ENFILE)
+    finally:
+        for handle in taken:
+            os.close(handle)
+    return False

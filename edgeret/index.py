@@ -15,7 +15,8 @@ from edgeret.connections import Connections
 from edgeret.documents import Document, Hit, Record
 from edgeret.encoder import Encoder
 from edgeret.encoding import TextEncoder, describe, encode, load, load_for, own_vector
-from edgeret.errors import ArgumentError, IndexExistsError, LockedError, ReadOnlyError
+from edgeret.errors import ArgumentError, IndexExistsError, LockedError, ReadOnlyError, ReplacedError
+from edgeret.place import absolute, status
 from edgeret.plan import Plan, parse_bytes
 from edgeret.recode import check_space, recode
 from edgeret.reencode import reencode
@@ -40,10 +41,16 @@ class Index:
         self, path: Path, encoder: TextEncoder, memory_budget: str | int | None, readonly: bool, wait: float
     ) -> None:
         self._path = path
-        self._readonly = readonly
+        self._readonly, self._wait = readonly, wait
         self._changing = Turn(f"the writer of '{path}'")
-        budget = None if memory_budget is None else parse_bytes(memory_budget)
-        self._store = Store(path, readonly, wait=wait)
+        self._budget = None if memory_budget is None else parse_bytes(memory_budget)
+        self._given = encoder
+        self._take()
+
+    def _take(self) -> None:
+        """Open the file that lies at the path now."""
+        encoder, readonly, budget = self._given, self._readonly, self._budget
+        self._store = Store(self._path, readonly, wait=self._wait)
         try:
             check_space(self._store, encoder)
             near, fallback = partitions.beside(self._store)
@@ -69,7 +76,7 @@ class Index:
             encoder = encoder.shortened(self._plan.text_divisor)
         self._encoder = encoder
         # A budget is for one text and one search at a time: others wait for their turn.
-        what = f"the memory budget of '{path}'"
+        what = f"the memory budget of '{self._path}'"
         self._turn = Free(what) if budget is None else Turn(what)
         self._connections = Connections(self._store, self._plan.cache_bytes)
         self._writer = Writer(self._store, self._connections.alive)
@@ -97,12 +104,13 @@ class Index:
         index that is there instead, if it has these bits and filters, as far as they are given. wait: as in `open`.
 
         Raises IndexExistsError, BundleError, BudgetError, SpaceMismatchError, FilterError for a key that cannot be
-        indexed, InvalidQueryError for bits that the codec lacks, StorageError.
+        indexed, InvalidQueryError for bits that the codec lacks, StorageError; then there is no file.
         """
-        target = Path(path)
+        target = absolute(path)
         database.check_wait(wait)
         database.roll_back(target, wait)
-        if exist_ok and target.exists() and target.stat().st_size:
+        there = status(target)
+        if exist_ok and there is not None and there.st_size:
             return cls.open(target, model, memory_budget, wait=wait)._with_settings(bits, filters)
         encoder = load(DEFAULT_MODEL if model is None else model)
         asked, bits = bits, DEFAULT_BITS if bits is None else bits
@@ -118,7 +126,11 @@ class Index:
                 raise
             # Somebody else has made it just now.
             return cls.open(target, encoder, memory_budget, wait=wait)._with_settings(asked, filters)
-        return cls(target, encoder, memory_budget, readonly=False, wait=wait)
+        try:
+            return cls(target, encoder, memory_budget, readonly=False, wait=wait)
+        except BaseException:
+            database.discard(target)
+            raise
 
     @classmethod
     @door.checked
@@ -140,7 +152,7 @@ class Index:
         Raises IndexMissingError, NotAnIndexError, CorruptIndexError, FormatVersionError, BundleError,
         SpaceMismatchError, BudgetError, NeedsRecoveryError, StorageError.
         """
-        target = Path(path)
+        target = absolute(path)
         if model is None:
             with closing(Store(target, readonly=True)) as store:
                 recorded = store.meta["model"]
@@ -163,9 +175,8 @@ class Index:
         again. model: one of the geometry of the index; None takes its own. Raises NotAnIndexError if nothing can be
         kept, IndexExistsError, FormatVersionError, SpaceMismatchError, BundleError, StorageError.
         """
-        return repair(
-            Path(path), Path(target), lambda name: load_for(model, Path(path), name or DEFAULT_MODEL)
-        )
+        damaged = absolute(path)
+        return repair(damaged, absolute(target), lambda name: load_for(model, damaged, name or DEFAULT_MODEL))
 
     @classmethod
     @door.checked
@@ -189,7 +200,7 @@ class Index:
         Raises SpaceMismatchError for another geometry, InvalidQueryError for bits that the codec lacks, LockedError,
         and what `open` raises.
         """
-        return Store(Path(path), readonly=False, wait=wait).use_once(
+        return Store(absolute(path), readonly=False, wait=wait).use_once(
             lambda store: recode(
                 store, load_for(model, store.path, store.meta["model"]), bits, memory_budget, progress
             )
@@ -213,7 +224,7 @@ class Index:
         does. Arguments as of `recode`; progress counts documents. Raises InvalidDocumentError for a vector of another
         geometry without a text, InvalidQueryError for bits that the codec lacks, and what `open` and `add` raise.
         """
-        return Store(Path(path), readonly=False, wait=wait).use_once(
+        return Store(absolute(path), readonly=False, wait=wait).use_once(
             lambda store: reencode(store, load(model), bits, memory_budget, progress)
         )
 
@@ -251,7 +262,7 @@ class Index:
     @door.checked
     def backup(self, path: str | os.PathLike[str]) -> None:
         """Copy the index, also while it is written, to a new file. Raises IndexExistsError."""
-        self._connections.read(lambda store, _: database.backup(store.connection, store.path, Path(path)))
+        self._connections.read(lambda store, _: database.backup(store.connection, store.path, absolute(path)))
 
     @door.checked
     def seal(self, path: str | os.PathLike[str]) -> None:
@@ -260,7 +271,7 @@ class Index:
         Such a file opens on read-only media. Meanwhile it takes four times the bytes: beside the new file, and
         where SQLite keeps temporary files. Raises IndexExistsError, StorageError.
         """
-        self._connections.read(lambda store, _: seal(store, Path(path)))
+        self._connections.read(lambda store, _: seal(store, absolute(path)))
 
     # -- reading
 
@@ -339,6 +350,22 @@ class Index:
             "again, there where it is used"
         )
 
+    def reopen(self) -> None:
+        """Go on with the file that lies at the path now, after a ReplacedError.
+
+        Searches that are under way end in the old file. Raises what `open` raises, SpaceMismatchError for a file of
+        another space; then it is closed, and `reopen` may be called again.
+        """
+        self._connections.owned()
+        self._changing.hold(self._reopen)
+
+    def _reopen(self) -> None:
+        self._connections.close()
+        # The last one that closes merges the old file's log, which must not lie beside the new one.
+        self._connections.wait()
+        self._store.close()
+        self._take()
+
     def close(self) -> None:
         """Close the file; closing twice is no error. The last connection to close leaves one file.
 
@@ -373,7 +400,7 @@ class Index:
         return Document(stored.id, stored.text, stored.metadata, store.own_vector(stored))
 
     def _info(self, store: Store, state: State) -> reports.Info:
-        file_bytes = database.file_bytes(self._path)
+        file_bytes = store.place.file_bytes
         return reports.Info(
             path=str(self._path),
             model=self._encoder.name,
@@ -460,7 +487,11 @@ class Index:
         self._connections.alive()
         try:
             return self._store.use(work)
+        except ReplacedError:
+            # What was acknowledged goes into the file now, before anybody changes it where it has gone.
+            self._connections.rest()
+            raise
         finally:
             # By a signal handler or a generator, within this call.
             if self._connections.closed:
-                self._store.connection.close()
+                self._store.close()

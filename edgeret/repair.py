@@ -25,10 +25,12 @@ from edgeret.errors import (
     EdgeretError,
     EngineError,
     NotAnIndexError,
+    ReplacedError,
     SpaceMismatchError,
 )
 from edgeret.pages import Cell, Pages, Value
 from edgeret.passages import Span
+from edgeret.place import Place
 from edgeret.reports import RepairSummary
 from edgeret.store import META, Passage, Store, passage_checksum
 from edgeret.target import assembled
@@ -78,10 +80,10 @@ def _pages(path: Path, copy: Path) -> Path:
     try:
         with (
             database.translated(path),
-            closing(database.connect(path, readonly=True, merge=False)) as connection,
+            closing(database.connect(Place(path), readonly=True, merge=False)) as connection,
         ):
             database.backup(connection, path, copy)
-    except (CorruptIndexError, EngineError, NotAnIndexError):
+    except (CorruptIndexError, EngineError, NotAnIndexError, ReplacedError):
         return path
     return copy
 
@@ -206,7 +208,7 @@ class _Salvage:
         with (
             suppress(EdgeretError),
             database.translated(self.path),
-            closing(database.connect(self.path, readonly=True, merge=False)) as connection,
+            closing(database.connect(Place(self.path), readonly=True, merge=False)) as connection,
         ):
             for (identity,) in connection.execute(
                 "SELECT id FROM documents INDEXED BY sqlite_autoindex_documents_1"

@@ -18,6 +18,7 @@ from edgeret.documents import MOST_LEVELS, Record, is_deep
 from edgeret.door import checked
 from edgeret.encoding import TextEncoder, load_for
 from edgeret.errors import InvalidDocumentError, SpaceMismatchError, UpdateMismatchError
+from edgeret.place import absolute
 from edgeret.recode import check_space
 from edgeret.reports import UpdateSummary
 from edgeret.store import Store
@@ -38,7 +39,10 @@ def diff(old: str | os.PathLike[str], new: str | os.PathLike[str], into: BinaryI
     other filters, InvalidDocumentError for a document too large or too deep for an update, IndexMissingError,
     NotAnIndexError, CorruptIndexError, StorageError, and what `into` raises.
     """
-    with closing(Store(Path(old), readonly=True)) as left, closing(Store(Path(new), readonly=True)) as right:
+    with (
+        closing(Store(absolute(old), readonly=True)) as left,
+        closing(Store(absolute(new), readonly=True)) as right,
+    ):
         _check_alike(left, right)
         with left.reading(), right.reading():
             before, after = Contents.of(left).name, Contents.of(right).name
@@ -72,7 +76,7 @@ def apply(
     StorageError.
     """
     with Update.open(Path(update)) as shipped:
-        return Store(Path(path), readonly=False, wait=wait).use_once(
+        return Store(absolute(path), readonly=False, wait=wait).use_once(
             lambda store: _apply(store, shipped, model)
         )
 

@@ -16,11 +16,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret import database, masks
+from edgeret import database, log, masks
 from edgeret.codec import Float32, Int8, UInt64, dequantize, words
 from edgeret.documents import Record, parse
 from edgeret.errors import CorruptIndexError, EngineError, LockedError, SpaceMismatchError
 from edgeret.masks import Bitmap, Mask
+from edgeret.place import Place, absolute
 
 BLOCK_ROWS: Final = 16_384
 """Rows of a sealed block. A multiple of 8, so that bitmaps of rows split at block edges."""
@@ -76,13 +77,22 @@ class Store:
         readonly: bool,
         cache_bytes: int = database.CACHE_BYTES,
         wait: float = database.WAIT_S,
+        known: Place | None = None,
     ) -> None:
-        self.path = path
+        self.path = path = absolute(path)
         self.readonly = readonly
         self.wait = wait
         self._cache_bytes = cache_bytes
         self._doubtful = False
-        self.connection = database.connect(path, readonly, cache_bytes, wait)
+        if known is not None:
+            known.check()
+        database.check_path(path)
+        self.place = Place(path, known)
+        try:
+            self.connection = database.connect(self.place, readonly, cache_bytes, wait, known=known)
+        except BaseException:
+            self.place.leave()
+            raise
         try:
             with database.translated(path):
                 self.meta = self._read_meta()
@@ -91,7 +101,7 @@ class Store:
                 self.dim: int = self._described("dim", int)
                 database.check_schema(self.connection, path, len(self.filters))
         except BaseException as error:
-            self.connection.close()
+            self.close()
             if isinstance(error, EngineError) and database.contradicts(error):
                 raise self.damaged(str(error.__cause__)) from error
             raise
@@ -123,9 +133,11 @@ class Store:
 
     def renew(self) -> None:
         """Go on with a new connection; raises as opening does, and then the old one stays."""
-        fresh = database.connect(self.path, self.readonly, self._cache_bytes, self.wait)
+        self.place.check()
+        fresh = database.connect(self.place, self.readonly, self._cache_bytes, self.wait, known=self.place)
         self.connection.close()
         self.connection = fresh
+        self.place.enter()
         self._doubtful = False
 
     def resize_cache(self, cache_bytes: int) -> None:
@@ -138,11 +150,17 @@ class Store:
         """Merge the write-ahead log and go on without one: the file is whole by itself, and synced."""
         with database.translated(self.path):
             self.connection.execute("PRAGMA journal_mode = DELETE")
+            self.place.forget_log()
 
     def close(self) -> None:
-        """Close the connection; the last one merges the write-ahead log into the file."""
+        """Close the connection; the last one merges the write-ahead log into the file, wherever that lies by now."""
         with database.translated(self.path):
-            self.connection.close()
+            try:
+                if self.place.left_log():
+                    log.take_along(self.connection)
+            finally:
+                self.connection.close()
+                self.place.leave()
 
     # -- transactions
 
@@ -169,7 +187,7 @@ class Store:
                 # Closing ends it all the same; what was raised first says more.
                 pass
             finally:
-                self.connection.close()
+                self.close()
             raise
 
     def use_once(self, work: Callable[[Store], Answer]) -> Answer:
@@ -177,32 +195,60 @@ class Store:
         try:
             return self.use(lambda: work(self))
         finally:
-            self.connection.close()
+            self.close()
 
     @contextmanager
     def reading(self) -> Iterator[State]:
-        """One consistent view of the file."""
+        """One consistent view of the file.
+
+        Raises ReplacedError if another one, or none, lies there; LockedError if a reader that may not lock the file
+        finds it changed at the end.
+        """
+        self.place.check()
+        if self.place.changed():
+            self.renew()
         # Its own: where an interrupt has left this behind, it ends when there may be another one.
         connection = self.connection
-        with database.translated(self.path):
-            try:
-                connection.execute("BEGIN")
-                yield database.patiently(self.path, self.state)
-            finally:
-                _roll_back(connection)
+        try:
+            with database.translated(self.path):
+                try:
+                    connection.execute("BEGIN")
+                    yield self._begun(database.patiently(self.path, self.state))
+                finally:
+                    _roll_back(connection)
+        finally:
+            if self.place.changed():
+                raise LockedError(
+                    f"'{self.path}' was changed while it was read, and cannot be locked without permission to write it "
+                    "and its folder: try again"
+                )
 
     @contextmanager
     def writing(self) -> Iterator[State]:
-        """All or nothing. Raises LockedError if another connection is writing, after the seconds of `wait`."""
+        """All or nothing.
+
+        Raises LockedError if another connection is writing, after the seconds of `wait`, and ReplacedError if
+        another file, or none, lies there at the beginning or at the end.
+        """
+        self.place.check()
         connection = self.connection
         with database.translated(self.path):
             try:
                 database.patiently(self.path, lambda: connection.execute("BEGIN IMMEDIATE"), self.wait)
-                yield self.state()
+                changes = connection.total_changes
+                yield self._begun(self.state())
+                if connection.total_changes != changes:
+                    database.mark(connection)
+                self.place.check()
                 connection.execute("COMMIT")
+                self.place.note_log()
             except BaseException:
                 _roll_back(connection)
                 raise
+
+    def _begun(self, state: State) -> State:
+        self.place.expect_log()
+        return state
 
     def state(self) -> State:
         """The counters, as this transaction sees them.

@@ -3,12 +3,56 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgeret.errors import EdgeretError, IndexExistsError, StorageError
+
+
+def owned(path: Path) -> bool:
+    """Make an empty file, readable by its owner only, or give the one that lies there to its owner alone.
+
+    Returns whether it was made. Raises StorageError for a symbolic link, for what is no file, for the file of another
+    user, and if it cannot be written.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+        return True
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise StorageError(f"cannot write '{path}': {error.strerror}") from None
+    try:
+        found = path.lstat()
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a symbolic link" if stat.S_ISLNK(found.st_mode) else "something else"
+            raise StorageError(f"expected a file at '{path}', found {kind}: choose another path")
+        _check_owner(path, found)
+        if os.name == "posix" and found.st_mode & 0o077:
+            _hide(path, found)
+    except OSError as error:
+        if isinstance(error, EdgeretError):
+            raise
+        raise StorageError(f"cannot write '{path}': {error.strerror}") from None
+    return False
+
+
+def _check_owner(path: Path, found: os.stat_result) -> None:
+    if hasattr(os, "geteuid") and found.st_uid != os.geteuid():
+        raise StorageError(f"'{path}' belongs to another user, {found.st_uid}: choose another path")
+
+
+def _hide(path: Path, found: os.stat_result) -> None:
+    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)
+    try:
+        if not os.path.samestat(os.fstat(handle), found):
+            raise StorageError(f"'{path}' was replaced just now: try again")
+        os.fchmod(handle, 0o600)
+    finally:
+        os.close(handle)
 
 
 @contextmanager

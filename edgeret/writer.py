@@ -211,6 +211,7 @@ class Writer:
     def _drop_partitions(self) -> None:
         """They hold codes of deleted documents, and cover no block that is written anew."""
         path = path_of(self.store.path)
+        self.store.place.check()
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
@@ -220,6 +221,7 @@ class Writer:
         """Merge the write-ahead log and cut it to nothing; raises LockedError if a reader prevents it."""
         # Searches end soon, and there may always be one: without a wait the log would never be cut.
         database.patiently(self.store.path, self._try_to_truncate, max(_READERS_S, self.store.wait))
+        self.store.place.note_log()
 
     def _try_to_truncate(self) -> None:
         if self.store.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
@@ -230,6 +232,7 @@ class Writer:
 
     def _rewrite(self) -> None:
         """Write the file anew from what is live, and cut the log to nothing."""
+        self.store.place.check()
         # First, since a reader who prevents it would let the log grow by the file's size at every attempt.
         self.truncate_log()
         # Not zeros in place: where SQLite balances a tree, `secure_delete` leaves copies of the cells

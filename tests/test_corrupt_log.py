@@ -10,7 +10,7 @@ import pytest
 from crash import workload
 from fake import FakeEncoder
 
-from edgeret import EdgeretError, Index
+from edgeret import EdgeretError, Index, ReplacedError, log
 from edgeret.errors import CorruptIndexError
 
 FILES = 7_000 if os.environ.get("EDGERET_TEST_FULL") == "1" else 140
@@ -116,8 +116,21 @@ def test_a_shared_memory_that_lies_is_made_anew(tmp_path, left, readonly):
         path = put(tmp_path / "work", left.file, left.log)
 
 
-def test_the_log_of_another_index_invents_nothing(tmp_path, left):
-    """SQLite merges whatever log lies beside a file: half of a copy, half of another one."""
+def test_the_log_of_another_index_is_refused_and_neither_is_changed(tmp_path, left):
+    stranger = leave(tmp_path / "stranger.edgeret", "strange")
+    path = put(tmp_path / "work", left.file, stranger.log)
+    for readonly in (False, True):
+        with pytest.raises(ReplacedError, match="of another file which lay there before: close"):
+            Index.open(path, FakeEncoder(), readonly=readonly)
+    assert (path.read_bytes(), log_of(path).read_bytes()) == (left.file, stranger.log)
+    log_of(path).unlink()
+    with Index.open(path, FakeEncoder()) as index:
+        assert workload.examine(index) == left.states[0]
+
+
+def test_the_log_of_another_index_invents_nothing(tmp_path, left, monkeypatch):
+    """SQLite merges whatever log lies beside a file that older releases made: half of a copy, half of another one."""
+    monkeypatch.setattr(log, "check", lambda place: None)
     stranger = leave(tmp_path / "stranger.edgeret", "strange")
     written = {
         identity: {state[identity][:2] for state in left.states + stranger.states if identity in state}

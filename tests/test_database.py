@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from edgeret import Index, database
+from edgeret import Index, database, log
 from edgeret.errors import (
     CorruptIndexError,
     IndexExistsError,
@@ -69,14 +69,14 @@ def test_what_an_interrupted_create_has_half_written_is_undone(tmp_path, encoder
 
 
 def test_two_that_create_at_once_do_not_both(path, encoder, monkeypatch):
-    connect = database._connect
+    connect = log.connection
 
     def late(target, mode):
         monkeypatch.undo()
         Index.create(path, encoder, 64).close()
         return connect(target, mode)
 
-    monkeypatch.setattr(database, "_connect", late)
+    monkeypatch.setattr(log, "connection", late)
     with pytest.raises(IndexExistsError, match="just now"):
         Index.create(path, encoder, 96)
     with Index.open(path, encoder) as index:
@@ -86,7 +86,7 @@ def test_two_that_create_at_once_do_not_both(path, encoder, monkeypatch):
 def test_a_path_that_cannot_be_looked_at_is_named(sound, encoder):
     with pytest.raises(StorageError, match="cannot read"):
         Index.open(sound / "inside", encoder)
-    with pytest.raises(StorageError, match="cannot create"):
+    with pytest.raises(StorageError, match="cannot write"):
         Index.create(sound / "inside", encoder, 64)
 
 

@@ -1,0 +1,182 @@
+"""Place: where a file lies, and which one that is: a file is its device and inode, not its path."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from pathlib import Path
+from typing import Final
+
+from edgeret.errors import InvalidQueryError, NotAnIndexError, ReplacedError, StorageError
+
+_OPEN: Final[weakref.WeakSet[Place]] = weakref.WeakSet()
+"""What this process has open."""
+
+_REMEDY: Final = "take what lies there now with Index.reopen, or open it anew"
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """The path as it is from the folder of this moment, whatever folder the process goes to later.
+
+    Raises InvalidQueryError for what is no path of a file, NotAnIndexError for the root folder.
+    """
+    try:
+        name = os.fsdecode(path)
+        if not os.fsencode(name) or "\0" in name:
+            raise InvalidQueryError(f"expected the path of a file, got {name[:40]!r}: name one without a NUL")
+        found = Path(name).absolute()
+    except TypeError:
+        raise InvalidQueryError(
+            f"expected the path of a file, got {type(path).__name__}: pass a str"
+        ) from None
+    except UnicodeEncodeError:
+        raise InvalidQueryError(
+            f"expected the path of a file, got {name[:40]!r}: the file system cannot encode it"
+        ) from None
+    except OSError as error:
+        raise StorageError(f"cannot tell where '{name}' lies: {error.strerror}") from None
+    if not found.name:
+        raise NotAnIndexError(f"'{found}' is a folder: an index is one file")
+    return found
+
+
+def status(path: Path) -> os.stat_result | None:
+    """What the file system says of the file at `path`, or None if it says nothing."""
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """Where SQLite keeps what belongs to the file at `path`: beside the file itself, not beside a link to it."""
+    return Path(f"{os.path.realpath(path)}{suffix}")
+
+
+class _Noted:
+    """The log, as the connections of one index know it."""
+
+    def __init__(self) -> None:
+        self.log: os.stat_result | None = None
+        self.open: weakref.WeakSet[Place] = weakref.WeakSet()
+
+
+class Place:
+    """A path, and the file that lay there when this was made.
+
+    path: absolute; links in it are followed, and SQLite's log lies beside the file that they lead to.
+    """
+
+    def __init__(self, path: Path, known: Place | None = None) -> None:
+        """known: where the same file was opened before; what is noted of the log is then common to both.
+
+        Raises StorageError if no file can be found, or if this process has the file open under another name.
+        """
+        self.path = path
+        self._real = Path(os.path.realpath(path))
+        self._log_path = beside(path, "-wal")
+        self._noted: _Noted = _Noted() if known is None else known._noted
+        self._watched: tuple[int, ...] | None = None
+        try:
+            self._file = path.stat()
+        except OSError as error:
+            raise StorageError(f"cannot read '{path}': {error.strerror}") from None
+        for other in list(_OPEN):
+            if os.path.samestat(other._file, self._file) and other._real != self._real:
+                # Two logs of one file, and each would be merged without the other.
+                raise StorageError(
+                    f"'{path}' is open in this process as '{other.path}': close that first, or use its name"
+                )
+        self.enter()
+
+    def enter(self) -> None:
+        """The file is open."""
+        _OPEN.add(self)
+        self._noted.open.add(self)
+
+    def leave(self) -> None:
+        """The file is not open any more."""
+        _OPEN.discard(self)
+        self._noted.open.discard(self)
+        if not self._noted.open:
+            # It goes with the last connection, and the next one may find another.
+            self._noted.log = None
+
+    @property
+    def log_bytes(self) -> int:
+        """Bytes of SQLite's log."""
+        log = status(self._log_path)
+        return 0 if log is None else log.st_size
+
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of the file and SQLite's log."""
+        file = status(self.path)
+        return (0 if file is None else file.st_size) + self.log_bytes
+
+    def check(self, known: Place | None = None) -> None:
+        """Raise ReplacedError unless the file lies there still, and the log that it had.
+
+        known: another place, of the same path: it must be the same file.
+        """
+        found = status(self.path)
+        if found is None:
+            raise ReplacedError(f"'{self.path}' was deleted or renamed since it was opened: {_REMEDY}")
+        if not os.path.samestat(found, (known or self)._file):
+            raise ReplacedError(
+                f"another file was put in the place of '{self.path}' since it was opened: {_REMEDY}"
+            )
+        if self._noted.log is not None:
+            log = status(self._log_path)
+            if log is None or not os.path.samestat(log, self._noted.log):
+                raise ReplacedError(
+                    f"'{self._log_path}' was deleted or replaced while its index was open, and what was in it is lost: "
+                    f"{_REMEDY}"
+                )
+            self._noted.log = log
+
+    def expect_log(self) -> None:
+        """From now on `check` looks for the log too, if the transaction that has begun uses one."""
+        if self._noted.log is None and self._watched is None:
+            self.note_log()
+
+    def note_log(self) -> None:
+        """Remember the log as this connection has left it."""
+        self._noted.log = status(self._log_path)
+
+    def forget_log(self) -> None:
+        """Expect no log: it was ended."""
+        self._noted.log = None
+
+    def left_log(self) -> bool:
+        """Whether the file has gone from its place, and the log, as this connection knows it, has stayed behind."""
+        file, log = status(self._real), status(self._log_path)
+        if (
+            self._noted.log is None
+            or log is None
+            or (file is not None and os.path.samestat(file, self._file))
+        ):
+            return False
+        return log.st_size > 0 and _look(log) == _look(self._noted.log)
+
+    # -- reading without locks
+
+    def watch(self) -> None:
+        """From now on `changed` says whether anybody has written to the file."""
+        self._watched = self._now()
+
+    def unwatch(self) -> None:
+        """SQLite's locks keep writers away."""
+        self._watched = None
+
+    def changed(self) -> bool:
+        """Whether the file, or a log beside it, is another than when `watch` was called."""
+        return self._watched is not None and self._watched != self._now()
+
+    def _now(self) -> tuple[int, ...]:
+        file = status(self.path)
+        return () if file is None else (*_look(file), file.st_ctime_ns, self.log_bytes)
+
+
+def _look(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
