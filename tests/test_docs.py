@@ -145,13 +145,15 @@ def test_the_page_on_fleets_works_from_top_to_bottom(tmp_path, monkeypatch):
             with contextlib.redirect_stdout(io.StringIO()) as shown:
                 exec(compile(source, "fleet.md", "exec"), {})
             printed.append(shown.getvalue())
-    _, _, shipped, _, updated, python, back = printed
+    _, _, shipped, _, updated, python, back, _, reopened = printed
     assert "wifi.md" in shipped
     assert "deleted: 1\nadded: 1\n" in updated
     assert python.split()[2:] == ["0", "0"]
     assert "deleted: 1\nadded: 1\n" in back
+    assert reopened == "wifi.md\n"
     with edgeret.Index.open("device.edgeret", readonly=True) as index:
-        assert (index.get("lamp.md") is None, index.get("clock.md") is None) == (False, True)
+        # What was rolled back came again, as a whole file.
+        assert (index.get("lamp.md") is None, index.get("clock.md") is None) == (True, False)
 
 
 def test_the_tutorial_works_from_top_to_bottom(tmp_path, monkeypatch):
