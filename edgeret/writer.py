@@ -93,11 +93,13 @@ class Writer:
 
     def unstage(self) -> None:
         """Forget what was staged."""
-        if not self._staging:
-            return
+        if self._staging:
+            self._forget("DELETE FROM staged")
+
+    def _forget(self, statement: str) -> None:
         try:
             with database.translated(self.store.path):
-                self.store.connection.execute("DELETE FROM staged")
+                self.store.connection.execute(statement)
         except StorageError:
             # What is published is committed: that succeeded. The staged rows go with their connection.
             self.store.renew()
@@ -178,8 +180,7 @@ class Writer:
                     np.frombuffer(vectors, dtype=np.int8).reshape(len(located), -1),
                     np.frombuffer(codes, dtype="<u8").reshape(len(located), -1),
                 )
-        with database.translated(self.store.path):
-            self.store.connection.execute("DELETE FROM staged WHERE asked")
+        self._forget("DELETE FROM staged WHERE asked")
 
     def delete(self, ids: Iterable[str], erase: bool) -> int:
         """Remove documents; returns how many there were. Unknown ids are no error.
