@@ -199,7 +199,7 @@ def _spelled(name: str, value: object) -> str:
         spelled.encode()
     except UnicodeEncodeError:
         raise ArgumentError(
-            f"expected {name} in UTF-8, got {os.fsencode(spelled)!r}: rename the file or its folder"
+            f"expected {name} in UTF-8, got {spelled!a}: rename the file or its folder"
         ) from None
     return spelled
 

@@ -7,7 +7,7 @@ import weakref
 from pathlib import Path
 from typing import Final
 
-from edgeret.errors import InvalidQueryError, NotAnIndexError, ReplacedError, StorageError
+from edgeret.errors import ReplacedError, StorageError
 
 _OPEN: Final[weakref.WeakSet[Place]] = weakref.WeakSet()
 """What this process has open."""
@@ -18,26 +18,12 @@ _REMEDY: Final = "take what lies there now with Index.reopen, or open it anew"
 def absolute(path: str | os.PathLike[str]) -> Path:
     """The path as it is from the folder of this moment, whatever folder the process goes to later.
 
-    Raises InvalidQueryError for what is no path of a file, NotAnIndexError for the root folder.
+    Raises StorageError if there is no such folder any more.
     """
     try:
-        name = os.fsdecode(path)
-        if not os.fsencode(name) or "\0" in name:
-            raise InvalidQueryError(f"expected the path of a file, got {name[:40]!r}: name one without a NUL")
-        found = Path(name).absolute()
-    except TypeError:
-        raise InvalidQueryError(
-            f"expected the path of a file, got {type(path).__name__}: pass a str"
-        ) from None
-    except UnicodeEncodeError:
-        raise InvalidQueryError(
-            f"expected the path of a file, got {name[:40]!r}: the file system cannot encode it"
-        ) from None
+        return Path(path).absolute()
     except OSError as error:
-        raise StorageError(f"cannot tell where '{name}' lies: {error.strerror}") from None
-    if not found.name:
-        raise NotAnIndexError(f"'{found}' is a folder: an index is one file")
-    return found
+        raise StorageError(f"cannot tell where '{path}' lies: {error.strerror}") from None
 
 
 def status(path: Path) -> os.stat_result | None:

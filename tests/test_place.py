@@ -19,7 +19,6 @@ from edgeret import Document, EdgeretError, Index, ReplacedError, database
 from edgeret.drafts import Drafts
 from edgeret.errors import (
     IndexExistsError,
-    InvalidQueryError,
     LockedError,
     NotAnIndexError,
     ReadOnlyError,
@@ -332,17 +331,10 @@ def test_one_process_opens_a_file_under_one_name(old, tmp_path):
     assert state(tmp_path / "hard") == (6, {"old"})
 
 
-@pytest.mark.parametrize("path", ["", "a\0b", "\ud800", 5, None, b""])
-def test_what_is_no_path_is_named(path):
-    for use in (Index.open, Index.create, Index.recode):
-        with pytest.raises(InvalidQueryError, match="expected the path of a file"):
-            use(path, FakeEncoder())
-
-
 def test_folders_pipes_and_long_names_are_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("pipe")
-    for path in (".", "..", "/", "pipe", "/dev/zero"):
+    for path in (".", "..", "pipe", "/dev/zero"):
         with pytest.raises(NotAnIndexError, match=r"an index is one file|is empty"):
             Index.open(path, FakeEncoder(), readonly=True)
         with pytest.raises(EdgeretError):
@@ -358,14 +350,13 @@ def test_folders_pipes_and_long_names_are_named(tmp_path, monkeypatch):
     assert not any(files for _, _, files in os.walk(tmp_path) if files != ["pipe"])
 
 
-def test_a_name_that_is_no_utf8_is_a_name(tmp_path):
-    for name in (b"caf\xe9 ?%#&.edgeret", b"bytes.edgeret"):
-        path = tmp_path / os.fsdecode(name)
-        with Index.create(path, FakeEncoder(), bits=64) as index:
-            index.add([Document("a0", "apple")])
-            index.backup(f"{path}.copy")
-        assert state(path) == state(Path(f"{path}.copy")) == (1, {"a"})
-        assert edgeret.diff(path, f"{path}.copy", io.BytesIO()).added == 0
+def test_a_name_may_hold_what_a_uri_escapes(tmp_path):
+    path = tmp_path / "caf\xe9 ?mode=rw&%00%#.edgeret"
+    with Index.create(path, FakeEncoder(), bits=64) as index:
+        index.add([Document("a0", "apple")])
+        index.backup(f"{path}.copy")
+    assert state(path) == state(Path(f"{path}.copy")) == (1, {"a"})
+    assert edgeret.diff(path, f"{path}.copy", io.BytesIO()).added == 0
 
 
 # -- who may see it
