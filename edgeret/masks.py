@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -15,14 +16,22 @@ Mask = Mapping[int, Bitmap]
 """Chosen rows: a bitmap of BLOCK_ROWS bits for each block, sealed or to be, that holds any."""
 
 # By SQL alone: a function in Python would swallow what a signal handler raises.
-IS_CHOSEN: Final = (
-    "CASE WHEN rowid < 8 * length(?2)"
-    " THEN instr(substr(?4, 128 * (rowid & 7) + 1, 128), substr(?2, (rowid >> 3) + 1, 1)) ELSE ?3 END"
+_IS_SET: Final = (
+    "CASE WHEN rowid < 8 * length(:bits) THEN"
+    " instr(substr(:octets, 128 * (rowid & 7) + 1, 128), substr(:bits, (rowid >> 3) + 1, 1)) ELSE :beyond END"
 )
-"""Whether the bit of `rowid` is set in ?2; ?3 for rows past its end. ?4 is OCTETS_WITH."""
+"""Whether the bit of `rowid` is set in the blob `bits`; `beyond` for rows past its end."""
 
-OCTETS_WITH: Final = b"".join(bytes(octet for octet in range(256) if octet >> bit & 1) for bit in range(8))
+_IS_LISTED: Final = "+rowid IN (SELECT value FROM json_each(:rows)) = :listed"
+
+_OCTETS_WITH: Final = b"".join(bytes(octet for octet in range(256) if octet >> bit & 1) for bit in range(8))
 """For each bit the 128 octets in which it is set."""
+
+_SPARSE_BYTES: Final = 1 << 20
+"""Bits of all rows may always take so much; more only where a list of the chosen ones would take as much."""
+
+_LISTED_BYTES: Final = 16
+"""Of a row in a list, about."""
 
 
 def count(mask: Mask) -> int:
@@ -35,17 +44,26 @@ def less(mask: Mask, hidden: Mask) -> Mask:
     return {block: bits & ~hidden[block] if block in hidden else bits for block, bits in mask.items()}
 
 
-def chosen(mask: Mask | None, hidden: Mask, octets: int) -> tuple[bytes, bool]:
-    """The bits of all rows from the first one on, for `IS_CHOSEN`, and what holds past their end.
+def condition(mask: Mask | None, hidden: Mask) -> tuple[str, dict[str, object]]:
+    """The SQL condition on `rowid` for the rows of a mask less those hidden, and its parameters.
 
-    mask: None chooses all. hidden: rows that are not chosen. octets: of a bitmap.
+    mask: None chooses all.
     """
-    bits = np.full(
-        (max(hidden if mask is None else mask, default=-1) + 1, octets), 0xFF if mask is None else 0, np.uint8
-    )
-    for block, bitmap in (mask or {}).items():
-        bits[block] = bitmap
-    for block, bitmap in hidden.items():
-        if block < len(bits):
-            bits[block] &= ~bitmap
-    return bits.tobytes(), mask is None
+    told = hidden if mask is None else less(mask, hidden)
+    octets = max((len(bitmap) for bitmap in told.values()), default=0)
+    blocks = max(told, default=-1) + 1
+    if blocks * octets > max(_SPARSE_BYTES, _LISTED_BYTES * count(told)):
+        # Few rows, the last of them far out: numbers are never used again.
+        return _IS_LISTED, {"rows": json.dumps(_rows(told)), "listed": mask is not None}
+    bits = np.full((blocks, octets), 0xFF if mask is None else 0, np.uint8)
+    for block, bitmap in told.items():
+        bits[block] = ~bitmap if mask is None else bitmap
+    return _IS_SET, {"bits": bits.tobytes(), "beyond": mask is None, "octets": _OCTETS_WITH}
+
+
+def _rows(mask: Mask) -> list[int]:
+    return [
+        block * 8 * len(bitmap) + int(offset)
+        for block, bitmap in mask.items()
+        for offset in np.flatnonzero(np.unpackbits(bitmap, bitorder="little"))
+    ]

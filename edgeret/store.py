@@ -462,11 +462,11 @@ class Store:
 
         mask: rows outside of it are not found. hidden: nor are these.
         """
-        chosen, beyond = masks.chosen(mask, hidden or {}, BLOCK_ROWS // 8)
+        condition, parameters = masks.condition(mask, hidden or {})
         found = self.connection.execute(
-            f"SELECT rowid, rank FROM lexicon WHERE lexicon MATCH ?1 AND {masks.IS_CHOSEN}"
-            " ORDER BY rank, rowid LIMIT ?5",
-            (match, chosen, beyond, masks.OCTETS_WITH, limit),
+            f"SELECT rowid, rank FROM lexicon WHERE lexicon MATCH :match AND {condition}"
+            " ORDER BY rank, rowid LIMIT :limit",
+            {"match": match, "limit": limit} | parameters,
         ).fetchall()
         if not all(isinstance(rank, float) for _, rank in found):
             raise self.damaged("the lexicon gives no ranks")
