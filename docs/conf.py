@@ -10,5 +10,9 @@ html_theme = "furo"
 myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+default_role = "code"
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 # `[text](../benchmarks/results/x.jsonl)` and the like lead out of this folder, to the repository.
 suppress_warnings = ["myst.xref_missing"]

@@ -28,14 +28,27 @@ _ROWS_AT_ONCE: Final = 4096
 
 @checked
 def optimize(index: str | os.PathLike[str], progress: Progress | None = None) -> OptimizeSummary:
-    """Write partitions beside an index, in the place of those that are there: a search then reads a few of them.
+    """Write the partitions file beside an index, replacing an older one. Searches then scan a few partitions only.
 
-    They cover full blocks of 16,384 passages. An index that is open takes them when it is opened again.
+    An inverted file over coarse centroids (Sivic and Zisserman, ICCV 2003; Jégou et al., TPAMI 2011), learned by
+    spherical k-means over a sample (Dhillon and Modha, Machine Learning 2001; seed 0). It covers full blocks of
+    16,384 passages; without a full block there is no file. The index may be searched and changed meanwhile; what
+    changes is scanned exhaustively. An open index uses the file when it is opened again. Takes 80 bytes of memory for
+    each row and 100 kB for each partition.
 
-    There are as many as the root of the rows, by spherical k-means over a sample (seed 0). Takes 80 bytes of memory a
-    row, and 100 kB a partition. The index is searched and changed meanwhile; what changes is not covered. If no
-    block is full, there is nothing to cover, and no file.
-    Raises IndexMissingError, NotAnIndexError, CorruptIndexError, FormatVersionError, StorageError.
+    Args:
+        index: The index file.
+        progress: Called now and then as `progress(done, total)`, in steps. None calls nothing.
+
+    Returns:
+        The file's path, and how many rows and partitions it has.
+
+    Raises:
+        IndexMissingError: There is no file.
+        NotAnIndexError: The file is something else.
+        CorruptIndexError: The index is damaged.
+        FormatVersionError: A newer edgeret wrote the index.
+        StorageError: The medium refused.
     """
     path = path_of(absolute(index))
     with closing(Store(absolute(index), readonly=True)) as store, store.reading():

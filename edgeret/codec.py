@@ -110,13 +110,15 @@ def unpack(codes: UInt64, bits: int) -> NDArray[np.bool_]:
 class Codec:
     """The 1-bit codec of a space. Codes nest: the first 64 bits of a 256-bit code are the 64-bit code.
 
-    Documents and queries have a side each: the first is in integers because codes are for ever, and a
-    learned codec may set the two apart.
+    The shipped projection is learned by ITQ (Gong and Lazebnik, CVPR 2011), block by block. Documents and queries have
+    a side each: documents' is in integers, because codes are stored and must be the same on every machine.
 
-    projection: int16 [dim, max_bits], the rotation of documents. thresholds: float64 [max_bits], their
-    projected center, in the projection's units. query_projection: float32 [dim, max_bits] and
-    query_thresholds: float32 [max_bits], the same of queries, in any units. widths: the bits that an index of
-    this space may have, ascending.
+    Attributes:
+        projection: int16 [dim, max_bits], the rotation of documents.
+        thresholds: float64 [max_bits], the documents' projected center, in the projection's units.
+        query_projection: float32 [dim, max_bits], the rotation of queries, in any units.
+        query_thresholds: float32 [max_bits], the queries' projected center, in the same units.
+        widths: The lengths in bits that an index of this space may have, ascending.
     """
 
     projection: Int16
@@ -132,7 +134,14 @@ class Codec:
 
     @checked
     def check_bits(self, bits: int) -> None:
-        """Raise InvalidQueryError unless `bits` is one of the widths."""
+        """Raise InvalidQueryError unless the codec has this length.
+
+        Args:
+            bits: Length of a code in bits.
+
+        Raises:
+            InvalidQueryError: It is not one of `widths`.
+        """
         if bits not in self.widths:
             raise InvalidQueryError(
                 f"expected bits to be one of {', '.join(map(str, self.widths))}, got {bits}: choose one of them"
@@ -140,7 +149,12 @@ class Codec:
 
     @checked
     def planned_bytes(self, bits: int, count: int) -> int:
-        """What the codec takes, and codes of `count` vectors at a time meanwhile, in bytes."""
+        """Return the memory that the codec takes, and the codes of `count` vectors at a time, in bytes.
+
+        Args:
+            bits: Length of a code in bits.
+            count: Vectors at a time.
+        """
         arrays = sum(
             array.nbytes
             for array in (self.projection, self.thresholds, self.query_projection, self.query_thresholds)
@@ -152,9 +166,18 @@ class Codec:
         )
 
     def encode(self, stored: Int8, bits: int) -> UInt64:
-        """int8 vectors [n, dim] as `quantize` makes them -> codes, uint64 [n, words].
+        """Make the codes of stored vectors.
 
-        Raises InvalidVectorError for another array, InvalidQueryError for bits that the codec lacks; so do the others.
+        Args:
+            stored: int8 [n, dim], as `quantize` makes them.
+            bits: Length of a code in bits.
+
+        Returns:
+            uint64 [n, words]; bit i of a code is bit i % 64 of word i // 64, and the last word is padded with zeros.
+
+        Raises:
+            InvalidVectorError: `stored` has another type or shape.
+            InvalidQueryError: The codec lacks these bits.
         """
         bits = self._check(stored, "i1", 2, bits)
         # |sum| <= 384 * 127 * 32767 < 2**53: exact in float64, whatever the order of summation.
@@ -167,12 +190,22 @@ class Codec:
         return codes
 
     def encode_query(self, vector: Float32, bits: int) -> UInt64:
-        """A unit vector [dim] -> the asymmetric query's planes, uint64 [PLANES, words].
+        """Make the asymmetric query of a vector: 4 bits a dimension, in planes.
 
-        Plane j weighs 2**j: the distance to a code is sum_j 2**j * popcount(planes[j] ^ code). Scoring 1-bit
-        codes by a query of few bits through popcounts is RaBitQ's idea (Gao and Long, SIGMOD 2024); here levels are
-        the odd integers from -15 to 15, whose binary digits are themselves signs, so that each plane is
-        one Hamming distance.
+        Plane j weighs 2**j: the distance to a code is the sum over j of 2**j * popcount(planes[j] ^ code). Scoring
+        1-bit codes by a query of few bits through popcounts is RaBitQ's idea (Gao and Long, SIGMOD 2024). Here levels
+        are the odd integers from -15 to 15; their binary digits are signs, so that each plane is one Hamming distance.
+
+        Args:
+            vector: float32 [dim], of unit length.
+            bits: Length of a code in bits.
+
+        Returns:
+            uint64 [4, words], plane by plane.
+
+        Raises:
+            InvalidVectorError: `vector` has another type or shape.
+            InvalidQueryError: The codec lacks these bits.
         """
         bits = self._check(vector, "f4", 1, bits)
         weights = vector @ self.query_projection[:, :bits] - self.query_thresholds[:bits]
@@ -184,7 +217,19 @@ class Codec:
         return pack((levels[None, :] >> np.arange(PLANES)[:, None] & 1).astype(np.bool_))
 
     def encode_symmetric(self, vector: Float32, bits: int) -> UInt64:
-        """A unit vector [dim] -> the classic query, uint64 [1, words]: its own code, one plane."""
+        """Make the symmetric query of a vector: its own code, for plain Hamming distance.
+
+        Args:
+            vector: float32 [dim], of unit length.
+            bits: Length of a code in bits.
+
+        Returns:
+            uint64 [1, words].
+
+        Raises:
+            InvalidVectorError: `vector` has another type or shape.
+            InvalidQueryError: The codec lacks these bits.
+        """
         self._check(vector, "f4", 1, bits)
         return self.encode(quantize(vector[None]), bits)
 

@@ -24,12 +24,14 @@ _TOKEN: Final = re.compile(r"""\s*+(?:("(?:[^"\\]|\\.)*+")|([][{}:,])|([^][{}:,"
 class Document:
     """A text to index.
 
-    id: yours, unique in an index; None takes the BLAKE2 hash of the text.
-    metadata: a JSON object; `where` asks it.
-    vector: [dim] numbers if the text was encoded elsewhere, in the index's own space; such a
-    document is one passage and its text may be empty.
+    Two documents are equal if their ids, texts, metadata and vectors are.
 
-    Two are equal if their ids, texts and metadata are, and the numbers of their vectors.
+    Attributes:
+        id: Your identifier, unique in an index. None takes the BLAKE2b hash of the text, 32 hex digits.
+        text: The text, of any length. It may be empty only if there is a vector.
+        metadata: A JSON object that `where` asks; integers have 64 bits at most. Empty by default.
+        vector: [dim] numbers, if the text was encoded elsewhere, by an encoder of the index's space. Its length does
+            not matter: it is normalized. Such a document is one passage. None has edgeret encode the text.
     """
 
     id: str | None
@@ -49,11 +51,16 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One document of a result, by its best passage.
+    """One document of a result, shown by its best passage.
 
-    score: higher is better; a cosine ("dense"), a negated BM25 ("lexical") or a fused value
-    ("hybrid", comparable within one result only).
-    text: the passage, which is document.text[start:end] in Python's string indices.
+    Attributes:
+        id: The document's id.
+        score: Higher is better. "dense": the cosine to the query, -1 to 1. "lexical": BM25. "hybrid": a combined
+            value from 0 to 1, comparable within one result only.
+        text: The passage, `document.text[start:end]`.
+        start: Where the passage begins in the document's text, in characters.
+        end: Where it ends.
+        metadata: The document's metadata.
     """
 
     id: str

@@ -128,9 +128,14 @@ class _Pipeline(NamedTuple):
 class Encoder:
     """A bundle ready to encode. Tokenizer and backend start when they are first needed.
 
-    name: the bundle's name, or its folder if it is not installed: `load` finds it again. threads:
-    texts encoded at once, one core each. max_tokens: the longest input, special tokens included; by default
-    the bundle's. May be used from any thread.
+    Usually made by `Encoder.load`. May be used from any thread.
+
+    Args:
+        bundle: The opened bundle.
+        name: The bundle's name, or its folder if it is not installed: `load` finds it again.
+        backend: What runs the model, one that the bundle has.
+        threads: Texts encoded at once, one core each.
+        max_tokens: The longest input in tokens, special tokens included. None takes the bundle's.
     """
 
     def __init__(
@@ -148,11 +153,22 @@ class Encoder:
     @classmethod
     @checked
     def load(cls, name_or_path: str | Path, backend: str | None = None, threads: int = 1) -> Encoder:
-        """Load a bundle by its name or folder. This is light: the bundle is verified, nothing started.
+        """Load a bundle by its name or folder. This is light: the bundle is verified, nothing is started.
 
-        backend: "onnx", "tflite" or "static"; by default the first of these that the bundle has and whose
-        package is installed. Raises BundleError, FormatVersionError, or BackendError for a backend that the
-        bundle does not have.
+        Args:
+            name_or_path: The name of an installed bundle ("small", "nano", or one in a folder of EDGERET_MODELS), or a
+                bundle's folder.
+            backend: "onnx", "tflite" or "static". None takes the first of these that the bundle has and whose package
+                is installed.
+            threads: Texts encoded at once, one core each.
+
+        Returns:
+            The encoder.
+
+        Raises:
+            BundleError: The bundle is missing or damaged.
+            FormatVersionError: A newer edgeret wrote the bundle.
+            BackendError: The bundle does not have this backend.
         """
         bundle = Bundle.open(name_or_path)
         backends = [name for name, kind in BACKENDS.items() if kind.serves(bundle)]
@@ -169,7 +185,11 @@ class Encoder:
 
     @checked
     def shortened(self, divisor: int) -> Encoder:
-        """An encoder, not started, of the same bundle, whose longest input is `divisor` times shorter."""
+        """Return an encoder of the same bundle whose longest input is shorter. It is not started.
+
+        Args:
+            divisor: How many times shorter.
+        """
         return Encoder(self.bundle, self.name, self.backend, self.threads, self.max_tokens // divisor)
 
     @property
@@ -216,11 +236,20 @@ class Encoder:
 
     @checked
     def encode(self, texts: Iterable[str]) -> Float32:
-        """Texts -> float32 [n, dim], unit rows; a text is cut after `max_tokens` tokens.
+        """Encode texts. A text is cut after `max_tokens` tokens.
 
-        A text's vector is the same, bit for bit, alone or among others. Raises ArgumentError for one text in
-        the place of a list, InvalidDocumentError for a text that is not Unicode, and BackendError for a backend that
-        answers wrongly.
+        A text's vector is the same, bit for bit, alone or among others.
+
+        Args:
+            texts: An iterable of strings.
+
+        Returns:
+            float32 [n, dim], rows of unit length.
+
+        Raises:
+            ArgumentError: `texts` is one text instead of several.
+            InvalidDocumentError: A text is not Unicode.
+            BackendError: The backend answers wrongly.
         """
         texts = list(texts)
         if not texts:
@@ -229,9 +258,19 @@ class Encoder:
 
     @checked
     def encode_passages(self, texts: Iterable[str]) -> Float32:
-        """`encode`, as an index stores passages: a text of which the model knows no word has a vector of its own.
+        """Encode texts as an index stores passages.
 
-        The model gives one and the same vector to all of them, in which one emoji is another.
+        Like `encode`, but a text of which the model knows no word gets a vector made from its symbols. The model would
+        give all such texts one and the same vector, in which one emoji is another.
+
+        Args:
+            texts: An iterable of strings.
+
+        Returns:
+            float32 [n, dim], rows of unit length.
+
+        Raises:
+            EdgeretError: What `encode` raises.
         """
         texts = list(texts)
         if not texts:
@@ -255,10 +294,19 @@ class Encoder:
 
     @checked
     def encode_query(self, text: str) -> Whole:
-        """A text of any length as one vector: the mean direction of those of its passages, each read whole.
+        """Encode a text of any length as one vector: the mean direction of its passages' vectors.
 
-        The vector of a text that is not longer than the model reads is that of `encode`, bit for bit. Passages of which
-        the model knows no word count only where all are such. Raises as `encode` does.
+        If the text is no longer than the model reads, the vector is that of `encode_passages`, bit for bit. Passages of
+        which the model knows no word count only if all are such.
+
+        Args:
+            text: The text.
+
+        Returns:
+            The vector, float32 [dim], of unit length; how many passages were encoded; whether the model knows a word.
+
+        Raises:
+            EdgeretError: What `encode` raises.
         """
         pipeline = self._pipeline()
         whole = pipeline.encode_known(text)
@@ -275,12 +323,26 @@ class Encoder:
 
     @checked
     def token_spans(self, text: str) -> list[Span]:
-        """Where the text's tokens stand, in characters: no special tokens, nothing cut."""
+        """Return where the text's tokens stand, without special tokens; nothing is cut.
+
+        Args:
+            text: The text.
+
+        Returns:
+            (start, stop) in characters, a pair for each token.
+        """
         return list(chain.from_iterable(self.token_windows(text)))
 
     @checked
     def token_windows(self, text: str) -> Iterator[list[Span]]:
-        """`token_spans`, some of them at a time: what that takes does not grow with the text."""
+        """Return `token_spans` a part at a time: the memory that this takes does not grow with the text.
+
+        Args:
+            text: The text.
+
+        Returns:
+            An iterator over lists of (start, stop) in characters.
+        """
         return self._pipeline().windows(text)
 
     def _pipeline(self) -> _Pipeline:

@@ -27,7 +27,7 @@ _AT_ONCE: Final = 64
 
 
 class TextEncoder(Protocol):
-    """What an index needs of an encoder; `edgeret.Encoder` is one."""
+    """What an index needs of an encoder. `edgeret.Encoder` is one; pass your own as `model`."""
 
     @property
     def name(self) -> str:
@@ -51,17 +51,31 @@ class TextEncoder(Protocol):
 
     @property
     def passage_tokens(self) -> int:
-        """Tokens that fit into one encoding, special tokens not counted."""
+        """Tokens of the longest passage that is encoded whole, without special tokens."""
 
     @property
     def planned_bytes(self) -> Mapping[str, int]:
-        """What encoding adds to the process, part by part."""
+        """Memory that encoding adds to the process at most: bytes of each part, by its name."""
 
     def encode(self, texts: Sequence[str]) -> Float32:
-        """Texts -> float32 [n, dim], unit rows."""
+        """Encode texts; a text's vector must depend on that text alone.
+
+        Args:
+            texts: The texts, one or more.
+
+        Returns:
+            float32 [n, dim], rows of unit length.
+        """
 
     def token_spans(self, text: str) -> list[Span]:
-        """Where the text's tokens stand, in characters."""
+        """Return where the text's tokens stand, without special tokens; nothing is cut.
+
+        Args:
+            text: The text.
+
+        Returns:
+            (start, stop) in characters, a pair for each token.
+        """
 
 
 class Unloaded:

@@ -11,7 +11,7 @@ class EdgeretError(Exception):
 
 
 class ArgumentError(EdgeretError, ValueError):
-    """A call was given what it cannot take: another type, a number out of its range, a path that can be none."""
+    """A call was given what it cannot take: another type, a number out of range, a malformed path."""
 
 
 class InvalidDocumentError(ArgumentError):
@@ -43,15 +43,15 @@ class NotAnIndexError(EdgeretError):
 
 
 class IndexExistsError(EdgeretError, FileExistsError):
-    """`create` found an index where none should be."""
+    """There is a file already where a new one should go."""
 
 
 class IndexMissingError(EdgeretError, FileNotFoundError):
-    """`open` found no index at the path."""
+    """There is no index at the path."""
 
 
 class FormatVersionError(EdgeretError):
-    """The index or bundle was written by a newer edgeret."""
+    """A newer edgeret wrote the index, the update or the bundle."""
 
 
 class SpaceMismatchError(EdgeretError):
@@ -67,7 +67,7 @@ class PartitionsError(EdgeretError):
 
 
 class UpdateMismatchError(EdgeretError):
-    """An update fits other contents than those of the index."""
+    """An update was made for another version of the index, or for an index with other filters."""
 
 
 class CorruptUpdateError(EdgeretError):
@@ -79,7 +79,7 @@ class LockedError(EdgeretError):
 
 
 class ReentrantError(EdgeretError, RuntimeError):
-    """A call from within another one, of the same thread, that it would have to wait for."""
+    """A call, within another one of the same thread, that would have to wait for it."""
 
 
 class ReadOnlyError(EdgeretError):
@@ -95,11 +95,11 @@ class StorageError(EdgeretError, OSError):
 
 
 class EngineError(EdgeretError):
-    """SQLite refused for a reason that says nothing about the file: interrupted, out of a limit of its own, misused."""
+    """SQLite refused for a reason that says nothing about the file: interrupted, at a limit of its own, or misused."""
 
 
 class ReplacedError(EdgeretError):
-    """The file that was opened does not lie at its path any more: replaced, renamed or deleted."""
+    """The file that was opened is no longer at its path: replaced, renamed or deleted."""
 
 
 class ClosedError(EdgeretError):
@@ -111,7 +111,7 @@ class ForkedError(EdgeretError):
 
 
 class SignatureError(EdgeretError):
-    """An index, an update or a bundle is not signed, not by the owner of this key, or cannot be signed."""
+    """An index, an update or a bundle is not signed, is not signed by this key, or cannot be signed."""
 
 
 class BudgetError(EdgeretError, MemoryError):

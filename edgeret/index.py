@@ -35,7 +35,11 @@ DEFAULT_BITS: Final = 256
 
 
 class Index:
-    """A searchable collection in one file. Made by `create` or `open`; usable from any thread."""
+    """A searchable collection of documents in one file. Made by `create` or `open`; usable from any thread.
+
+    Every method raises ClosedError after `close`, ForkedError in a process that was forked after the index was
+    opened, ReplacedError if another file lies at its path now, and ArgumentError for an argument of another type.
+    """
 
     def __init__(
         self, path: Path, encoder: TextEncoder, memory_budget: str | int | None, readonly: bool, wait: float
@@ -98,13 +102,28 @@ class Index:
     ) -> Index:
         """Create an index file and open it.
 
-        model: a bundle's name or folder, or an encoder; None takes the default. bits: length of a code, one
-        of the codec's widths; None takes 256. filters: metadata keys that `where` will ask often; they get an SQL
-        index. memory_budget: "112MB", "96MiB" or bytes, beyond what `import edgeret` takes. exist_ok: open the
-        index that is there instead, if it has these bits and filters, as far as they are given. wait: as in `open`.
+        Args:
+            path: Where the file goes.
+            model: A bundle's name or folder, or an encoder (`TextEncoder`). None takes "small".
+            bits: Length of a code in bits, one of the codec's widths (64, 128, 256 and 384 for the models of the
+                package). None takes 256.
+            filters: Metadata keys that `where` will often ask; each gets an SQL index. None or an empty list: none.
+            memory_budget: Bound on what edgeret adds to the process after its import: "112MB" (10**6 bytes), "96MiB"
+                (2**20 bytes) or a number of bytes. None sets no bound.
+            exist_ok: Open the index that is there instead, if it has these bits and filters, as far as they are given.
+            wait: Seconds that a change waits for another writer before it raises LockedError.
 
-        Raises IndexExistsError, BundleError, BudgetError, SpaceMismatchError, FilterError for a key that cannot be
-        indexed, InvalidQueryError for bits that the codec lacks, StorageError; then there is no file.
+        Returns:
+            The open index.
+
+        Raises:
+            IndexExistsError: There is an index, and `exist_ok` is false or its bits or filters differ.
+            BundleError: The model is missing or damaged.
+            BudgetError: The budget cannot be met.
+            FilterError: A key of `filters` cannot be indexed.
+            InvalidQueryError: The codec lacks these bits.
+            SpaceMismatchError: The index that is there belongs to another space than the model.
+            StorageError: The medium refused. After an error no new file is left.
         """
         target = absolute(path)
         database.check_wait(wait)
@@ -144,13 +163,28 @@ class Index:
     ) -> Index:
         """Open an index file.
 
-        model: None takes the bundle that the index was made with, if it is installed, with the package or in a folder
-        of EDGERET_MODELS; a file leads to no other folder. Any other bundle of the same space will do. readonly: many
-        processes may, even from a read-only medium. wait: seconds that a change waits for another writer to end before
-        it raises LockedError.
+        Args:
+            path: The index file.
+            model: A bundle's name or folder, or an encoder, of the index's space. None takes the bundle that the index
+                was made with, if it is installed: with the package, or in a folder that EDGERET_MODELS names. A file
+                never leads to another folder.
+            memory_budget: As in `create`. None sets no bound.
+            readonly: Open for reading only, also from a read-only medium.
+            wait: Seconds that a change waits for another writer before it raises LockedError.
 
-        Raises IndexMissingError, NotAnIndexError, CorruptIndexError, FormatVersionError, BundleError,
-        SpaceMismatchError, BudgetError, NeedsRecoveryError, StorageError.
+        Returns:
+            The open index.
+
+        Raises:
+            IndexMissingError: There is no file.
+            NotAnIndexError: The file is something else.
+            CorruptIndexError: The file is damaged.
+            FormatVersionError: A newer edgeret wrote the file.
+            BundleError: The model is missing or damaged.
+            SpaceMismatchError: The model belongs to another space.
+            BudgetError: The budget cannot be met.
+            NeedsRecoveryError: The medium is read-only, and the log beside the file was not merged.
+            StorageError: The medium refused.
         """
         target = absolute(path)
         if model is None:
@@ -169,11 +203,25 @@ class Index:
         target: str | os.PathLike[str],
         model: str | os.PathLike[str] | TextEncoder | None = None,
     ) -> reports.RepairSummary:
-        """Write what a damaged index still holds to a new one at `target`, and check that.
+        """Write what a damaged index still holds to a new index, and check that.
 
-        Documents and vectors are kept if their checksums hold; a text whose vectors are lost is encoded
-        again. model: one of the geometry of the index; None takes its own. Raises NotAnIndexError if nothing can be
-        kept, IndexExistsError, FormatVersionError, SpaceMismatchError, BundleError, StorageError.
+        Documents and vectors are kept if their checksums hold. A text whose vectors are lost is encoded again.
+
+        Args:
+            path: The damaged index file. It is not changed.
+            target: Where the new index goes.
+            model: A bundle's name or folder, or an encoder, of the index's geometry. None takes the index's own.
+
+        Returns:
+            What was saved, and what was lost.
+
+        Raises:
+            NotAnIndexError: Nothing can be kept.
+            IndexExistsError: There is a file at `target`.
+            FormatVersionError: A newer edgeret wrote the file.
+            SpaceMismatchError: The model belongs to another geometry.
+            BundleError: The model is missing or damaged.
+            StorageError: The medium refused.
         """
         damaged = absolute(path)
         return repair(damaged, absolute(target), lambda name: load_for(model, damaged, name or DEFAULT_MODEL))
@@ -189,16 +237,29 @@ class Index:
         wait: float = 0.0,
         progress: reports.Progress | None = None,
     ) -> reports.RecodeSummary:
-        """Give an index the codes of another codec of its geometry, or of another length, from its stored vectors.
+        """Replace all codes by those of another codec of the same geometry, or of another length.
 
-        One transaction: searches go on in the old codes until it ends, and then open indexes raise SpaceMismatchError
-        until they are opened again. No text is encoded; ids, texts, vectors and words stay as they are.
-        model: whose codec, and the index's own model from then on; None takes the one that it has.
-        bits: length of the new codes; None keeps it. wait, memory_budget: as in `open`. progress: is called with
-        the passages done and all of them, now and then.
+        They are made from the stored vectors: no text is encoded; ids, texts, vectors and words stay. It is one
+        transaction: searches go on with the old codes until it commits. An index that is open elsewhere then raises
+        SpaceMismatchError on its next call, until it is opened again.
 
-        Raises SpaceMismatchError for another geometry, InvalidQueryError for bits that the codec lacks, LockedError,
-        and what `open` raises.
+        Args:
+            path: The index file.
+            model: A bundle's name or folder, or an encoder, whose codec is used; the index's model from then on. None
+                keeps its own.
+            bits: Length of the new codes in bits. None keeps it.
+            memory_budget: As in `create`. None sets no bound.
+            wait: Seconds to wait for another writer. 0 waits for none.
+            progress: Called now and then as `progress(done, total)`, in passages. None calls nothing.
+
+        Returns:
+            The index's model, space and bits now, and how many passages have a new code.
+
+        Raises:
+            SpaceMismatchError: The model belongs to another geometry.
+            InvalidQueryError: The codec lacks these bits.
+            LockedError: Another writer is at work.
+            EdgeretError: What `open` raises.
         """
         return Store(absolute(path), readonly=False, wait=wait).use_once(
             lambda store: recode(
@@ -217,12 +278,27 @@ class Index:
         wait: float = 0.0,
         progress: reports.Progress | None = None,
     ) -> reports.ReencodeSummary:
-        """Give an index the passages, vectors and codes of any other model, from its stored texts.
+        """Encode all stored texts with another model, of any geometry.
 
-        Others search and change it meanwhile; one transaction at the end changes it. What is encoded waits beside it
-        in `PATH-reencode`: an interrupted call is simply made again. A document's own vector stays if the geometry
-        does. Arguments as of `recode`; progress counts documents. Raises InvalidDocumentError for a vector of another
-        geometry without a text, InvalidQueryError for bits that the codec lacks, and what `open` and `add` raise.
+        Passages, vectors and codes are replaced by one transaction at the end; the index may be searched and changed
+        meanwhile. Until then the new vectors wait in the file `PATH-reencode`, so an interrupted call is simply made
+        again. A document's own vector stays if the geometry does.
+
+        Args:
+            path: The index file.
+            model: A bundle's name or folder, or an encoder; the index's model from then on.
+            bits: Length of the new codes in bits. None keeps it.
+            memory_budget: As in `create`. None sets no bound.
+            wait: Seconds to wait for another writer. 0 waits for none.
+            progress: Called now and then as `progress(done, total)`, in documents. None calls nothing.
+
+        Returns:
+            The index's model, space and bits now, and what was encoded.
+
+        Raises:
+            InvalidDocumentError: A document has a vector of another geometry and no text.
+            InvalidQueryError: The codec lacks these bits.
+            EdgeretError: What `open` and `add` raise.
         """
         return Store(absolute(path), readonly=False, wait=wait).use_once(
             lambda store: reencode(store, load(model), bits, memory_budget, progress)
@@ -232,44 +308,85 @@ class Index:
 
     @door.checked
     def add(self, documents: Iterable[Document | str], commit_every: int | None = None) -> list[str]:
-        """Index documents; returns their ids, in order.
+        """Index documents.
 
-        The same id replaces: the last one wins. A document that is there unchanged costs no encoding.
-        commit_every: None makes the call atomic; a number commits after so many documents, so that an
-        interrupted load can simply be run again.
+        A document whose id is there already replaces the old one; of several with one id the last one wins. A document
+        that is there unchanged costs no encoding.
 
-        Raises InvalidDocumentError, InvalidVectorError, LockedError, StorageError, ReadOnlyError.
+        Args:
+            documents: Documents or texts, read one at a time; a text is a document without an id and metadata.
+            commit_every: Documents between two commits; an interrupted load is simply run again. None commits once, at
+                the end: all documents or none.
+
+        Returns:
+            The documents' ids, in order.
+
+        Raises:
+            InvalidDocumentError: A document cannot be indexed.
+            InvalidVectorError: A document's own vector has another dim, is not finite, or is all zeros.
+            LockedError: Another writer was at work longer than `wait`.
+            ReadOnlyError: The index was opened read-only.
+            ReentrantError: `documents` is a generator that changes this index.
+            StorageError: The medium refused.
         """
         return self._change(lambda: self._add(documents, commit_every))
 
     @door.checked
     def delete(self, ids: Iterable[str], erase: bool = False) -> int:
-        """Remove documents at once; returns how many there were. Unknown ids are no error.
+        """Remove documents, in one transaction.
 
-        erase: also write the file anew, as `compact` does, so that nothing of them remains in it.
-        Raises LockedError, also when a reader prevents erasing.
+        Args:
+            ids: Ids of documents. Unknown ids are no error.
+            erase: Also rewrite the file, as `compact` does, so that nothing of the documents remains in it.
+
+        Returns:
+            How many documents were removed.
+
+        Raises:
+            LockedError: Another writer was at work longer than `wait`; or a reader prevents the rewrite.
+            ReadOnlyError: The index was opened read-only.
+            StorageError: The medium refused.
         """
         return self._change(lambda: self._writer.delete(ids, erase))
 
     def compact(self) -> None:
-        """Write the file anew, so that nothing of deleted documents remains, and give their space back.
+        """Rewrite the file, so that nothing of deleted documents remains in it, and give their space back.
 
-        Meanwhile it takes twice the file's bytes: in its log, and where SQLite keeps temporary files.
-        Raises LockedError, also when a reader prevents it.
+        Meanwhile this takes twice the file's bytes: in its log, and where SQLite keeps temporary files.
+
+        Raises:
+            LockedError: Another writer was at work longer than `wait`; or a reader prevents the rewrite.
+            ReadOnlyError: The index was opened read-only.
+            StorageError: The medium refused.
         """
         self._change(self._writer.compact)
 
     @door.checked
     def backup(self, path: str | os.PathLike[str]) -> None:
-        """Copy the index, also while it is written, to a new file. Raises IndexExistsError."""
+        """Copy the index to a new file, also while it is changed.
+
+        Args:
+            path: Where the copy goes.
+
+        Raises:
+            IndexExistsError: There is a file.
+            StorageError: The medium refused.
+        """
         self._connections.read(lambda store, _: database.backup(store.connection, store.path, absolute(path)))
 
     @door.checked
     def seal(self, path: str | os.PathLike[str]) -> None:
-        """Write the index, compact and without a journal, to one new file to ship; this one stays as it is.
+        """Write the index to one new file to ship, compact and without a journal. This index stays as it is.
 
-        Such a file opens on read-only media. Meanwhile it takes four times the bytes: beside the new file, and
-        where SQLite keeps temporary files. Raises IndexExistsError, StorageError.
+        A sealed file opens on read-only media. Meanwhile this takes four times the file's bytes: beside the new
+        file, and where SQLite keeps temporary files.
+
+        Args:
+            path: Where the new file goes.
+
+        Raises:
+            IndexExistsError: There is a file.
+            StorageError: The medium refused.
         """
         self._connections.read(lambda store, _: seal(store, absolute(path)))
 
@@ -284,14 +401,30 @@ class Index:
         mode: str = "dense",
         oversample: int | None = None,
     ) -> list[Hit]:
-        """The `k` best documents for a text, or for a vector [dim], each by its best passage.
+        """Find the `k` best documents for a query, each by its best passage.
 
-        where: only documents whose metadata meet it; it filters before the scan. mode: "dense" (by
-        meaning), "lexical" (by words), "hybrid". oversample: candidates by code are `oversample * k`,
-        at least 10 times `oversample`; they are rescored with the stored int8 vectors. None: as many as the
-        number of passages and the length of the codes ask for, 4 or more.
+        Dense: the best candidates by 1-bit codes are rescored with the stored int8 vectors. Lexical: BM25
+        (Robertson et al., TREC-3, 1994), computed by SQLite's FTS5. Hybrid: a convex combination of both lists'
+        scores, min-max scaled (Bruch, Gai and Ingber, TOIS 2023).
 
-        Raises InvalidQueryError, InvalidVectorError, FilterError, CorruptIndexError.
+        Args:
+            query: A text, or a vector, [dim] numbers of any length but zero.
+            k: Documents to return. Fewer come back only if fewer match.
+            where: Condition on the metadata (docs/filters.md), applied before the scan. None lets every document pass.
+            mode: "dense" (by meaning), "lexical" (by words) or "hybrid" (both). A vector is asked in "dense" mode only.
+            oversample: Candidates to rescore, as a multiple of `k`, or of 10 if `k` is smaller. None chooses by the
+                number of passages and the length of the codes, 4 or more.
+
+        Returns:
+            Hits, best first; equal scores by age, the oldest first.
+
+        Raises:
+            InvalidQueryError: The query is empty, `k` is below 1, or the mode is unknown or needs a text.
+            InvalidVectorError: The vector has another dim, is not finite, or is all zeros.
+            FilterError: `where` has an unknown operator or a value of the wrong kind.
+            BudgetError: So many candidates do not fit the memory budget.
+            CorruptIndexError: What was read is damaged.
+            SpaceMismatchError: The file was recoded or re-encoded since it was opened.
         """
         return self._searcher.explain([query], k, where, mode, oversample)[0].hits
 
@@ -304,9 +437,20 @@ class Index:
         mode: str = "dense",
         oversample: int | None = None,
     ) -> list[list[Hit]]:
-        """`search` for each query, all on one state of the index; the codes are read once for many of them.
+        """Search for several queries, all in the same state of the index; the codes are read once for many of them.
 
-        queries: texts and vectors, or an array [queries, dim].
+        Args:
+            queries: Texts and vectors, or an array [queries, dim].
+            k: Documents to return for each query.
+            where: As in `search`; evaluated once.
+            mode: As in `search`.
+            oversample: As in `search`.
+
+        Returns:
+            A list of hits for each query, in order.
+
+        Raises:
+            EdgeretError: What `search` raises.
         """
         return self._searcher.search(list(queries), k, where, mode, oversample)
 
@@ -319,25 +463,59 @@ class Index:
         mode: str = "dense",
         oversample: int | None = None,
     ) -> reports.Explanation:
-        """`search`, with the counts and the time of each stage."""
+        """Search as `search` does, and tell the counts and the time of each stage.
+
+        Args:
+            query: As in `search`.
+            k: As in `search`.
+            where: As in `search`.
+            mode: As in `search`.
+            oversample: As in `search`.
+
+        Returns:
+            The hits, counts, and milliseconds.
+
+        Raises:
+            EdgeretError: What `search` raises.
+        """
         return self._searcher.explain([query], k, where, mode, oversample)[0]
 
     @door.checked
     def get(self, id: str) -> Document | None:
-        """The document with this id, or None; with its vector, of unit length, if that came with it."""
+        """Return one document, whole.
+
+        Args:
+            id: The document's id.
+
+        Returns:
+            The document, with its vector, of unit length, if it came with one. None if there is no such document.
+
+        Raises:
+            CorruptIndexError: The document is damaged.
+        """
         return self._connections.read(lambda store, _: self._get(store, id))
 
     @door.checked
     def check(self, quick: bool = False) -> reports.CheckSummary:
-        """Read the whole file and compare every part with every other; raises CorruptIndexError."""
+        """Read the whole file and compare every part with every other.
+
+        Args:
+            quick: Check SQLite's own structures and the counters only.
+
+        Returns:
+            What was compared.
+
+        Raises:
+            CorruptIndexError: Something is damaged or does not match; the message says what.
+        """
         return self._alone(lambda: check(self._store, self._encoder.codec, quick))
 
     def info(self) -> reports.Info:
-        """What this index is and how large."""
+        """Return the index's settings, counts and sizes."""
         return self._connections.read(self._info)
 
     def __len__(self) -> int:
-        """How many documents."""
+        """Return the number of documents."""
         return self._connections.read(lambda _, state: state.documents)
 
     def __bool__(self) -> bool:
@@ -353,8 +531,12 @@ class Index:
     def reopen(self) -> None:
         """Go on with the file that lies at the path now, after a ReplacedError.
 
-        Searches that are under way end in the old file. Raises what `open` raises, SpaceMismatchError for a file of
-        another space; then it is closed, and `reopen` may be called again.
+        Searches that are under way end in the old file. If this fails the index is closed, and `reopen` may be called
+        again.
+
+        Raises:
+            SpaceMismatchError: The file belongs to another space than the index's encoder.
+            EdgeretError: What `open` raises.
         """
         self._connections.owned()
         self._changing.hold(self._reopen)
@@ -367,11 +549,11 @@ class Index:
         self._take()
 
     def close(self) -> None:
-        """Close the file; closing twice is no error. The last connection to close leaves one file.
+        """Close the file. Closing twice is no error. When the last connection closes, one file is left.
 
-        Calls that run meanwhile: what reads already ends as if nothing were; a change commits nothing any more and ends
-        with ClosedError. A change in another thread is waited for. From within a call of the same thread, as
-        a signal handler does it, this returns at once, and that call closes what it uses when it ends.
+        Searches that are under way in other threads end normally. A change commits nothing any more and raises
+        ClosedError; one in another thread is waited for. Called within a call of the same thread, as by a signal
+        handler, this returns at once, and that call closes what it uses when it ends.
         """
         if not self._connections.ours:
             return

@@ -78,12 +78,15 @@ def file_parts(documents: int, passages: int, characters: int, bits: int, dim: i
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What an index in use takes beyond `import edgeret`, in bytes, part by part.
+    """The memory that an index in use takes beyond `import edgeret`.
 
-    blocks: blocks of codes planned for. code_blocks: how many may stay in RAM, the others are streamed from the
-    file; None: any number.
-    cache_bytes: SQLite's page cache of a connection that reads. text_divisor: the longest text is the encoder's own
-    divided by this. budget: None if there is none.
+    Attributes:
+        parts: Bytes of each part, by its name.
+        blocks: Blocks of codes, of 16,384 passages each, planned for.
+        code_blocks: Blocks that may stay in memory; the others are read from the file block by block. None: all.
+        cache_bytes: SQLite's page cache of a connection that reads, in bytes.
+        text_divisor: The longest text is that of the encoder divided by this.
+        budget: The bound in bytes. None if there is none.
     """
 
     parts: Mapping[str, int]
@@ -125,12 +128,26 @@ class Plan:
         shortens: bool = False,
         partitions: int = 0,
     ) -> Plan:
-        """Plan for `rows` passages of `bits` bits and an encoder whose parts take `encoder` bytes.
+        """Plan for an index and an encoder.
 
-        writing: documents are added too. shortens: the encoder's longest text may give way. partitions: what those
-        beside the index take; with them no codes stay in RAM. Gives way, in this
-        order: half of SQLite's page cache; codes in RAM, block by block; most of the cache; the longest text.
-        Raises BudgetError, naming the smallest budget that works and its largest part, if that is not enough.
+        To meet the budget these give way, in this order: half of SQLite's page cache; codes in memory, block by block;
+        most of the cache; the longest text.
+
+        Args:
+            rows: Passages.
+            bits: Length of a code in bits.
+            encoder: The encoder's parts and their bytes, `Encoder.planned_bytes`.
+            budget: The bound in bytes. None sets none.
+            writing: Whether documents are added too.
+            shortens: Whether the encoder's longest text may give way.
+            partitions: Bytes that the partitions beside the index take; with them no codes stay in memory. 0: there are
+                none.
+
+        Returns:
+            The plan.
+
+        Raises:
+            BudgetError: The budget is too small; the message names the smallest that works and its largest part.
         """
         block = words(bits) * 8 * _BLOCK_ROWS
         blocks = -(-rows // _BLOCK_ROWS)
@@ -149,9 +166,18 @@ class Plan:
     @classmethod
     @checked
     def of_recode(cls, bits: int, codec_bytes: int, budget: int | None) -> Plan:
-        """Plan for new codes of `bits` bits, by a codec that takes `codec_bytes`; only SQLite's page cache gives way.
+        """Plan for `recode`. Only SQLite's page cache gives way.
 
-        Raises BudgetError as `of` does.
+        Args:
+            bits: Length of the new codes in bits.
+            codec_bytes: What the codec takes, `Codec.planned_bytes`.
+            budget: The bound in bytes. None sets none.
+
+        Returns:
+            The plan.
+
+        Raises:
+            BudgetError: The budget is too small; the message names the smallest that works and its largest part.
         """
         for cache in (_MOST_WRITING_CACHE_BYTES, _LEAST_CACHE_BYTES):
             parts = {
@@ -166,7 +192,14 @@ class Plan:
 
     @checked
     def admit(self, count: int) -> None:
-        """Raise BudgetError if so many candidates, which Python objects stand for, do not fit."""
+        """Raise BudgetError if so many candidates of a search do not fit.
+
+        Args:
+            count: Candidates, each of which Python objects stand for.
+
+        Raises:
+            BudgetError: They do not fit.
+        """
         needed = count * _CANDIDATE_BYTES
         if self.spare is not None and needed > self.parts["candidates"] + self.spare:
             raise BudgetError(

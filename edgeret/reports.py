@@ -1,4 +1,4 @@
-"""What an index tells of itself, and calls of what they did."""
+"""Reports: result types of info, explain, check, recode, reencode, optimize, diff, apply and repair."""
 
 from __future__ import annotations
 
@@ -8,15 +8,32 @@ from dataclasses import dataclass
 from edgeret.documents import Hit
 
 Progress = Callable[[int, int], object]
-"""Is told how many passages, documents or steps are done, and how many there are."""
+"""A callback: `progress(done, total)`, in passages, documents or steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What an index is.
+    """What `Index.info` returns.
 
-    Sizes in bytes, the write-ahead log included. space, geometry: fingerprints. covered: passages that partitions
-    cover; fallback: why those that are there are not used. scan: the kernel.
+    Attributes:
+        path: The index file.
+        model: The encoder's name.
+        space: Fingerprint of geometry and codec.
+        geometry: Fingerprint of the teacher's map from text to vector.
+        dim: Entries of a vector.
+        bits: Length of a code in bits.
+        filters: Metadata keys with an SQL index.
+        documents: Number of documents.
+        passages: Number of passages.
+        generation: Number of commits that have changed the index.
+        format: Version of the file format.
+        file_bytes: The file's size, its write-ahead log included.
+        bytes_per_doc: `file_bytes` divided by the number of documents.
+        planned_bytes: Memory planned for the open index beyond `import edgeret`.
+        codes_resident: Whether all codes stay in memory.
+        covered: Passages that partitions cover; 0 without partitions.
+        fallback: Why the partitions that are there are not used; empty if they are, or if there are none.
+        scan: The kernel that scans codes.
     """
 
     path: str
@@ -41,13 +58,26 @@ class Info:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A search and what it took: counts, and milliseconds of each stage.
+    """What `Index.explain` returns: a search and what it took.
 
-    scanned: codes that were compared. search: "exact", or "partitions" where those of `optimize` were used. covered:
-    passages that they cover; all others are compared. fallback: why partitions that are there were not used.
-    query_windows: passages that the query was encoded as, their mean being its vector: more than 1 where it is longer
-    than the model reads, 0 where no text was encoded. query_known: whether the model knows a word of it; where it does
-    not, such as for an emoji, only documents with the same unknown symbols are near it by meaning.
+    Attributes:
+        hits: What `search` returns.
+        documents: Documents in the index.
+        passages: Passages in the index.
+        eligible: Passages of documents that meet `where`.
+        candidates: Passages that were rescored.
+        scanned: Codes that were compared.
+        search: "exact" for an exhaustive scan, "partitions" if those that `optimize` wrote were used.
+        covered: Passages that partitions cover; all others are scanned exhaustively.
+        fallback: Why the partitions that are there were not used; empty if they were, or if there are none.
+        encode_ms: Milliseconds to encode the query.
+        filter_ms: Milliseconds to evaluate `where`.
+        search_ms: Milliseconds to find and rank passages.
+        fetch_ms: Milliseconds to read the documents.
+        query_windows: Passages that the query was encoded as. More than 1 if it is longer than the model reads: its
+            vector is their mean. 0 if no text was encoded.
+        query_known: Whether the model knows a word of the query. If not, as for an emoji, only documents with the
+            same unknown symbols are near it by meaning.
     """
 
     hits: list[Hit]
@@ -69,10 +99,15 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class CheckSummary:
-    """What `check` looked at.
+    """What `Index.check` returns.
 
-    quick: only SQLite's own structures and the counters. lexicon: "verified" against the texts, "counted"
-    (the file is read-only, and FTS5 verifies only where it may write), or "skipped" (quick).
+    Attributes:
+        documents: Number of documents.
+        passages: Number of passages.
+        blocks: Number of sealed blocks of codes.
+        quick: Whether only SQLite's own structures and the counters were checked.
+        lexicon: "verified" against the texts; "counted" if the file is read-only, as FTS5 verifies only where it may
+            write; "skipped" if `quick`.
     """
 
     documents: int
@@ -84,9 +119,14 @@ class CheckSummary:
 
 @dataclass(frozen=True, slots=True)
 class RecodeSummary:
-    """What `recode` made of the index at `path`: its model, space and bits now.
+    """What `Index.recode` returns.
 
-    passages: how many have a new code; 0 if all were of this space and length before.
+    Attributes:
+        path: The index file.
+        model: Its model now.
+        space: Its space now.
+        bits: Length of its codes now.
+        passages: Passages with a new code; 0 if all were of this space and length before.
     """
 
     path: str
@@ -98,10 +138,18 @@ class RecodeSummary:
 
 @dataclass(frozen=True, slots=True)
 class ReencodeSummary:
-    """What `reencode` made of the index at `path`: its model, space and bits now.
+    """What `Index.reencode` returns.
 
-    encoded: documents that this run has encoded; those of an interrupted one before were kept. own_vectors_lost: ids
-    of documents that came with a vector of another geometry, 1,000 at most, encoded from their text now.
+    Attributes:
+        path: The index file.
+        model: Its model now.
+        space: Its space now.
+        bits: Length of its codes now.
+        documents: Number of documents.
+        passages: Number of passages now.
+        encoded: Documents that this call has encoded; those of an interrupted call before it were kept.
+        own_vectors_lost: Ids, 1,000 at most, of documents that came with a vector of another geometry; they were
+            encoded from their text.
     """
 
     path: str
@@ -116,7 +164,14 @@ class ReencodeSummary:
 
 @dataclass(frozen=True, slots=True)
 class OptimizeSummary:
-    """What `optimize` wrote to `path`: partitions, the rows that they cover, and bytes. All 0: nothing to cover."""
+    """What `optimize` returns. All numbers are 0 if there is no full block to cover; then there is no file.
+
+    Attributes:
+        path: The partitions file.
+        rows: Passages that it covers.
+        partitions: Number of partitions.
+        file_bytes: Its size.
+    """
 
     path: str
     rows: int
@@ -126,10 +181,14 @@ class OptimizeSummary:
 
 @dataclass(frozen=True, slots=True)
 class UpdateSummary:
-    """What an update does, or has done to the index at `path`.
+    """What `diff` and `apply` return.
 
-    before, after: names of the contents, 64 hex digits each. deleted: documents that go. added: documents that
-    come, new or in the place of others. Both are 0 where the update had been applied before.
+    Attributes:
+        path: The index file: the new one of `diff`, the changed one of `apply`.
+        before: Content hash of the index before the update, 64 hex digits. It does not depend on the order of changes.
+        after: Content hash after it.
+        deleted: Documents that the update deletes.
+        added: Documents that it adds or replaces. Both are 0 if the update had been applied before.
     """
 
     path: str
@@ -141,12 +200,17 @@ class UpdateSummary:
 
 @dataclass(frozen=True, slots=True)
 class RepairSummary:
-    """What `repair` saved from a damaged file into the index at `path`.
+    """What `Index.repair` returns.
 
-    documents_expected: how many there were; None if that is lost too. vectors_kept, vectors_encoded: passages
-    whose vector was sound, and those encoded again. lost_ids: ids of documents that are named and cannot be
-    read, 1,000 at most; there may be others. own_vectors_lost: documents that came with a vector, encoded from
-    their text now. described: whether the file's description was sound; if not, what is missing was chosen anew.
+    Attributes:
+        path: The new index file.
+        documents: Documents that were saved.
+        documents_expected: How many there were. None if that is lost too.
+        vectors_kept: Passages whose vector was sound.
+        vectors_encoded: Passages that were encoded again.
+        lost_ids: Ids, 1,000 at most, of documents that are named and cannot be read; there may be others.
+        own_vectors_lost: Ids of documents that came with a vector, which is lost; they were encoded from their text.
+        described: Whether the file's settings were sound. If not, what was missing was chosen anew.
     """
 
     path: str

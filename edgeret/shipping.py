@@ -30,14 +30,27 @@ _Content = tuple[bytes, bool, list[tuple[int, int, bytes]]]
 
 @checked
 def diff(old: str | os.PathLike[str], new: str | os.PathLike[str], into: BinaryIO) -> UpdateSummary:
-    """Write the update that takes the contents of the index `old` to those of `new`.
+    """Write the update that turns the contents of one index into those of another.
 
-    Documents that both hold, with the same vectors, are left out. Texts, vectors and spans are copied, nothing is
-    encoded. The way back is the update from `new` to `old`. into: a binary stream, written front to back.
+    Documents that both hold, with the same vectors, are left out. Texts, vectors and spans are copied; nothing is
+    encoded. The way back is the update from `new` to `old`.
 
-    Raises SpaceMismatchError for indexes of two spaces or two lengths of codes, UpdateMismatchError for
-    other filters, InvalidDocumentError for a document too large or too deep for an update, IndexMissingError,
-    NotAnIndexError, CorruptIndexError, StorageError, and what `into` raises.
+    Args:
+        old: The index file that the devices have.
+        new: The index file that they shall have, of the same space, bits and filters.
+        into: A binary stream, written front to back.
+
+    Returns:
+        The content hashes before and after, and how many documents the update deletes and adds.
+
+    Raises:
+        SpaceMismatchError: The indexes have two spaces or two lengths of codes.
+        UpdateMismatchError: They have other filters.
+        InvalidDocumentError: A document is too large or its metadata too deep for an update.
+        IndexMissingError: There is no file.
+        NotAnIndexError: A file is something else.
+        CorruptIndexError: An index is damaged.
+        StorageError: The medium refused. What `into` raises is passed on.
     """
     with (
         closing(Store(absolute(old), readonly=True)) as left,
@@ -65,15 +78,32 @@ def apply(
     model: str | os.PathLike[str] | TextEncoder | None = None,
     wait: float = database.WAIT_S,
 ) -> UpdateSummary:
-    """Change an index as an update file says, all of it or nothing; searches go on meanwhile.
+    """Apply an update to an index, in one transaction. Searches go on meanwhile.
 
-    Applying it again is no error: it changes nothing. model: one of the index's space, for its codec: no text
-    is encoded; None takes the index's own. wait: seconds for another writer to end.
+    Applying it again is no error and changes nothing. No text is encoded.
 
-    Raises CorruptUpdateError for a damaged file, UpdateMismatchError if it is for other contents than the index has,
-    SpaceMismatchError for another space or another length of codes, FormatVersionError for an update that a newer
-    edgeret wrote, LockedError, BundleError, IndexMissingError, NotAnIndexError, CorruptIndexError, ReadOnlyError,
-    StorageError.
+    Args:
+        path: The index file to change.
+        update: The update file, as `diff` wrote it.
+        model: A bundle's name or folder, or an encoder, of the index's space, for its codec. None takes the index's
+            own.
+        wait: Seconds to wait for another writer before LockedError is raised.
+
+    Returns:
+        The content hashes before and after, and how many documents were deleted and added.
+
+    Raises:
+        CorruptUpdateError: The update is damaged, or no update.
+        UpdateMismatchError: The update was made for another version of the index.
+        SpaceMismatchError: The update is of another space or another length of codes.
+        FormatVersionError: A newer edgeret wrote the update.
+        LockedError: Another writer is at work.
+        BundleError: The model is missing or damaged.
+        IndexMissingError: There is no index.
+        NotAnIndexError: The file is something else.
+        CorruptIndexError: The index is damaged.
+        ReadOnlyError: The index cannot be written.
+        StorageError: The medium refused.
     """
     with Update.open(Path(update)) as shipped:
         return Store(absolute(path), readonly=False, wait=wait).use_once(

@@ -32,12 +32,23 @@ _LARGEST_KEY_BYTES: Final = 1 << 16
 
 @checked
 def sign(path: str | os.PathLike[str], private_key: str | os.PathLike[str]) -> Path:
-    """Sign a sealed index, an update or a bundle's folder; returns the signature's path.
+    """Sign a sealed index, an update or a bundle's folder, by Ed25519 (RFC 8032).
 
-    An older signature is replaced, in one step; so is a link in its place, and what it leads to stays as it is.
+    An older signature is replaced, in one step. A link in its place is replaced too, and never written through.
 
-    private_key: a PEM file, not encrypted. Raises SignatureError for an index that is not sealed or
-    another kind of key, IndexMissingError, NotAnIndexError, BundleError, StorageError.
+    Args:
+        path: What to sign: a sealed index, an update, or the folder of a bundle.
+        private_key: A PEM file with an Ed25519 key, not encrypted.
+
+    Returns:
+        The signature's path: that of the index, the update or the bundle's manifest, and `.sig`.
+
+    Raises:
+        SignatureError: The index is not sealed, the key is of another kind, or `cryptography` is not installed.
+        IndexMissingError: There is no file.
+        NotAnIndexError: The file is something else.
+        BundleError: The bundle is damaged.
+        StorageError: The medium refused.
     """
     key = _private(Path(private_key))
     if Path(path).is_dir():
@@ -52,8 +63,19 @@ def sign(path: str | os.PathLike[str], private_key: str | os.PathLike[str]) -> P
 def verify(path: str | os.PathLike[str], public_key: str | os.PathLike[str]) -> None:
     """Raise SignatureError unless the owner of the key has signed this sealed index, update or bundle.
 
-    Every byte of it is read. Call this before it is opened: SQLite's locks on a file that this process has open
-    would be gone. public_key: a PEM file. Raises IndexMissingError, NotAnIndexError, BundleError, StorageError.
+    Every byte of it is read. Call this before you open the index: reading a file that this process has open drops
+    SQLite's locks on it.
+
+    Args:
+        path: A sealed index, an update, or the folder of a bundle; its signature lies beside it or in it.
+        public_key: A PEM file with the signer's Ed25519 key.
+
+    Raises:
+        SignatureError: It is not signed, was changed, or was signed by another key.
+        IndexMissingError: There is no file.
+        NotAnIndexError: The file is something else.
+        BundleError: The bundle is damaged.
+        StorageError: The medium refused.
     """
     key = _public(Path(public_key))
     from cryptography.exceptions import InvalidSignature
