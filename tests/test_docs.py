@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,27 @@ def test_every_verb_is_documented():
     documented = "".join(page.read_text() for page in PAGES)
     assert len(verbs) >= 10
     assert [verb for verb in verbs if f"edgeret {verb}" not in documented] == []
+
+
+def test_files_that_contributing_names_exist():
+    named = re.findall(
+        r"`((?:edgeret|export|tests|docs|models|benchmarks)/[\w./]*)`", (ROOT / "CONTRIBUTING.md").read_text()
+    )
+    assert len(named) > 20
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_notice_names_what_the_wheel_carries():
+    notice = (ROOT / "NOTICE").read_text()
+    packed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    bundles = [pattern.partition("/")[0] for pattern in packed["edgeret.models"]]
+    assert [name for name in bundles if f"models/{name}" not in notice] == []
+    for name in bundles:
+        card = (ROOT / "models" / name / "card.md").read_text()
+        teacher = re.search(r"Teacher: ([\w./-]+)", card)
+        assert teacher
+        assert teacher[1] in notice
+        sources = re.findall(r"^\| \w+ \| (.+) \| (.+) \|$", card.partition("| text |")[2], re.MULTILINE)
+        sources = [(license, by) for license, by in sources if not by.isdigit()]
+        assert len(sources) > 10
+        assert [by for license, by in sources if f"  {by} ({license}" not in notice] == []

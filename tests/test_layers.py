@@ -65,6 +65,14 @@ def floor(module: str) -> int:
     return next(number for number, names in enumerate(FLOORS) if module in names)
 
 
+def drawn() -> list[set[str]]:
+    """The floors of the picture in docs/architecture.md, bottom to top."""
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    picture = page.partition("```text\n")[2].partition("```")[0]
+    lines = (line.partition("  ")[0] for line in picture.splitlines())
+    return [set(line.split(" | ")) for line in lines][::-1]
+
+
 def imported(path: Path, top_level: bool) -> set[str]:
     tree = ast.parse(path.read_text())
     nodes = tree.body if top_level else list(ast.walk(tree))
@@ -78,6 +86,16 @@ def imported(path: Path, top_level: bool) -> set[str]:
             else:
                 names.add(node.module)
     return names
+
+
+def test_the_picture_shows_the_floors():
+    assert drawn() == FLOORS
+
+
+def test_every_module_has_a_floor():
+    assert sorted(name for names in FLOORS for name in names) == sorted(
+        path.stem for path in PACKAGE.glob("*.py")
+    )
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
