@@ -225,3 +225,25 @@ def test_notice_names_what_the_wheel_carries():
         sources = [(license, by) for license, by in sources if not by.isdigit()]
         assert len(sources) > 10
         assert [by for license, by in sources if f"  {by} ({license}" not in notice] == []
+
+
+def test_the_readme_makes_its_claims_first_from_its_own_table():
+    page = (ROOT / "README.md").read_text()
+    claims, _, rest = page.partition("![")
+    assert "English" in claims.splitlines()[2]
+    assert len(claims.splitlines()) < 20
+    measured = re.findall(r"\d+\.\d+(?= (?:ms|MB|of the))|\d+(?= (?:bytes|MB))", claims)
+    assert len(measured) >= 6
+    cells = set(re.findall(r"[\d.,]+", rest.partition("<!-- written by")[2].partition("<!-- end")[0]))
+    assert [figure for figure in measured if figure not in cells] == []
+
+
+def test_every_page_is_on_the_index():
+    listed = set((ROOT / "docs" / "index.md").read_text().split())
+    assert [page.stem for page in PAGES[1:] if page.stem not in listed | {"index"}] == []
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        targets = re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text())
+        assert [target for target in targets if not (page.parent / target).exists()] == [], page.name
