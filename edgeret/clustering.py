@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from contextlib import closing
+from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -12,11 +13,16 @@ from numpy.typing import NDArray
 
 from edgeret.codec import Float32, Int8, dequantize, words
 from edgeret.door import checked
-from edgeret.partitions import Parts, optimal, path_of
+from edgeret.errors import LockedError, StorageError
+from edgeret.partitions import Parts, optimal
 from edgeret.place import absolute
 from edgeret.reports import OptimizeSummary, Progress
+from edgeret.sides import partitions_of, remove
 from edgeret.store import BLOCK_ROWS, Store
 from edgeret.target import replaced
+
+_ATTEMPTS: Final = 3
+"""How often they are made when the index's blocks are written anew meanwhile."""
 
 _ROUNDS: Final = 8
 _SAMPLED: Final = 64
@@ -49,14 +55,30 @@ def optimize(index: str | os.PathLike[str], progress: Progress | None = None) ->
         CorruptIndexError: The index is damaged.
         FormatVersionError: A newer edgeret wrote the index.
         StorageError: The medium refused.
+        LockedError: Codes were erased or changed again and again meanwhile.
     """
-    path = path_of(absolute(index))
-    with closing(Store(absolute(index), readonly=True)) as store, store.reading():
+    path = partitions_of(absolute(index))
+    with closing(Store(absolute(index), readonly=True)) as store:
+        for _ in range(_ATTEMPTS):
+            parts = _made(store, progress)
+            if parts is None:
+                remove(path)
+                return OptimizeSummary(str(path), 0, 0, 0)
+            size = _kept(store, parts, path)
+            if size is not None:
+                return OptimizeSummary(str(path), len(parts.places), len(parts.centroids), size)
+    raise LockedError(
+        f"the codes of '{index}' were written anew while partitions were made of them: try again"
+    )
+
+
+def _made(store: Store, progress: Progress | None) -> Parts | None:
+    """Partitions of one state of the index; None if no block is full."""
+    with store.reading():
         blocks = [_Sealed(block, sealed, _alive(live)) for block, sealed, live in store.blocks()]
         rows = sum(len(block.alive) for block in blocks)
         if not rows:
-            path.unlink(missing_ok=True)
-            return OptimizeSummary(str(path), 0, 0, 0)
+            return None
         count = optimal(rows)
         steps = _Steps(progress, _ROUNDS + 2 * len(blocks))
         centroids = _centroids(_sample(store, blocks, min(1.0, _SAMPLED * count / rows)), count, steps)
@@ -69,11 +91,30 @@ def optimize(index: str | os.PathLike[str], progress: Progress | None = None) ->
                 )
             chosen[number * BLOCK_ROWS + block.alive] = _nearest(vectors, centroids)
             steps.done()
-        parts = _arranged(store, blocks, centroids, chosen, steps)
-    with replaced(path) as copy:
-        parts.write(copy)
-        size = copy.stat().st_size
-    return OptimizeSummary(str(path), rows, count, size)
+        return _arranged(store, blocks, centroids, chosen, steps)
+
+
+def _kept(store: Store, parts: Parts, path: Path) -> int | None:
+    """Put the file in its place, unless a block is not as it was by now: it may have been erased from. Its bytes."""
+    try:
+        with ExitStack() as until_it_is_there, replaced(path) as copy:
+            parts.write(copy)
+            # Who erases deletes partitions last, and not before this transaction has ended: whatever was erased
+            # is seen here, or deleted after this.
+            until_it_is_there.enter_context(store.reading())
+            if not parts.hold(store):
+                raise _OutdatedError
+            return copy.stat().st_size
+    except _OutdatedError:
+        return None
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None  # Who erases deletes unfinished ones too.
+        raise
+
+
+class _OutdatedError(Exception):
+    """What was made is not of the index as it is."""
 
 
 class _Sealed(NamedTuple):

@@ -32,7 +32,7 @@ from edgeret.errors import (
     StorageError,
 )
 from edgeret.place import Place, beside, status
-from edgeret.target import claimed, owned
+from edgeret.target import assembled, owned
 
 APPLICATION_ID: Final = 0x45644765  # "EdGe"
 FORMAT_VERSION: Final = 1
@@ -364,11 +364,25 @@ def backup(source: sqlite3.Connection, path: Path, target: Path) -> None:
 
     Raises IndexExistsError if `target` exists, StorageError if it cannot be written.
     """
-    with claimed(target), translated(path), closing(log.connection(target, "rw")) as copy:
+    with assembled(target) as copy:
+        copy_pages(source, path, copy)
+
+
+def copy_pages(source: sqlite3.Connection, path: Path, target: Path) -> None:
+    """Copy a file as `backup` does, to a file that nobody takes for a whole one yet."""
+    os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    with translated(path), closing(log.connection(target, "rw")) as copy:
         _configure(copy)
-        # Between two parts, a signal ends it.
-        source.backup(copy, pages=256, progress=lambda *_: None)
-        log.name(copy)
+        try:
+            # Between two parts, a signal ends it.
+            source.backup(copy, pages=256, progress=lambda *_: None)
+            log.name(copy)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+                raise
+            raise StorageError(
+                f"no space left for a copy of '{path}', which is as it was: free some, or choose another place"
+            ) from error
 
 
 def count_matching(match: str, texts: Sequence[str]) -> int:
@@ -423,7 +437,7 @@ def _translate(path: Path, error: sqlite3.Error) -> EdgeretError:
             return ReadOnlyError(f"'{path}' cannot be written ({error}): open it with readonly=True")
         case sqlite3.SQLITE_FULL:
             return StorageError(
-                f"no space left for '{path}': free some and run the call again, nothing is half done"
+                f"no space left for '{path}', or where SQLite keeps temporary files: free some and run the call again"
             )
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_IOERR if files.exhausted():
             return StorageError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Self, TypeVar
@@ -15,7 +16,14 @@ from edgeret.connections import Connections
 from edgeret.documents import Document, Hit, Record
 from edgeret.encoder import Encoder
 from edgeret.encoding import TextEncoder, describe, encode, load, load_for, own_vector
-from edgeret.errors import ArgumentError, IndexExistsError, LockedError, ReadOnlyError, ReplacedError
+from edgeret.errors import (
+    ArgumentError,
+    BudgetError,
+    IndexExistsError,
+    LockedError,
+    ReadOnlyError,
+    ReplacedError,
+)
 from edgeret.place import absolute, status
 from edgeret.plan import Plan, parse_bytes
 from edgeret.recode import check_space, recode
@@ -59,15 +67,22 @@ class Index:
             check_space(self._store, encoder)
             near, fallback = partitions.beside(self._store)
             with self._store.reading() as state:
-                self._plan = Plan.of(
+                plan = partial(
+                    Plan.of,
                     state.passages,
                     self._store.bits,
                     encoder.planned_bytes,
                     budget,
                     writing=not readonly,
                     shortens=isinstance(encoder, Encoder),
-                    partitions=near.planned_bytes if near else 0,
                 )
+                try:
+                    self._plan = plan(partitions=near.planned_bytes if near else 0)
+                except BudgetError as error:
+                    if near is None:
+                        raise
+                    # What lies beside an index must not keep it from being opened.
+                    near, fallback, self._plan = None, f"partitions: {error}", plan()
                 self._store.resize_cache(self._plan.writing_cache_bytes)
         except BaseException:
             # The read transaction too, whatever it was that ended it.

@@ -20,10 +20,12 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeret import files
 from edgeret.codec import Float32, Int32, UInt64, words
 from edgeret.errors import PartitionsError
 from edgeret.masks import Mask
 from edgeret.scan import Block, Int64, UInt8, top_k
+from edgeret.sides import partitions_of as path_of
 from edgeret.store import BLOCK_ROWS, State, Store
 
 SHARE: Final = 0.03
@@ -34,6 +36,9 @@ _LEAST_SCANNED: Final = 16
 
 _UNEVEN: Final = 4
 """The largest partition, in multiples of the mean; it was 3.7 of a million rows."""
+
+_ROUNDING: Final = 0.01
+"""How far the squared length of a centroid may be from 1: its entries have 11 bits."""
 
 _MAGIC: Final = b"edgeret near 1\n\0"
 # Magic, words of a code, dims, partitions, blocks, rows, CRC-32 of the head after this line.
@@ -65,11 +70,6 @@ class Near(NamedTuple):
     scanned: int
 
 
-def path_of(index: Path) -> Path:
-    """Where the partitions of an index lie."""
-    return index.with_name(index.name + "-partitions")
-
-
 def optimal(rows: int) -> int:
     """How many partitions `rows` get: their root, so that finding the nearest ones costs less than scanning them."""
     return max(1, math.isqrt(rows))
@@ -82,16 +82,17 @@ def forecast(rows: int, bits: int, dim: int) -> int:
 
 def _planned(blocks: int, count: int, dim: int, largest: int, width: int) -> int:
     # Centroids as stored and as used; stamps and bitmaps; the places and codes of a partition, and of the one before.
-    return count * dim * 6 + blocks * (48 + BLOCK_ROWS // 4) + largest * (16 * width + 16)
+    return count * dim * 6 + blocks * (48 + 3 * BLOCK_ROWS // 8) + largest * (16 * width + 16)
 
 
 def beside(store: Store) -> tuple[Partitions | None, str]:
     """The partitions of an index, or None and, if they cannot be used, why."""
     path = path_of(store.path)
-    if not path.exists():
+    if not os.path.lexists(path):
         return None, ""
     try:
-        return Partitions(path, words(store.bits), store.dim), ""
+        with store.reading() as state:
+            return Partitions(path, words(store.bits), store.dim, state.next_row // BLOCK_ROWS), ""
     except PartitionsError as error:
         return None, str(error)
 
@@ -111,6 +112,10 @@ class Parts:
     starts: Int64
     places: NDArray[np.uint32]
     codes: UInt64
+
+    def hold(self, store: Store) -> bool:
+        """Whether all blocks are as they were, in the read transaction of `store`."""
+        return len(_unchanged(store, self.stamps)) == len(self.stamps)
 
     def write(self, path: Path) -> None:
         """Write them to a new file, readable by its owner only, and wait until it is on the medium."""
@@ -143,43 +148,67 @@ class Partitions:
     A row's place is its number counted over the file's blocks alone. centroids: float32 [partitions, dim].
     """
 
-    def __init__(self, path: Path, width: int, dim: int) -> None:
-        """Open and verify the head. Raises PartitionsError for a file that is none, is damaged or is another index's.
+    def __init__(self, path: Path, width: int, dim: int, most_blocks: int) -> None:
+        """Open and verify all but the codes. Raises PartitionsError for a file that is damaged or another index's.
 
-        width: words of a code.
+        width: words of a code. most_blocks: how many sealed blocks the index has had.
         """
         self._path, self._width = path, width
         try:
-            self._file = os.open(path, os.O_RDONLY)
+            stream = files.open_regular(path)
             # No call closes it: another thread's search may be reading.
-            weakref.finalize(self, os.close, self._file)
+            weakref.finalize(self, stream.close)
+            self._file = stream.fileno()
             size = os.fstat(self._file).st_size
-            magic, found_width, found_dim, count, blocks, rows, crc = _HEAD.unpack(self._read(0, _HEAD.size))
         except OSError as error:
-            raise PartitionsError(
-                f"expected partitions in '{path}', found {error.strerror}: {_REMEDY}"
-            ) from error
+            raise PartitionsError(f"{error}: {_REMEDY}") from error
+        magic, found_width, found_dim, count, blocks, rows, crc = _HEAD.unpack(self._read(0, _HEAD.size))
         if magic != _MAGIC or (found_width, found_dim) != (width, dim):
-            raise self._damaged("another head")
+            raise self.damaged("another head")
+        # Before memory is taken for them: a head may say anything.
+        if blocks > most_blocks or rows > blocks * BLOCK_ROWS or not 0 < count <= 2 * optimal(rows):
+            raise self.damaged(f"{count} partitions of {rows} rows in {blocks} blocks")
         lengths = (24 * blocks, 2 * count * dim, 8 * (count + 1), 8 * count)
         starts = np.cumsum([_HEAD.size, *lengths]).tolist()
         self._places, self._codes = starts[-1], starts[-1] + 4 * (rows + rows % 2)
         if size != self._codes + 8 * width * rows:
-            raise self._damaged(f"{size} bytes")
+            raise self.damaged(f"{size} bytes")
         head = self._read(_HEAD.size, starts[-1] - _HEAD.size)
         if zlib.crc32(head) != crc:
-            raise self._damaged("a changed head")
+            raise self.damaged("a changed head")
         stamps, centroids, self._starts, checksums = (
             np.frombuffer(head, dtype, offset=start - _HEAD.size, count=length // np.dtype(dtype).itemsize)
             for start, length, dtype in zip(starts, lengths, _HEAD_TYPES, strict=False)
         )
         self._stamps = stamps.reshape(-1, 3)
-        if self._starts[0] != 0 or self._starts[-1] != rows or (np.diff(self._starts) < 0).any():
-            raise self._damaged("partitions out of order")
+        numbers = self._stamps[:, 0]
+        if (numbers[1:] <= numbers[:-1]).any() or numbers[0] < 0 or numbers[-1] >= most_blocks:
+            raise self.damaged("blocks out of order")
+        # Compared, not subtracted: differences may wrap around.
+        if self._starts[0] != 0 or self._starts[-1] != rows or (self._starts[1:] < self._starts[:-1]).any():
+            raise self.damaged("partitions out of order")
         self.centroids: Float32 = centroids.reshape(-1, dim).astype(np.float32)
+        lengths_squared = np.einsum("ij,ij->i", self.centroids, self.centroids)
+        if not (np.abs(lengths_squared - 1) < _ROUNDING).all():
+            raise self.damaged("centroids that are not of unit length")
         self._checksums = checksums.reshape(-1, 2)
         self._sound = np.zeros(self._checksums.shape, dtype=np.bool_)
         self.rows = int(rows)
+        self._held = self._read_places(blocks)
+
+    def _read_places(self, blocks: int) -> UInt8:
+        """One bit for each place that the file has: uint8 [blocks * BLOCK_ROWS / 8]. No place may be there twice."""
+        held = np.zeros(blocks * BLOCK_ROWS // 8, dtype=np.uint8)
+        for number in np.flatnonzero(self._starts[1:] > self._starts[:-1]).tolist():
+            places = self._places_of(number)
+            if (places[1:] <= places[:-1]).any() or places[-1] >= 8 * len(held):
+                raise self.damaged(f"rows of partition {number} out of order")
+            octets, bits = places >> 3, np.left_shift(1, places & 7).astype(np.uint8)
+            if (held[octets] & bits).any():
+                raise self.damaged(f"rows of partition {number} in another one")
+            first = np.flatnonzero(np.concatenate([[True], octets[1:] > octets[:-1]]))
+            held[octets[first]] |= np.bitwise_or.reduceat(bits, first)
+        return held
 
     @property
     def planned_bytes(self) -> int:
@@ -190,13 +219,13 @@ class Partitions:
 
     def coverage(self, store: Store, state: State) -> Coverage:
         """What holds in the read transaction of `store`."""
-        present = {block: (sealed, live) for block, sealed, live in store.blocks()}
         live = np.zeros((len(self._stamps), BLOCK_ROWS // 8), dtype=np.uint8)
-        covered = set()
-        for number, (block, sealed, crc) in enumerate(self._stamps.tolist()):
-            if block in present and present[block][0] == sealed and store.stamp(block) == crc:
-                live[number] = np.frombuffer(present[block][1], dtype=np.uint8)
-                covered.add(block)
+        covered = _unchanged(store, self._stamps)
+        for number, block in enumerate(self._stamps[:, 0].tolist()):
+            if block in covered:
+                live[number] = np.frombuffer(covered[block], dtype=np.uint8)
+        if (live.reshape(-1) & ~self._held).any():
+            raise self.damaged("rows missing")
         rows = int(np.unpackbits(live).sum())
         return Coverage(state.generation, frozenset(covered), live.reshape(-1), rows, rows == self.rows)
 
@@ -244,7 +273,7 @@ class Partitions:
         octets = b"".join(self._read(self._places + 4 * position, 4) for position in found.tolist())
         places = np.frombuffer(octets, dtype="<u4").astype(np.int64)
         if not _alive(places, allowed).all():
-            raise self._damaged("rows that are not there")
+            raise self.damaged("rows that are not there")
         rows: Int64 = self._stamps[places // BLOCK_ROWS, 0] * BLOCK_ROWS + places % BLOCK_ROWS
         return rows
 
@@ -263,19 +292,35 @@ class Partitions:
         octets = self._read(at + size * start, size * (stop - start))
         if not self._sound[number, kind]:
             if zlib.crc32(octets) != self._checksums[number, kind]:
-                raise self._damaged(f"changed partition {number}")
+                raise self.damaged(f"changed partition {number}")
             self._sound[number, kind] = True
         return octets
 
     def _read(self, at: int, size: int) -> bytes:
-        # At once: neighbors in a partition are neighbors in the file.
-        octets = os.pread(self._file, size, at)
+        try:
+            # At once: neighbors in a partition are neighbors in the file.
+            octets = os.pread(self._file, size, at)
+        except OSError as error:
+            raise PartitionsError(
+                f"expected partitions in '{self._path}', found {error.strerror}: {_REMEDY}"
+            ) from error
         if len(octets) != size:
-            raise self._damaged("its end")
+            raise self.damaged("its end")
         return octets
 
-    def _damaged(self, found: str) -> PartitionsError:
+    def damaged(self, found: str) -> PartitionsError:
+        """The error for a file that `optimize` cannot have made of this index."""
         return PartitionsError(f"expected sound partitions in '{self._path}', found {found}: {_REMEDY}")
+
+
+def _unchanged(store: Store, stamps: Int64) -> dict[int, bytes]:
+    """The blocks that are as they were stamped, and their bitmaps of live rows."""
+    present = {block: (sealed, live) for block, sealed, live in store.blocks()}
+    return {
+        block: present[block][1]
+        for block, sealed, crc in stamps.tolist()
+        if block in present and present[block][0] == sealed and store.stamp(block) == crc
+    }
 
 
 def _alive(places: NDArray[np.integer], allowed: UInt8) -> NDArray[np.bool_]:

@@ -21,6 +21,9 @@ from edgeret.store import Store
 _BATCH: Final = 256
 """Numbers of documents in memory together."""
 
+_COMPARED: Final = 32
+"""Documents whose drafts of an interrupted call are made again, to see whether the others can be believed."""
+
 _PROBE: Final = "The quick brown fox jumps over the lazy dog, 1234567890 times."
 
 
@@ -69,6 +72,7 @@ class _Reencoding:
     def run(self, progress: Progress | None) -> ReencodeSummary:
         self._check_texts()
         with Drafts(self._store.path, self._key(), self._store.wait) as drafts:
+            self._compare(drafts)
             encoded = self._draft(drafts, progress)
             summary = self._switch(drafts, encoded)
             drafts.remove()
@@ -89,6 +93,22 @@ class _Reencoding:
         with self._store.reading():
             for (doc,) in self._store.connection.execute("SELECT doc FROM documents WHERE own_vector <> 0"):
                 self._record(doc, own_vector=True)
+
+    def _compare(self, drafts: Drafts) -> None:
+        """Forget all drafts if some, drawn at random, are not what this encoder makes of the documents."""
+        for doc, digest in drafts.sample(_COMPARED):
+            with self._store.reading():
+                found = self._store.connection.execute(
+                    "SELECT doc, digest, own_vector FROM documents WHERE doc = ?", (doc,)
+                ).fetchone()
+                if found is None or found[1] != digest or self._keeps(_Known(*found)):
+                    continue
+                record = self._record(doc, bool(found[2]))
+            kept = drafts.get(doc, digest, len(record.text), self._encoder.dim, self._bits)
+            made = self._encoded(record)
+            if kept is None or kept.spans != made.spans or (kept.vectors != made.vectors).any():
+                drafts.clear()
+                return
 
     def _draft(self, drafts: Drafts, progress: Progress | None) -> int:
         """Draft all documents, those that come meanwhile too; returns how many were encoded for that."""
@@ -118,12 +138,12 @@ class _Reencoding:
             count = 0
             for known in self._each():
                 doc, digest, own_vector = known
-                draft = None if self._keeps(known) else drafts.get(doc, digest)
+                document = store.document(doc)
+                draft = None if self._keeps(known) else self._kept(drafts, known, len(document.text))
                 if draft is None:
                     # It brought its vector, or came a moment ago.
                     draft = self._encoded(self._record(doc, bool(own_vector)))
                     encoded += not self._keeps(known)
-                document = store.document(doc)
                 passages = [(start, stop, document.text[start:stop]) for start, stop in draft.spans]
                 change.replace_passages(doc, passages, draft.vectors, draft.codes)
                 if own_vector and not self._keeps_vectors:
@@ -155,6 +175,13 @@ class _Reencoding:
             encoded=encoded,
             own_vectors_lost=lost,
         )
+
+    def _kept(self, drafts: Drafts, known: _Known, length: int) -> Draft | None:
+        """The draft of a document whose text has so many characters; None if there is none that can be believed."""
+        draft = drafts.get(known.doc, known.digest, length, self._encoder.dim, self._bits)
+        if draft is None or (self._encoder.codec.encode(draft.vectors, self._bits) != draft.codes).any():
+            return None
+        return draft
 
     # -- documents
 
@@ -214,4 +241,5 @@ class _Reencoding:
         return Record(document.id, document.text, "{}", vector)
 
     def _encoded(self, record: Record) -> Draft:
-        return Draft.of(encode(record, self._encoder, self._bits, {}))
+        encoded = encode(record, self._encoder, self._bits, {})
+        return Draft(encoded.spans, encoded.vectors, encoded.codes)

@@ -82,7 +82,7 @@ def _pages(path: Path, copy: Path) -> Path:
             database.translated(path),
             closing(database.connect(Place(path), readonly=True, merge=False)) as connection,
         ):
-            database.backup(connection, path, copy)
+            database.copy_pages(connection, path, copy)
     except (CorruptIndexError, EngineError, NotAnIndexError, ReplacedError):
         return path
     return copy

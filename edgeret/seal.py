@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from edgeret import database
+from edgeret.errors import StorageError
 from edgeret.store import Store
 from edgeret.target import assembled
 from edgeret.writer import Writer
@@ -17,7 +18,12 @@ def seal(source: Store, target: Path) -> None:
     Raises IndexExistsError if `target` exists, StorageError if it cannot be written.
     """
     with assembled(target) as copy:
-        database.backup(source.connection, source.path, copy)
-        with closing(Store(copy, readonly=False)) as store:
-            Writer(store).compact()
-            store.end_log()
+        database.copy_pages(source.connection, source.path, copy)
+        try:
+            with closing(Store(copy, readonly=False)) as store:
+                Writer(store).compact()
+                store.end_log()
+        except StorageError as error:
+            raise StorageError(
+                f"cannot write '{target}', '{source.path}' is as it was: {error.__cause__ or error}"
+            ) from error

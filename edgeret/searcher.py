@@ -10,7 +10,7 @@ from typing import Final, NamedTuple, TypeVar
 import numpy as np
 
 from edgeret import database
-from edgeret.candidates import Finder, by_all_codes, by_partitions
+from edgeret.candidates import ByPartitions, Finder, by_all_codes
 from edgeret.codec import Float32, UInt64, normalize
 from edgeret.codes import Codes
 from edgeret.connections import Connections
@@ -43,6 +43,10 @@ Kept = TypeVar("Kept")
 
 _QUERIES_AT_ONCE: Final = 32
 """The scan reads the codes once for so many queries; more would gain nothing and hold their candidates."""
+
+
+_CONFIRMED: Final = 10
+"""Hits of a query whose codes in the partitions are compared with those of their vectors."""
 
 
 class _Terms(NamedTuple):
@@ -104,7 +108,12 @@ class Searcher:
 
     def covered(self, store: Store, state: State) -> int:
         """How many passages the partitions cover."""
-        return self._covered(self._partitions, store, state).rows if self._partitions else 0
+        partitions = self._partitions
+        try:
+            return self._covered(partitions, store, state).rows if partitions else 0
+        except PartitionsError as error:
+            self._partitions, self.fallback = None, str(error)
+            return 0
 
     def search(
         self, queries: Sequence[Query], k: int, where: Where | None, mode: str, oversample: int | None
@@ -227,8 +236,12 @@ class Searcher:
         if partitions is not None:
             try:
                 coverage = self._covered(partitions, store, terms.state)
-                near = by_partitions(store, codes, partitions, coverage, vectors, planes, mask)
-                return find_with(near), coverage
+                near = ByPartitions(store, codes, partitions, coverage, vectors, planes, mask)
+                answers = find_with(near)
+                for query, answer in enumerate(answers):
+                    shown = [passage for passage, _ in answer.ranked[: terms.k][:_CONFIRMED]]
+                    near.confirm(query, shown, self._encoder.codec)
+                return answers, coverage
             except PartitionsError as error:
                 # They are derived: without them every answer is as good, only slower.
                 self._partitions, self.fallback = None, str(error)

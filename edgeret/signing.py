@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from edgeret import database, files
+from edgeret import database, files, sides
 from edgeret.bundle import Bundle
 from edgeret.door import checked
 from edgeret.errors import NotAnIndexError, SignatureError, StorageError
@@ -34,7 +34,8 @@ _LARGEST_KEY_BYTES: Final = 1 << 16
 def sign(path: str | os.PathLike[str], private_key: str | os.PathLike[str]) -> Path:
     """Sign a sealed index, an update or a bundle's folder, by Ed25519 (RFC 8032).
 
-    An older signature is replaced, in one step. A link in its place is replaced too, and never written through.
+    Partitions beside an index are signed too, in `INDEX-partitions.sig`. An older signature is replaced, in one step. A
+    link in its place is replaced too, and never written through.
 
     Args:
         path: What to sign: a sealed index, an update, or the folder of a bundle.
@@ -54,8 +55,11 @@ def sign(path: str | os.PathLike[str], private_key: str | os.PathLike[str]) -> P
     if Path(path).is_dir():
         Bundle.open(Path(path))
     signed, message = _message(Path(path))
-    target = signed.with_name(signed.name + SUFFIX)
+    target = _signature(signed)
     _replace(target, key.sign(message))
+    partitions = sides.partitions_of(signed)
+    if _has_partitions(message, partitions):
+        _replace(_signature(partitions), key.sign(_covered(partitions, message)))
     return target
 
 
@@ -63,8 +67,8 @@ def sign(path: str | os.PathLike[str], private_key: str | os.PathLike[str]) -> P
 def verify(path: str | os.PathLike[str], public_key: str | os.PathLike[str]) -> None:
     """Raise SignatureError unless the owner of the key has signed this sealed index, update or bundle.
 
-    Every byte of it is read. Call this before you open the index: reading a file that this process has open drops
-    SQLite's locks on it.
+    Every byte of it is read, and of partitions beside it, which must be signed too. Call this before you open the index:
+    reading a file that this process has open drops SQLite's locks on it.
 
     Args:
         path: A sealed index, an update, or the folder of a bundle; its signature lies beside it or in it.
@@ -81,29 +85,51 @@ def verify(path: str | os.PathLike[str], public_key: str | os.PathLike[str]) -> 
     from cryptography.exceptions import InvalidSignature
 
     signed, message = _message(Path(path))
-    signature = signed.with_name(signed.name + SUFFIX)
-    if not signature.exists():
-        raise SignatureError(f"expected a signature of '{path}' in '{signature}', found none: do not use it")
-    try:
-        key.verify(_read(signature, _SIGNATURE_BYTES + 1), message)
-    except InvalidSignature:
-        raise SignatureError(
-            f"expected '{path}' as the owner of '{public_key}' signed it, found it changed, or signed by somebody "
-            "else: do not use it"
-        ) from None
+    parts = [(signed, message)]
+    partitions = sides.partitions_of(signed)
+    if _has_partitions(message, partitions):
+        parts.append((partitions, _covered(partitions, message)))
+    for file, expected in parts:
+        signature = _signature(file)
+        if not signature.exists():
+            remedy = "do not use it" if file == signed else "delete it, or do not use the index"
+            raise SignatureError(f"expected a signature of '{file}' in '{signature}', found none: {remedy}")
+        try:
+            key.verify(_read(signature, _SIGNATURE_BYTES + 1), expected)
+        except InvalidSignature:
+            raise SignatureError(
+                f"expected '{file}' as the owner of '{public_key}' signed it, found it changed, or signed by somebody "
+                "else: do not use it"
+            ) from None
     if Path(path).is_dir():
         Bundle.open(Path(path))
+
+
+def _signature(file: Path) -> Path:
+    return file.with_name(file.name + SUFFIX)
+
+
+def _has_partitions(message: bytes, partitions: Path) -> bool:
+    return message.startswith(b"edgeret index ") and os.path.lexists(partitions)
+
+
+def _covered(partitions: Path, message: bytes) -> bytes:
+    """What is signed of the partitions beside an index of which `message` is signed."""
+    return f"edgeret partitions sha256 {_digest(partitions)} of ".encode() + message
 
 
 def _message(path: Path) -> tuple[Path, bytes]:
     """The file whose bytes count, and what is signed of it."""
     kind, file = ("bundle", path / MANIFEST) if path.is_dir() else (_kind(path), path)
+    return file, f"edgeret {kind} sha256 {_digest(file)}\n".encode()
+
+
+def _digest(file: Path) -> str:
     with files.open_regular(file) as stream:
         try:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            return hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             raise files.unreadable(file, error) from None
-    return file, f"edgeret {kind} sha256 {digest}\n".encode()
 
 
 def _kind(path: Path) -> str:
@@ -123,8 +149,12 @@ def _check_sealed(path: Path, header: bytes) -> None:
             f"expected an edgeret index, '{path}' is another kind of file: choose another path"
         )
     # Bytes 18 and 19: 1 for a rollback journal, 2 for a write-ahead log.
-    beside = [path.with_name(path.name + suffix) for suffix in ("-wal", "-journal")]
-    if header[18:20] != b"\1\1" or any(log.exists() for log in beside):
+    beside = sides.unsigned(path)
+    if header[18:20] == b"\1\1" and beside == [sides.drafts_of(path)]:
+        raise SignatureError(
+            f"expected a sealed index alone, found '{beside[0]}': delete it, or write a new index with 'edgeret seal'"
+        )
+    if header[18:20] != b"\1\1" or beside:
         raise SignatureError(
             f"expected a sealed index, '{path}' was opened for changes since: write a new one with 'edgeret seal'"
         )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgeret.errors import EdgeretError, IndexExistsError, StorageError
+from edgeret.sides import COPY, workshop
 
 
 def owned(path: Path) -> bool:
@@ -92,8 +92,8 @@ def replaced(target: Path) -> Iterator[Path]:
     Raises StorageError if it cannot be written.
     """
     try:
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
-            copy = Path(folder, "copy")
+        with workshop(target) as folder:
+            copy = folder / COPY
             yield copy
             copy.replace(target)
             _sync_folder(target.parent)

@@ -10,12 +10,11 @@ from typing import Final
 
 import numpy as np
 
-from edgeret import database
+from edgeret import database, drafts, sides
 from edgeret.change import Change
 from edgeret.codec import Int8, UInt64
 from edgeret.documents import Record
 from edgeret.errors import InvalidDocumentError, LockedError, StorageError
-from edgeret.partitions import path_of
 from edgeret.store import Store
 
 _READERS_S: Final = 1.0
@@ -189,7 +188,7 @@ class Writer:
         """
         self.unstage()
         if erase:
-            self._drop_partitions()
+            drafts.check_idle(self.store)
         with self._changing() as change:
             removed = sum([change.remove(identity) for identity in ids])
             if erase:
@@ -202,21 +201,12 @@ class Writer:
     def compact(self) -> None:
         """Empty sparse blocks, drop deleted codes and terms, write the file anew without free pages."""
         self.unstage()
-        self._drop_partitions()
+        drafts.check_idle(self.store)
         with self._changing() as change:
             change.empty_sparse_blocks()
             change.zero_dead_codes()
             change.optimize_lexicon()
         self._rewrite()
-
-    def _drop_partitions(self) -> None:
-        """They hold codes of deleted documents, and cover no block that is written anew."""
-        path = path_of(self.store.path)
-        self.store.place.check()
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StorageError(f"cannot delete '{path}': {error.strerror}") from error
 
     def truncate_log(self) -> None:
         """Merge the write-ahead log and cut it to nothing; raises LockedError if a reader prevents it."""
@@ -232,14 +222,31 @@ class Writer:
             )
 
     def _rewrite(self) -> None:
-        """Write the file anew from what is live, and cut the log to nothing."""
+        """Write the file anew from what is live, cut the log to nothing, and empty what lies beside."""
         self.store.place.check()
-        # First, since a reader who prevents it would let the log grow by the file's size at every attempt.
-        self.truncate_log()
-        # Not zeros in place: where SQLite balances a tree, `secure_delete` leaves copies of the cells
-        # that it moves in the free space of their old pages.
-        database.patiently(self.store.path, lambda: self.store.connection.execute("VACUUM"), self.store.wait)
-        self.truncate_log()
+        try:
+            # First, since a reader who prevents it would let the log grow by the file's size at every attempt.
+            self.truncate_log()
+            # Not zeros in place: where SQLite balances a tree, `secure_delete` leaves copies of the cells
+            # that it moves in the free space of their old pages.
+            database.patiently(
+                self.store.path, lambda: self.store.connection.execute("VACUUM"), self.store.wait
+            )
+            self.truncate_log()
+            self._empty_sides()
+        except StorageError as error:
+            raise StorageError(
+                f"what was deleted is found no more, but its bytes are still in '{self.store.path}' or beside it: "
+                f"{error}"
+            ) from error
+
+    def _empty_sides(self) -> None:
+        # Last: who writes them has looked at the index, in a read transaction, for which the log was not cut.
+        self.store.place.check()
+        partitions = sides.partitions_of(self.store.path)
+        sides.sweep(partitions.parent, unfinished=partitions)
+        sides.remove(partitions)
+        drafts.forget(self.store)
 
     def _count_staged(self) -> int:
         if not self._staging:

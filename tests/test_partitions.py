@@ -1,8 +1,12 @@
 """One behavior in every way of searching, and what partitions promise beside it."""
 
+import itertools
 import json
 import math
+import os
 import shutil
+import tracemalloc
+import zlib
 
 import numpy as np
 import pytest
@@ -12,7 +16,8 @@ from hypothesis import strategies as st
 
 import edgeret
 from edgeret import cli
-from edgeret.partitions import path_of
+from edgeret.partitions import _HEAD, _MAGIC, Partitions, Parts
+from edgeret.sides import partitions_of as path_of
 
 ROWS = 18_000
 SEALED = 16_384
@@ -207,6 +212,203 @@ def test_a_damaged_file_changes_no_answer(whole, tmp_path_factory, places, value
         else:
             assert ours.fallback
             assert ours.hits[0] == theirs.hits[0]
+
+
+class Crafted:
+    """A file of partitions whose checksums are right whatever is in it."""
+
+    def __init__(self, path):
+        found = Partitions(path, 2, DIM, 1)
+        starts = found._starts.copy()
+        self.stamps, self.centroids, self.starts = found._stamps.copy(), found.centroids.copy(), starts
+        counts = range(len(starts) - 1)
+        self.places = np.concatenate([found._places_of(number) for number in counts])
+        self.codes = np.concatenate([found._codes_of(number).reshape(-1) for number in counts])
+
+    def write(self, path):
+        path.unlink(missing_ok=True)
+        Parts(2, self.stamps, self.centroids, self.starts, self.places, self.codes).write(path)
+
+
+def one_row(crafted):
+    crafted.places[:] = crafted.places[0]
+    crafted.codes[:] = crafted.codes[0]
+
+
+def a_row_in_two_partitions(crafted):
+    crafted.places[crafted.starts[1]] = crafted.places[0]
+
+
+def a_row_of_another_block(crafted):
+    crafted.places[-1] = 2 * SEALED
+
+
+def rows_that_are_missing(crafted):
+    crafted.starts = crafted.starts - crafted.starts[1]
+    crafted.starts[0] = 0
+    crafted.places, crafted.codes = (
+        crafted.places[-crafted.starts[-1] :],
+        crafted.codes[-2 * crafted.starts[-1] :],
+    )
+
+
+def starts_that_wrap_around(crafted):
+    crafted.starts[1:3] = 2**63 - 1, -2
+
+
+def starts_before_the_file(crafted):
+    crafted.starts[1] = -8
+
+
+def a_block_twice(crafted):
+    crafted.stamps = np.concatenate([crafted.stamps, crafted.stamps])
+
+
+def a_block_to_come(crafted):
+    crafted.stamps[:, 0] += 1
+
+
+def no_block(crafted):
+    crafted.stamps = crafted.stamps[:0]
+
+
+def a_centroid_that_is_no_number(crafted):
+    crafted.centroids[3] = np.nan
+
+
+def a_centroid_near_everything(crafted):
+    crafted.centroids[3] *= 1000
+
+
+def codes_of_others(crafted):
+    crafted.codes[:] = ~crafted.codes
+
+
+CRAFTS = [
+    one_row,
+    a_row_in_two_partitions,
+    a_row_of_another_block,
+    rows_that_are_missing,
+    starts_that_wrap_around,
+    starts_before_the_file,
+    a_block_twice,
+    a_block_to_come,
+    no_block,
+    a_centroid_that_is_no_number,
+    a_centroid_near_everything,
+    codes_of_others,
+]
+
+
+@pytest.mark.parametrize("craft", CRAFTS, ids=lambda craft: craft.__name__)
+def test_a_crafted_file_changes_no_answer_and_that_is_told(whole, path, craft):
+    path.hardlink_to(whole[0])
+    crafted = Crafted(path_of(whole[0]))
+    craft(crafted)
+    if craft in (starts_that_wrap_around, starts_before_the_file):
+        crafted.write = lambda target: target.write_bytes(with_starts(path_of(whole[0]), crafted.starts))
+    crafted.write(path_of(path))
+    alone = path.with_name("alone.edgeret")
+    alone.hardlink_to(whole[0])
+    with (
+        edgeret.Index.open(path, model=FakeEncoder(), readonly=True, memory_budget="30MB") as index,
+        edgeret.Index.open(alone, model=FakeEncoder(), readonly=True) as exact,
+    ):
+        for row in whole[1][:3]:
+            explained = index.explain(row, k=20)
+            assert explained.hits == exact.search(row, k=20)
+            assert explained.search == "exact"
+            assert "edgeret optimize" in explained.fallback
+        assert index.info().covered == 0
+
+
+def with_starts(path, starts):
+    """The file with other starts and the checksum that they need."""
+    content = bytearray(path.read_bytes())
+    *head, crc = _HEAD.unpack(content[: _HEAD.size])
+    _, _, dim, count, blocks, _ = head
+    at = _HEAD.size + 24 * blocks + 2 * dim * count
+    content[at : at + 8 * len(starts)] = starts.astype("<i8").tobytes()
+    crc = zlib.crc32(content[_HEAD.size : at + 8 * len(starts) + 8 * count])
+    content[: _HEAD.size] = _HEAD.pack(*head, crc)
+    return bytes(content)
+
+
+@pytest.mark.parametrize("count", [0, 1000, 50_000_000])
+def test_what_a_head_announces_takes_no_memory(whole, path, count):
+    shutil.copy(whole[0], path)
+    with path_of(path).open("wb") as file:
+        file.write(_HEAD.pack(_MAGIC, 2, DIM, count, 1, 0, 0))
+        file.truncate(_HEAD.size + 24 + 2 * count * DIM + 8 * (count + 1) + 8 * count)
+    tracemalloc.start()
+    with edgeret.Index.open(path, model=FakeEncoder()) as index:
+        assert index.info().fallback
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "link to nothing", "device"])
+def test_what_is_no_file_is_not_used_and_that_is_told(whole, path, kind):
+    path.hardlink_to(whole[0])
+    side = path_of(path)
+    if kind == "pipe":
+        os.mkfifo(side)
+    elif kind == "folder":
+        side.mkdir()
+    else:
+        side.symlink_to("nowhere" if kind == "link to nothing" else "/dev/zero")
+    with edgeret.Index.open(path, model=FakeEncoder(), readonly=True) as index:
+        explained = index.explain(whole[1][9])
+    assert explained.hits[0].id == "d9"
+    assert explained.fallback
+
+
+@pytest.mark.parametrize("reads", [0, 1, 2, 100, 200])
+def test_a_medium_that_fails_at_any_read_changes_no_answer(whole, path, monkeypatch, reads):
+    path.hardlink_to(whole[0])
+    shutil.copy(path_of(whole[0]), path_of(path))
+    real, left = os.pread, [reads]
+
+    def pread(*arguments):
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(5, "Input/output error")
+        return real(*arguments)
+
+    monkeypatch.setattr(os, "pread", pread)
+    with edgeret.Index.open(path, model=FakeEncoder(), readonly=True) as index:
+        for row in (9, 10, 11):
+            assert index.search(whole[1][row])[0].id == f"d{row}"
+        assert "Input/output error" in index.info().fallback
+
+
+def test_a_budget_without_room_for_them_opens_without_them(whole, path):
+    """What lies beside an index does not keep it from being opened."""
+    path.hardlink_to(whole[0])
+    crafted = Crafted(path_of(whole[0]))
+    crafted.places, order = np.arange(SEALED, dtype=np.uint32), np.argsort(crafted.places)
+    by_partition = [
+        crafted.codes[2 * start : 2 * stop].reshape(2, -1).T
+        for start, stop in itertools.pairwise(crafted.starts.tolist())
+    ]
+    crafted.codes = np.ascontiguousarray(np.concatenate(by_partition)[order].T).reshape(-1)
+    crafted.centroids, crafted.starts = crafted.centroids[:1], np.array([0, SEALED])
+    crafted.write(path_of(path))
+    with edgeret.Index.open(path, model=FakeEncoder(), readonly=True) as index:
+        assert index.info().fallback == ""
+        needed = index.info().planned_bytes
+        least = next(size for size in range(needed // 2, needed, 20_000) if opens(path, size))
+    with edgeret.Index.open(path, model=FakeEncoder(), readonly=True, memory_budget=least) as index:
+        assert "memory budget" in index.info().fallback
+        assert index.search(whole[1][9])[0].id == "d9"
+
+
+def opens(path, budget):
+    try:
+        edgeret.Index.open(path, model=FakeEncoder(), readonly=True, memory_budget=budget).close()
+    except edgeret.errors.BudgetError:
+        return False
+    return True
 
 
 def test_the_shell_writes_partitions_and_tells_what_they_cover(whole, path, capsys):

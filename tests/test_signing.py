@@ -5,6 +5,7 @@ import stat
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -14,7 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_pem_private_key,
 )
+from fake import FakeEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oddities import alarm, laid
@@ -160,6 +163,56 @@ def test_what_sqlite_would_merge_is_refused(sealed, keys, suffix):
     for check in (lambda: sign(sealed, keys[0]), lambda: verify(sealed, keys[1])):
         with pytest.raises(SignatureError, match="edgeret seal"):
             check()
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal", "-reencode"])
+def test_what_a_later_call_would_believe_is_refused_through_a_link_too(sealed, keys, suffix):
+    sign(sealed, keys[0])
+    link = sealed.with_name("link")
+    link.symlink_to(sealed.name)
+    link.with_name("link.sig").symlink_to(f"{sealed.name}.sig")
+    verify(link, keys[1])
+    sealed.with_name(sealed.name + suffix).symlink_to("nowhere")
+    for path in (sealed, link):
+        with pytest.raises(SignatureError, match="edgeret seal"):
+            verify(path, keys[1])
+
+
+def test_partitions_beside_a_signed_index_are_signed_or_refused(tmp_path, keys):
+    private, public = keys
+    sealed = tmp_path / "sealed.edgeret"
+    rows = np.random.default_rng(0).normal(size=(16_384, 96)).astype(np.float32)
+    with Index.create(tmp_path / "x.edgeret", model=FakeEncoder(), bits=64) as index:
+        index.add(Document(f"d{n}", f"text {n}", vector=row) for n, row in enumerate(rows))
+        index.seal(sealed)
+    sign(sealed, private)
+    edgeret.optimize(sealed)
+    beside, signature = tmp_path / "sealed.edgeret-partitions", tmp_path / "sealed.edgeret-partitions.sig"
+    assert not signature.exists()
+    with pytest.raises(SignatureError, match=r"-partitions' in .*delete it"):
+        verify(sealed, public)
+    sign(sealed, private)
+    verify(sealed, public)
+    content = beside.read_bytes()
+    for place in (0, 60, len(content) // 2, len(content) - 1):
+        beside.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(SignatureError, match="changed, or signed by somebody else"):
+            verify(sealed, public)
+    beside.write_bytes(content)
+    digests = [hashlib.sha256(file.read_bytes()).hexdigest() for file in (beside, sealed)]
+    message = f"edgeret partitions sha256 {digests[0]} of edgeret index sha256 {digests[1]}\n".encode()
+    assert Ed25519PrivateKey.from_private_bytes(raw(private)).sign(message) == signature.read_bytes()
+    # An index's signature is not that of partitions, nor those of another index.
+    signature.write_bytes((tmp_path / "sealed.edgeret.sig").read_bytes())
+    with pytest.raises(SignatureError, match="somebody else"):
+        verify(sealed, public)
+    beside.unlink()
+    verify(sealed, public)
+
+
+def raw(private: Path) -> bytes:
+    key = load_pem_private_key(private.read_bytes(), None)
+    return key.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
 
 
 def test_only_sealed_indexes_are_signed(sound, sealed, keys, encoder, tmp_path):

@@ -40,7 +40,10 @@ class Step:
 
 def shrink_blocks(rows: int = SMALL_BLOCK) -> list[tuple[object, str, object]]:
     """(module, attribute, value) to set so that blocks are sealed, and drafts committed, after a few rows."""
-    modules = [sys.modules[f"edgeret.{name}"] for name in ("store", "change", "codes", "recode")]
+    modules = [
+        sys.modules[f"edgeret.{name}"]
+        for name in ("store", "change", "codes", "recode", "partitions", "clustering")
+    ]
     changes: list[tuple[object, str, object]] = [(module, "BLOCK_ROWS", rows) for module in modules]
     changes.append((sys.modules["edgeret.change"], "_SPARSE_ROWS", rows * 3 // 4))
     changes += [(sys.modules[f"edgeret.{name}"], "_BATCH_ROWS", rows // 2) for name in ("check", "recode")]
