@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import numpy as np
@@ -21,10 +22,12 @@ _BATCH_ROWS: Final = 1024
 
 
 def check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
-    """Read the whole file in one transaction; raises CorruptIndexError at the first contradiction.
+    """Read the whole file in one transaction, beside any writer; raises CorruptIndexError at the first contradiction.
 
     Every document's digest, every passage's checksum and span, every code against its vector, every
-    live bit against its row, the lexicon against the texts, the counters against the tables.
+    live bit against its row, the lexicon against the texts, the counters against the tables. Meanwhile a copy of the
+    lexicon lies where SQLite keeps temporary files. Raises SpaceMismatchError if the index has other codes by now,
+    LockedError, StorageError.
     """
     try:
         return _check(store, codec, quick)
@@ -35,7 +38,7 @@ def check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
 
 
 def _check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
-    with store.reading() as state:
+    with _able_to_copy(store), store.reading() as state:
         _check_sqlite(store, quick)
         _check_counters(store, state)
         blocks = len(store.block_numbers())
@@ -43,11 +46,21 @@ def _check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
             _check_documents(store)
             _check_codes(store, state, codec)
             _count_lexicon(store)
-    lexicon = "skipped" if quick else "counted"
-    if not quick and not store.readonly:
-        _check_lexicon(store)
-        lexicon = "verified"
-    return CheckSummary(state.documents, state.passages, blocks, quick, lexicon)
+            _check_lexicon(store)
+    return CheckSummary(state.documents, state.passages, blocks, quick, "skipped" if quick else "verified")
+
+
+@contextmanager
+def _able_to_copy(store: Store) -> Iterator[None]:
+    """`query_only` forbids a temporary table too."""
+    with database.translated(store.path):
+        (forbidden,) = store.connection.execute("PRAGMA query_only").fetchone()
+        store.connection.execute("PRAGMA query_only = OFF")
+    try:
+        yield
+    finally:
+        with database.translated(store.path):
+            store.connection.execute(f"PRAGMA query_only = {forbidden}")
 
 
 def _check_sqlite(store: Store, quick: bool) -> None:
@@ -115,24 +128,32 @@ def _count_lexicon(store: Store) -> None:
 
 
 def _check_lexicon(store: Store) -> None:
-    with database.translated(store.path):
-        store.connection.execute("INSERT INTO lexicon (lexicon, rank) VALUES ('integrity-check', 1)")
-        # FTS5 reads all terms one after the other for that. A search looks a term up, by another table.
-        store.connection.execute("CREATE VIRTUAL TABLE temp.terms USING fts5vocab (main, lexicon, row)")
-        try:
-            lost, found = store.connection.execute(
-                "SELECT count(*) FILTER (WHERE (SELECT b.doc FROM terms b WHERE b.term = a.term) IS NOT a.doc),"
-                " ifnull(sum(cnt), 0) FROM terms a"
-            ).fetchone()
-        finally:
-            store.connection.execute("DROP TABLE temp.terms")
-        # The lengths of the passages in words, which FTS5 has just compared with the texts.
-        expected = sum(
-            varint(size, 0)[0]
-            for (size,) in store.connection.execute("SELECT CAST(sz AS BLOB) FROM lexicon_docsize")
-        )
+    """Compare the words with the texts: FTS5 does that, but as if it wrote, and so not within a reader's transaction.
+
+    Therefore in a copy of its tables, over the same texts.
+    """
+    execute = store.connection.execute
+    execute(
+        "CREATE TEMP VIEW checked_texts AS SELECT row, substr(text, start + 1, stop - start) AS text"
+        " FROM main.passages JOIN main.documents USING (doc)"
+    )
+    execute(f"CREATE VIRTUAL TABLE temp.checked USING fts5 ({database.lexicon_options('checked_texts')})")
+    for table in ("data", "idx", "docsize"):
+        execute(f"DELETE FROM temp.checked_{table}")
+        execute(f"INSERT INTO temp.checked_{table} SELECT * FROM main.lexicon_{table}")
+    execute("INSERT INTO temp.checked (checked, rank) VALUES ('integrity-check', 1)")
+    # FTS5 reads all terms one after the other for that. A search looks a term up, by another table.
+    execute("CREATE VIRTUAL TABLE temp.terms USING fts5vocab (temp, checked, row)")
+    lost, found = execute(
+        "SELECT count(*) FILTER (WHERE (SELECT b.doc FROM terms b WHERE b.term = a.term) IS NOT a.doc),"
+        " ifnull(sum(cnt), 0) FROM terms a"
+    ).fetchone()
+    # The lengths of the passages in words, which FTS5 has just compared with the texts.
+    expected = sum(varint(size, 0)[0] for (size,) in execute("SELECT CAST(sz AS BLOB) FROM lexicon_docsize"))
     if lost or found != expected:
         raise store.damaged(f"{lost} terms and {expected - found} words of the lexicon cannot be found")
+    for table in ("TABLE temp.terms", "TABLE temp.checked", "VIEW temp.checked_texts"):
+        execute(f"DROP {table}")
 
 
 def _check_codes(store: Store, state: State, codec: Codec) -> None:

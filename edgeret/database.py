@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import stat
 import struct
@@ -95,14 +96,26 @@ CREATE TABLE tail (row INTEGER PRIMARY KEY, crc INTEGER NOT NULL, code BLOB NOT 
 CREATE VIEW passage_texts AS
   SELECT row, substr(text, start + 1, stop - start) AS text FROM passages JOIN documents USING (doc);
 CREATE VIRTUAL TABLE lexicon USING fts5 (
-  text, content = 'passage_texts', content_rowid = 'row', tokenize = '{tokenizer}'
+  {lexicon}
 );
 """
 
 Answer = TypeVar("Answer")
 
-# FTS5 writes these, each release in its own words.
-_SHADOW_TABLES: Final = ("lexicon_data", "lexicon_idx", "lexicon_docsize", "lexicon_config")
+# FTS5 writes these itself, with the name in quotes.
+_SHADOW_TABLES: Final = (
+    "CREATE TABLE lexicon_config(k PRIMARY KEY, v) WITHOUT ROWID",
+    "CREATE TABLE lexicon_data(id INTEGER PRIMARY KEY, block BLOB)",
+    "CREATE TABLE lexicon_docsize(id INTEGER PRIMARY KEY, sz BLOB)",
+    "CREATE TABLE lexicon_idx(segid, term, pgno, PRIMARY KEY(segid, term)) WITHOUT ROWID",
+)
+_SHADOW_NAME: Final = re.compile(r"""(?<=^CREATE TABLE )['"](lexicon_[a-z]+)['"](?=\()""")
+_LEXICON_VERSION: Final = 4
+
+
+def lexicon_options(content: str) -> str:
+    """What FTS5 is told of a lexicon over a table of `row` and `text`."""
+    return f"text, content = '{content}', content_rowid = 'row', tokenize = '{_TOKENIZER}'"
 
 
 def filter_columns(filters: Sequence[str]) -> dict[str, str]:
@@ -118,7 +131,10 @@ def _statements(filters: int) -> list[str]:
     declared = "".join(f",\n  {column}" for column in columns)
     indexes = [f"CREATE INDEX documents_by_{column} ON documents ({column})" for column in columns]
     return [
-        *_SCHEMA.format(columns=declared, tokenizer=_TOKENIZER).strip().removesuffix(";").split(";\n"),
+        *_SCHEMA.format(columns=declared, lexicon=lexicon_options("passage_texts"))
+        .strip()
+        .removesuffix(";")
+        .split(";\n"),
         *indexes,
     ]
 
@@ -328,6 +344,9 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
         raise FormatVersionError(
             f"expected format {FORMAT_VERSION} or older, '{path}' has format {version}: upgrade edgeret"
         )
+    layout = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "encoding")]
+    if layout != [PAGE_BYTES, "UTF-8"]:
+        raise _damaged(path, f"its pages have {layout[0]} bytes and its texts are in {layout[1]}")
 
 
 def check_schema(connection: sqlite3.Connection, path: Path, filters: int) -> None:
@@ -335,17 +354,20 @@ def check_schema(connection: sqlite3.Connection, path: Path, filters: int) -> No
 
     A stranger's file must not bring triggers, nor views in place of tables.
     """
-    found = [
-        sql
-        for kind, name, sql in connection.execute(
-            "SELECT type, name, sql FROM sqlite_schema WHERE sql NOT NULL"
-        )
-        if kind != "table" or name not in _SHADOW_TABLES
-    ]
-    if sorted(map(str, found)) != sorted(_statements(filters)):
-        raise CorruptIndexError(
-            f"'{path}' is damaged (its schema is not an index's): restore a backup, or run 'edgeret check --repair'"
-        )
+    found = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL")]
+    named = [_SHADOW_NAME.sub(r"\1", str(sql)) for sql in found]
+    if sorted(named) != sorted([*_statements(filters), *_SHADOW_TABLES]):
+        raise _damaged(path, "its schema is not an index's")
+    # It names the function that ranks, and sizes that memory is taken for.
+    settings = connection.execute("SELECT k, v FROM lexicon_config LIMIT 2").fetchall()
+    if settings != [("version", _LEXICON_VERSION)]:
+        raise _damaged(path, "its lexicon has settings of its own")
+
+
+def _damaged(path: Path, what: str) -> CorruptIndexError:
+    return CorruptIndexError(
+        f"'{path}' is damaged ({what}): restore a backup, or run 'edgeret check --repair'"
+    )
 
 
 def checksum(*numbers: int, content: bytes = b"") -> int:

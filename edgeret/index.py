@@ -512,7 +512,9 @@ class Index:
 
     @door.checked
     def check(self, quick: bool = False) -> reports.CheckSummary:
-        """Read the whole file and compare every part with every other.
+        """Read one state of the whole file, beside any writer, and compare every part with every other.
+
+        A copy of the lexicon is made where SQLite keeps temporary files.
 
         Args:
             quick: Check SQLite's own structures and the counters only.
@@ -522,6 +524,9 @@ class Index:
 
         Raises:
             CorruptIndexError: Something is damaged or does not match; the message says what.
+            SpaceMismatchError: The index has other codes by now.
+            LockedError: Another connection has the whole file locked.
+            StorageError: The medium refused, or has no room for the copy.
         """
         return self._alone(lambda: check(self._store, self._encoder.codec, quick))
 

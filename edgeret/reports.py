@@ -106,8 +106,7 @@ class CheckSummary:
         passages: Number of passages.
         blocks: Number of sealed blocks of codes.
         quick: Whether only SQLite's own structures and the counters were checked.
-        lexicon: "verified" against the texts; "counted" if the file is read-only, as FTS5 verifies only where it may
-            write; "skipped" if `quick`.
+        lexicon: "verified" against the texts; "skipped" if `quick`.
     """
 
     documents: int

@@ -21,6 +21,7 @@ from crash import shim, workload
 from crash.company import EVERY, Reader, pair, pairs
 from fake import DIM, FakeEncoder
 
+import edgeret.check
 from edgeret import Document, Index
 from edgeret.errors import LockedError, NeedsRecoveryError, ReadOnlyError, SpaceMismatchError
 
@@ -139,6 +140,45 @@ def test_readers_answer_rightly_or_are_told_while_codes_change(path, trust):
         answers, told = np.sum([reader.result() for reader in readers], axis=0).tolist()
     assert min(answers, told) > 0
     trust(recodes=recodes, searches=answers, told=told, threads=THREADS)
+
+
+@pytest.mark.parametrize("readonly", [False, True])
+def test_check_beside_writers_of_every_kind_calls_no_sound_file_damaged(shared, trust, readonly):
+    checks, told, end = 0, 0, time.monotonic() + SECONDS / 2
+    with companion("change", shared) as writer:
+        while time.monotonic() < end or not checks:
+            try:
+                with Index.open(shared, FakeEncoder(), readonly=readonly) as index:
+                    while time.monotonic() < end or not checks:
+                        assert index.check().lexicon == "verified"
+                        checks += 1
+            except SpaceMismatchError:
+                told += 1
+        answer, trouble = writer.communicate("stop\n")
+        assert writer.returncode == 0, trouble
+    done = json.loads(answer)
+    assert {"add", "delete", "recode"} <= done.keys()
+    with Index.open(shared, FakeEncoder()) as index:
+        index.compact()
+        index.check()
+    trust(checks=checks, told=told, **done)
+
+
+def test_check_takes_no_lock_from_a_writer(shared, encoder, monkeypatch):
+    real = edgeret.check._check_lexicon
+
+    def meanwhile(store):
+        with Index.open(shared, FakeEncoder()) as other:
+            other.add(["added meanwhile"])
+        real(store)
+
+    for readonly in (False, True):
+        with Index.open(shared, encoder, readonly=readonly) as index, monkeypatch.context() as patch:
+            patch.setattr(edgeret.check, "_check_lexicon", meanwhile)
+            before = len(index)
+            assert index.check().documents == before
+            if not readonly:
+                index.add([f"written after {before}"])
 
 
 def test_a_backup_of_a_live_file_is_one_commit_of_it(shared, trust):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from damage import alter
 from fake import FakeEncoder
 
 from edgeret import Document, EdgeretError, Index
-from edgeret.database import FORMAT_VERSION, checksum, meta_checksum
+from edgeret.database import APPLICATION_ID, FORMAT_VERSION, checksum, meta_checksum
 from edgeret.documents import Record
 from edgeret.errors import (
     CorruptIndexError,
@@ -268,6 +269,61 @@ def test_another_schema_is_refused(sound, encoder, statement):
     alter(sound, statement)
     with pytest.raises(CorruptIndexError):
         Index.open(sound, model=encoder)
+
+
+@pytest.mark.parametrize(
+    ("table", "definition"),
+    [
+        ("lexicon_config", "(k PRIMARY KEY, x, v AS (hex(zeroblob(400000000)))) WITHOUT ROWID"),
+        ("lexicon_config", "(k PRIMARY KEY, v COLLATE NOCASE) WITHOUT ROWID"),
+        (
+            "lexicon_idx",
+            "(segid, term, x, pgno AS (length(hex(zeroblob(9)))), PRIMARY KEY(segid, term)) WITHOUT ROWID",
+        ),
+        ("lexicon_data", "(id INTEGER PRIMARY KEY, block BLOB DEFAULT (zeroblob(9)))"),
+        ("lexicon_docsize", "('id INTEGER' PRIMARY KEY, sz BLOB)"),
+        ("lexicon_docsize", "(id INTEGER PRIMARY KEY, sz BLOB, more)"),
+    ],
+)
+def test_a_shadow_table_of_somebody_elses_is_refused(sound, encoder, table, definition):
+    connection = sqlite3.connect(sound, isolation_level=None)
+    connection.execute("PRAGMA writable_schema = ON")
+    connection.execute(
+        "UPDATE sqlite_schema SET sql = ? WHERE name = ?", (f"CREATE TABLE '{table}'{definition}", table)
+    )
+    connection.close()
+    with pytest.raises(CorruptIndexError, match="its schema is not an index's"):
+        Index.open(sound, model=encoder)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO lexicon_config VALUES ('rank', 'bm25(0.0)')",
+        "INSERT INTO lexicon_config VALUES ('hashsize', 1000000000)",
+        "INSERT INTO lexicon_config VALUES ('pgsz', 65000)",
+        "UPDATE lexicon_config SET v = 5",
+        "UPDATE lexicon_config SET v = zeroblob(4)",
+        "DELETE FROM lexicon_config",
+    ],
+)
+def test_a_lexicon_with_settings_of_its_own_is_refused(sound, encoder, statement):
+    alter(sound, statement)
+    with pytest.raises(CorruptIndexError, match="its lexicon has settings of its own"):
+        Index.open(sound, model=encoder)
+
+
+@pytest.mark.parametrize(
+    ("pragma", "found"), [("page_size = 65536", "65536"), ("encoding = 'UTF-16'", "UTF-16")]
+)
+def test_another_page_size_or_encoding_is_refused(tmp_path, encoder, pragma, found):
+    path = tmp_path / "other.edgeret"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for setting in (pragma, f"application_id = {APPLICATION_ID}", f"user_version = {FORMAT_VERSION}"):
+            connection.execute(f"PRAGMA {setting}")
+        connection.execute("CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID")
+    with pytest.raises(CorruptIndexError, match=found):
+        Index.open(path, model=encoder)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ import os
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from crash import workload
 from fake import DIM, FakeEncoder
 
 from edgeret import Document, Index
-from edgeret.errors import EdgeretError, ForkedError
+from edgeret.errors import EdgeretError, ForkedError, LockedError, SpaceMismatchError
 
 EVERY = np.ones(DIM)
 """A query that all documents answer when as many are asked for."""
@@ -93,6 +95,32 @@ def read(path: Path, threads: int) -> None:
     print(json.dumps({"searches": reader.searches, "commits": len(reader.commits)}))
 
 
+def change(path: Path) -> None:
+    """Change the index in every way until a line comes in; say how often each was done."""
+    ended, done, number = threading.Event(), Counter[str](), 0
+    print("open", flush=True)
+    threading.Thread(target=lambda: (sys.stdin.readline(), ended.set())).start()
+    while not ended.is_set():
+        number += 1
+        try:
+            with Index.open(path, FakeEncoder(), wait=10) as index:
+                for turn in range(6):
+                    index.add([*pair(number * 10 + turn), *workload.documents(number % 50, 9, str(number))])
+                    index.delete([f"a{number * 10 + turn - 5}", f"b{number * 10 + turn - 5}"])
+                    done.update(add=1, delete=1)
+                for call in ("erase", "compact"):
+                    with suppress(LockedError):  # A reader may keep the log from being cut.
+                        index.compact() if call == "compact" else index.delete(
+                            [f"d{number % 50}"], erase=True
+                        )
+                        done[call] += 1
+            Index.recode(path, FakeEncoder(), bits=(64, 96)[number % 2], wait=10)
+            done["recode"] += 1
+        except SpaceMismatchError:
+            continue
+    print(json.dumps(done))
+
+
 def hold(path: Path) -> None:
     """Be in the middle of a change until killed."""
     index = Index.open(path, FakeEncoder())
@@ -161,4 +189,4 @@ def _count_refused(index: Index, path: Path) -> int:
 
 if __name__ == "__main__":
     verb, name, *numbers = sys.argv[1:]
-    {"read": read, "hold": hold, "fork": fork}[verb](Path(name), *map(int, numbers))
+    {"read": read, "change": change, "hold": hold, "fork": fork}[verb](Path(name), *map(int, numbers))
