@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret import database
+from edgeret import database, schema
 from edgeret.codec import Codec
 from edgeret.codes import Codes
 from edgeret.errors import EngineError
@@ -101,7 +101,7 @@ def _check_documents(store: Store) -> None:
 
 
 def _check_filters(store: Store) -> None:
-    for key, column in database.filter_columns(store.filters).items():
+    for key, column in schema.filter_columns(store.filters).items():
         (different,) = store.connection.execute(
             f"SELECT count(*) FROM documents WHERE {column} IS NOT json_extract(metadata, ?)", (f'$."{key}"',)
         ).fetchone()
@@ -137,7 +137,7 @@ def _check_lexicon(store: Store) -> None:
         "CREATE TEMP VIEW checked_texts AS SELECT row, substr(text, start + 1, stop - start) AS text"
         " FROM main.passages JOIN main.documents USING (doc)"
     )
-    execute(f"CREATE VIRTUAL TABLE temp.checked USING fts5 ({database.lexicon_options('checked_texts')})")
+    execute(f"CREATE VIRTUAL TABLE temp.checked USING fts5 ({schema.lexicon_options('checked_texts')})")
     for table in ("data", "idx", "docsize"):
         execute(f"DELETE FROM temp.checked_{table}")
         execute(f"INSERT INTO temp.checked_{table} SELECT * FROM main.lexicon_{table}")

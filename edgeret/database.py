@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sqlite3
 import stat
 import struct
@@ -15,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
-from edgeret import files, log
+from edgeret import files, log, schema
 from edgeret.errors import (
     ArgumentError,
     BudgetError,
@@ -49,94 +48,7 @@ _OPENING_S: Final = 5.0
 
 _NAP_S: Final = 0.005
 
-_TOKENIZER: Final = "porter unicode61 remove_diacritics 2"
-_SCHEMA: Final = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE state (
-  one INTEGER PRIMARY KEY CHECK (one = 1),
-  generation INTEGER NOT NULL,
-  next_row INTEGER NOT NULL,
-  tail_changed INTEGER NOT NULL,
-  documents INTEGER NOT NULL,
-  passages INTEGER NOT NULL,
-  crc INTEGER NOT NULL
-);
-CREATE TABLE documents (
-  doc INTEGER PRIMARY KEY,
-  id TEXT NOT NULL UNIQUE,
-  text TEXT NOT NULL,
-  metadata TEXT NOT NULL,
-  digest BLOB NOT NULL,
-  own_vector INTEGER NOT NULL,
-  crc INTEGER NOT NULL{columns}
-);
-CREATE TABLE passages (
-  row INTEGER PRIMARY KEY,
-  doc INTEGER NOT NULL,
-  start INTEGER NOT NULL,
-  stop INTEGER NOT NULL,
-  vector BLOB NOT NULL,
-  crc INTEGER NOT NULL
-);
-CREATE INDEX passages_by_doc ON passages (doc);
-CREATE TABLE blocks (
-  block INTEGER PRIMARY KEY,
-  sealed INTEGER NOT NULL,
-  changed INTEGER NOT NULL,
-  live BLOB NOT NULL
-);
-CREATE TABLE columns (
-  block INTEGER NOT NULL,
-  word INTEGER NOT NULL,
-  crc INTEGER NOT NULL,
-  codes BLOB NOT NULL,
-  PRIMARY KEY (block, word)
-);
-CREATE TABLE tail (row INTEGER PRIMARY KEY, crc INTEGER NOT NULL, code BLOB NOT NULL);
-CREATE VIEW passage_texts AS
-  SELECT row, substr(text, start + 1, stop - start) AS text FROM passages JOIN documents USING (doc);
-CREATE VIRTUAL TABLE lexicon USING fts5 (
-  {lexicon}
-);
-"""
-
 Answer = TypeVar("Answer")
-
-# FTS5 writes these itself, with the name in quotes.
-_SHADOW_TABLES: Final = (
-    "CREATE TABLE lexicon_config(k PRIMARY KEY, v) WITHOUT ROWID",
-    "CREATE TABLE lexicon_data(id INTEGER PRIMARY KEY, block BLOB)",
-    "CREATE TABLE lexicon_docsize(id INTEGER PRIMARY KEY, sz BLOB)",
-    "CREATE TABLE lexicon_idx(segid, term, pgno, PRIMARY KEY(segid, term)) WITHOUT ROWID",
-)
-_SHADOW_NAME: Final = re.compile(r"""(?<=^CREATE TABLE )['"](lexicon_[a-z]+)['"](?=\()""")
-_LEXICON_VERSION: Final = 4
-
-
-def lexicon_options(content: str) -> str:
-    """What FTS5 is told of a lexicon over a table of `row` and `text`."""
-    return f"text, content = '{content}', content_rowid = 'row', tokenize = '{_TOKENIZER}'"
-
-
-def filter_columns(filters: Sequence[str]) -> dict[str, str]:
-    """Metadata keys -> names of the columns that repeat their values for an SQL index.
-
-    Plain columns: with `trusted_schema = OFF` a generated one may not call json_extract.
-    """
-    return {key: f"filter_{number}" for number, key in enumerate(filters)}
-
-
-def _statements(filters: int) -> list[str]:
-    columns = filter_columns([str(number) for number in range(filters)]).values()
-    declared = "".join(f",\n  {column}" for column in columns)
-    indexes = [f"CREATE INDEX documents_by_{column} ON documents ({column})" for column in columns]
-    return [
-        *_SCHEMA.format(columns=declared, lexicon=lexicon_options("passage_texts"))
-        .strip()
-        .removesuffix(";")
-        .split(";\n"),
-        *indexes,
-    ]
 
 
 def create(path: Path, meta: dict[str, str], filters: Sequence[str], wait: float = WAIT_S) -> None:
@@ -177,7 +89,7 @@ def create(path: Path, meta: dict[str, str], filters: Sequence[str], wait: float
 
 
 def _fill(connection: sqlite3.Connection, meta: dict[str, str], filters: Sequence[str]) -> None:
-    for statement in _statements(len(filters)):
+    for statement in schema.statements(len(filters)):
         connection.execute(statement)
     meta = {**meta, "crc": meta_checksum(meta)}
     connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
@@ -346,28 +258,7 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
         )
     layout = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "encoding")]
     if layout != [PAGE_BYTES, "UTF-8"]:
-        raise _damaged(path, f"its pages have {layout[0]} bytes and its texts are in {layout[1]}")
-
-
-def check_schema(connection: sqlite3.Connection, path: Path, filters: int) -> None:
-    """Raise CorruptIndexError unless the schema is, word for word, what `create` writes.
-
-    A stranger's file must not bring triggers, nor views in place of tables.
-    """
-    found = [sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL")]
-    named = [_SHADOW_NAME.sub(r"\1", str(sql)) for sql in found]
-    if sorted(named) != sorted([*_statements(filters), *_SHADOW_TABLES]):
-        raise _damaged(path, "its schema is not an index's")
-    # It names the function that ranks, and sizes that memory is taken for.
-    settings = connection.execute("SELECT k, v FROM lexicon_config LIMIT 2").fetchall()
-    if settings != [("version", _LEXICON_VERSION)]:
-        raise _damaged(path, "its lexicon has settings of its own")
-
-
-def _damaged(path: Path, what: str) -> CorruptIndexError:
-    return CorruptIndexError(
-        f"'{path}' is damaged ({what}): restore a backup, or run 'edgeret check --repair'"
-    )
+        raise schema.damaged(path, f"its pages have {layout[0]} bytes and its texts are in {layout[1]}")
 
 
 def checksum(*numbers: int, content: bytes = b"") -> int:
@@ -411,7 +302,7 @@ def count_matching(match: str, texts: Sequence[str]) -> int:
     """How many of `texts` an FTS5 query finds when a lexicon of them alone is made."""
     with closing(sqlite3.connect(":memory:")) as scratch:
         scratch.execute(
-            f"CREATE VIRTUAL TABLE words USING fts5 (text, content = '', tokenize = '{_TOKENIZER}')"
+            f"CREATE VIRTUAL TABLE words USING fts5 (text, content = '', tokenize = '{schema.TOKENIZER}')"
         )
         scratch.executemany("INSERT INTO words (text) VALUES (?)", [(text,) for text in texts])
         count: int = scratch.execute("SELECT count(*) FROM words WHERE words MATCH ?", (match,)).fetchone()[0]

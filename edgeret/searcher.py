@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
-from edgeret import database
+from edgeret import schema
 from edgeret.candidates import ByPartitions, Finder, by_all_codes
 from edgeret.codec import Float32, UInt64, normalize
 from edgeret.codes import Codes
@@ -152,7 +152,7 @@ class Searcher:
             encode_ms = clock.lap()
             condition = Condition()
             if where is not None:
-                condition = Condition(*compile_where(where, database.filter_columns(self._filters)))
+                condition = Condition(*compile_where(where, schema.filter_columns(self._filters)))
 
             def answer(store: Store, state: State) -> list[Kept]:
                 # No more can be found than there is, and what is planned for more would not fit.

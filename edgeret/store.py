@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret import database, log, masks
+from edgeret import database, log, masks, schema
 from edgeret.codec import Float32, Int8, UInt64, dequantize, words
 from edgeret.documents import Record, parse
 from edgeret.errors import CorruptIndexError, EngineError, LockedError, SpaceMismatchError
@@ -99,7 +99,7 @@ class Store:
                 self.filters: list[str] = self._described("filters", list)
                 self.bits: int = self._described("bits", int)
                 self.dim: int = self._described("dim", int)
-                database.check_schema(self.connection, path, len(self.filters))
+                schema.check(self.connection, path, len(self.filters))
         except BaseException as error:
             self.close()
             if isinstance(error, EngineError) and database.contradicts(error):

@@ -23,6 +23,7 @@ FLOORS = [
         "place",
         "passages",
         "ranking",
+        "schema",
         "scan",
         "unknown",
     },
