@@ -67,7 +67,7 @@ def sign(path: str | os.PathLike[str], private_key: str | os.PathLike[str]) -> P
 def verify(path: str | os.PathLike[str], public_key: str | os.PathLike[str]) -> None:
     """Raise SignatureError unless the owner of the key has signed this sealed index, update or bundle.
 
-    Every byte of it is read, and of partitions beside it, which must be signed too. Call this before you open the index:
+    Every byte of it is read, and of partitions beside it, which must be signed too. Call this before you open it:
     reading a file that this process has open drops SQLite's locks on it.
 
     Args:
