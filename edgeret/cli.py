@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from edgeret import demo, inputs, shipping, signing
+from edgeret import demo, door, inputs, shipping, signing
 from edgeret.answers import as_json, document_as_json, harmless, lines, message, one_line, ranked
 from edgeret.arguments import parser
 from edgeret.bundle import Bundle, available
@@ -344,12 +344,12 @@ def _open_bare(arguments: argparse.Namespace, readonly: bool = False) -> Index:
 
 
 def _open_or_create(arguments: argparse.Namespace) -> Index:
-    path = Path(arguments.path)
+    path = door.path("path", arguments.path)
     if not path.exists() or (path.is_file() and not path.stat().st_size):
         return Index.create(
             path,
             model=arguments.model or DEFAULT_MODEL,
-            bits=arguments.bits or DEFAULT_BITS,
+            bits=DEFAULT_BITS if arguments.bits is None else arguments.bits,
             filters=arguments.filter or (),
             memory_budget=arguments.memory_budget,
             wait=arguments.wait,

@@ -201,7 +201,12 @@ def _canonical(identity: str, metadata: object) -> str:
     try:
         _check_value(f"metadata of document {identity!r}", metadata)
         canonical = json.dumps(
-            dict(metadata), ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False
+            dict(metadata),
+            ensure_ascii=False,
+            sort_keys=True,
+            separators=(",", ":"),
+            allow_nan=False,
+            default=_plain,
         )
         canonical.encode()
     except InvalidDocumentError:
@@ -212,6 +217,15 @@ def _canonical(identity: str, metadata: object) -> str:
             "use strings, finite numbers, booleans, None, lists and mappings"
         ) from None
     return canonical
+
+
+def _plain(value: object) -> Any:
+    """What JSON has of a mapping that is no dict, and of a number or a boolean of NumPy."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, np.generic) and value.dtype.kind in "biuf":
+        return value.item()
+    raise TypeError(f"a value of type {type(value).__name__}")
 
 
 def _check_value(what: str, value: object) -> None:
@@ -225,8 +239,8 @@ def _check_value(what: str, value: object) -> None:
     elif isinstance(value, list | tuple):
         for entry in value:
             _check_value(what, entry)
-    elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+    elif isinstance(value, int | np.integer) and not -(2**63) <= value < 2**63:
         raise InvalidDocumentError(
-            f"expected integers of 64 bits, the {what} holds one of {value.bit_length()}: "
+            f"expected integers of 64 bits, the {what} holds one of {int(value).bit_length()}: "
             "write it as a string, or as a float"
         )

@@ -7,6 +7,7 @@ is the default. Integers of NumPy become Python's, booleans are no numbers, and 
 from __future__ import annotations
 
 import inspect
+import io
 import math
 import operator
 import os
@@ -147,7 +148,7 @@ def path(name: str, value: object) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         pass
     except OSError as error:
-        raise StorageError(f"cannot use '{found}' ({error.strerror}): choose another path") from None
+        raise StorageError(f"cannot use '{found!s:.200}' ({error.strerror}): choose another path") from None
     return found
 
 
@@ -206,7 +207,8 @@ def _spelled(name: str, value: object) -> str:
 
 def _several(name: str, value: object, what: str, refusal: type[ArgumentError]) -> Iterable[Any]:
     """An iterable that is not one thing by itself."""
-    if isinstance(value, str | bytes | bytearray | Mapping) or not isinstance(value, Iterable):
+    single = isinstance(value, str | bytes | bytearray | Mapping) or getattr(value, "shape", None) == ()
+    if single or not isinstance(value, Iterable):
         example = f", pass [{shown(value)}]" if isinstance(value, str) else ""
         raise refusal(
             f"expected {name} to be an iterable of {what}, got {shown(value)}: put it in a list{example}"
@@ -328,7 +330,8 @@ def _callable(name: str, value: object) -> object:
 
 
 def _stream(name: str, value: object) -> object:
-    if isinstance(value, type) or not callable(getattr(value, "write", None)):
+    is_text = isinstance(value, io.TextIOBase)
+    if is_text or isinstance(value, type) or not callable(getattr(value, "write", None)):
         raise ArgumentError(
             f"expected {name} to be a binary stream, got {shown(value)}: open a file with 'wb'"
         )
@@ -381,6 +384,6 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "budget": _budget,
     "encoder": _parts,
     "divisor": partial(integer, least=1),
-    **dict.fromkeys(("rows", "count", "partitions", "codec_bytes"), integer),
+    **dict.fromkeys(("rows", "count", "partitions", "codec_bytes"), partial(integer, most=_LARGEST)),
 }
 """Every parameter of a public call, and how it is checked."""

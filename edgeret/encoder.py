@@ -177,7 +177,7 @@ class Encoder:
         chosen = backend or next(iter(ready or backends), None)
         if chosen not in backends:
             raise BackendError(
-                f"expected a backend of bundle {bundle.name!r}, found {chosen!r}: "
+                f"expected a backend of bundle {bundle.name!r}, found {chosen!r:.80}: "
                 f"choose {' or '.join(map(repr, backends)) or 'another bundle, or upgrade edgeret'}"
             )
         installed = name_or_path in available()

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from edgeret.door import shown
 from edgeret.errors import FilterError
 
 MAX_CONDITIONS: Final = 500
@@ -87,7 +88,7 @@ def _entry(key: Any, operand: Any, columns: Mapping[str, str], depth: int) -> _P
         return _ALWAYS if key == "$or" and _ALWAYS in parts else _join(_JOINTS[key], parts)
     if key.startswith("$"):
         raise FilterError(
-            f"unknown operator {key!r}: expected a metadata key, $and or $or here; "
+            f"unknown operator {shown(key)}: expected a metadata key, $and or $or here; "
             f"inside a key's condition use {_OPERATORS}"
         )
     if key.count(".") >= MAX_STEPS:
@@ -99,7 +100,7 @@ def _entry(key: Any, operand: Any, columns: Mapping[str, str], depth: int) -> _P
     if not isinstance(operand, Mapping):
         return _condition(_text(key), "$eq", operand, column)
     if not operand:
-        raise FilterError(f"expected an operator for key {key!r}, got {{}}: use one of {_OPERATORS}")
+        raise FilterError(f"expected an operator for key {shown(key)}, got {{}}: use one of {_OPERATORS}")
     return _join(
         " AND ", [_condition(_text(key), operator, value, column) for operator, value in operand.items()]
     )
@@ -123,7 +124,7 @@ def _condition(key: str, operator: Any, operand: Any, column: str | None) -> _Pa
                 )
             found = _exists(key, _Part("1"))
             return found if operand else _negate(found)
-    raise FilterError(f"unknown operator {operator!r} for key {key!r}: use one of {_OPERATORS}")
+    raise FilterError(f"unknown operator {shown(operator)} for key {shown(key)}: use one of {_OPERATORS}")
 
 
 def _equals(key: str, values: list[Any], column: str | None) -> _Part:
@@ -269,14 +270,20 @@ def _text(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise FilterError(f"expected Unicode text, got a lone surrogate in {value!r}: remove it") from error
+        raise FilterError(
+            f"expected Unicode text, got a lone surrogate in {shown(value)}: remove it"
+        ) from error
     if "\0" in value:
-        raise FilterError(f"expected text without NUL, got {value!r}: no stored value holds one, remove it")
+        raise FilterError(
+            f"expected text without NUL, got {shown(value)}: no stored value holds one, remove it"
+        )
     return value
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, Sequence | Set | np.ndarray) and not isinstance(value, str | bytes | bytearray)
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence | Set) and not isinstance(value, str | bytes | bytearray | memoryview)
 
 
 def _kind(value: Any) -> str:

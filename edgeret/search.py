@@ -73,7 +73,7 @@ class Clock:
 def check_arguments(queries: Sequence[Query], mode: str) -> None:
     """Raise InvalidQueryError for a mode that there is not, or that such queries cannot have."""
     if mode not in MODES:
-        raise InvalidQueryError(f"expected mode to be one of {', '.join(MODES)}, got {mode!r}")
+        raise InvalidQueryError(f"expected mode to be one of {', '.join(MODES)}, got {mode!r:.80}")
     if mode != "dense" and not all(isinstance(query, str) for query in queries):
         raise InvalidQueryError(f"mode {mode!r} needs the words of the query, got a vector: use mode='dense'")
 

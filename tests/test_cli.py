@@ -451,8 +451,15 @@ def test_odd_arguments_are_named(
         if code == 1:
             assert re.fullmatch(r"(edgeret: [^\n]+\n)+", errors), argv
             assert all(len(line) <= 1010 for line in errors.splitlines()), argv
+            assert "[Errno" not in errors, argv
         if not Path(index).exists():
             assert main(["index", index, "docs.jsonl"]) == 0
+
+
+@pytest.mark.parametrize("bits", ["0", "-1", "7", "9" * 30])
+def test_bits_that_a_codec_lacks_make_no_index(bits: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "bits" in failure(capsys, "index", "new.edgeret", "docs.jsonl", f"--bits={bits}")
+    assert not Path("new.edgeret").exists()
 
 
 def test_a_model_is_asked_for_only_where_it_is_used(

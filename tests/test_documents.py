@@ -43,6 +43,39 @@ def test_bad_documents_are_refused_by_name(document, message):
         Record.of(document)
 
 
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [
+        (np.int64(-5), "-5"),
+        (np.uint64(2**63 - 1), str(2**63 - 1)),
+        (np.float32(0.5), "0.5"),
+        (np.float16(2), "2.0"),
+        (np.bool_(True), "true"),
+        ([np.int8(1), (np.bool_(False),)], "[1,[false]]"),
+        (MappingProxyType({"b": MappingProxyType({"c": np.int16(1)})}), '{"b":{"c":1}}'),
+    ],
+)
+def test_numbers_of_numpy_and_any_mapping_are_metadata(value, stored):
+    assert Record.of(Document("a", "x", {"n": value})).metadata == f'{{"n":{stored}}}'
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.uint64(2**63),
+        np.float32("nan"),
+        np.float64("inf"),
+        np.complex64(1),
+        np.datetime64("2020", "ns"),
+        {1},
+    ],
+)
+def test_values_of_numpy_that_json_lacks_are_refused(value):
+    for metadata in ({"n": value}, {"n": [{"m": value}]}):
+        with pytest.raises(InvalidDocumentError, match="document 'a'"):
+            Record.of(Document("a", "x", metadata))
+
+
 def test_an_empty_text_with_a_vector_is_a_document():
     assert Record.of(Document("a", "", {}, [1.0])).text == ""
 

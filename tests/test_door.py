@@ -457,3 +457,53 @@ def test_an_older_file_with_deep_metadata_is_read_from_any_stack(path, tmp_path,
         index.compact()
         assert len(index) == 3
     assert deeper(500, lambda: Index.repair(path, tmp_path / "repaired.edgeret", encoder)).documents == 3
+
+
+# -- what is refused, whatever shape it comes in
+
+
+@pytest.mark.parametrize("single", [np.array("a"), np.array(1.5), np.array(None), np.int64(1), np.str_("a")])
+def test_an_array_of_no_dimension_is_one_thing(index, path, encoder, tmp_path, single):
+    for call in (
+        lambda: index.add(single),
+        lambda: index.delete(single),
+        lambda: index.search_many(single),
+        lambda: index.search("cats", where={"$and": single}),
+        lambda: index.search("cats", where={"$or": single}),
+        lambda: index.search("cats", where={"a": {"$in": single}}),
+        lambda: Encoder.load("nano").encode(single),
+        lambda: Index.create(tmp_path / "other", model=encoder, bits=64, filters=single),
+    ):
+        with pytest.raises(ArgumentError):
+            call()
+    assert not (tmp_path / "other").exists()
+
+
+class Unshown:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words for this")
+
+
+@pytest.mark.parametrize(
+    "odd", ["x" * 100_000, 10**5000, Unshown(), b"x"], ids=["long", "int", "unshown", "bytes"]
+)
+def test_what_is_refused_is_named_in_few_words(index, path, encoder, odd):
+    calls = [
+        lambda: index.search("cats", where={"a": {odd: 1}}),
+        lambda: index.search("cats", where={odd: {}}),
+        lambda: index.search("cats", where={"a": {"$gt": [odd]}}),
+        lambda: index.search("cats", mode=odd),
+        lambda: Encoder.load("nano", backend=odd),
+        lambda: Index.open(odd, model=encoder),
+        lambda: Index.create(odd, model=encoder),
+        lambda: Plan.of(10, 64, {}, 10**9).admit(odd),
+    ]
+    for call in calls:
+        with pytest.raises(EdgeretError) as refusal:
+            call()
+        assert len(str(refusal.value)) < 700
+
+
+def test_an_update_goes_to_no_text_stream(index):
+    with pytest.raises(ArgumentError, match="binary stream"):
+        edgeret.diff(index._path, index._path, io.StringIO())
