@@ -19,6 +19,7 @@ BENCHMARKS = (
     "backends",
     "updates",
     "sublinear",
+    "longqueries",
 )
 
 

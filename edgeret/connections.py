@@ -10,6 +10,9 @@ from typing import Final, TypeVar
 from edgeret.errors import ClosedError, ForkedError, SpaceMismatchError
 from edgeret.store import State, Store
 
+_MOST_IDLE: Final = 4
+"""Connections that wait for the next call. Each has pages in memory; another takes a millisecond or two to open."""
+
 Answer = TypeVar("Answer")
 
 _READINGS_S: Final = 5.0
@@ -22,10 +25,12 @@ class Connections:
     No lock guards them: a signal handler that reads, or closes, would wait for the call that it interrupts.
 
     first: the index's first connection; the others must find the file described as this one did.
+    most_bytes: as of `Store.limit`.
     """
 
-    def __init__(self, first: Store, cache_bytes: int) -> None:
+    def __init__(self, first: Store, cache_bytes: int, most_bytes: int | None = None) -> None:
         self._first = first
+        self._most_bytes = most_bytes
         self._path = first.path
         self._cache_bytes = cache_bytes
         self._process = os.getpid()
@@ -45,8 +50,11 @@ class Connections:
         try:
             store = self._take()
             answer = store.use(lambda: self._read(store, work))
-            # What has failed does not come back: nobody knows what it still holds.
-            self._idle.append(store)
+            # What has failed does not come back: nobody knows what it still holds. Each keeps its pages.
+            if len(self._idle) < _MOST_IDLE:
+                self._idle.append(store)
+            else:
+                store.close()
             if self.closed:
                 self.rest()
             return answer
@@ -72,6 +80,7 @@ class Connections:
         except SpaceMismatchError:
             store.close()
             raise
+        store.limit(self._most_bytes)
         return store
 
     @property

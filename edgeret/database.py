@@ -310,11 +310,16 @@ def count_matching(match: str, texts: Sequence[str]) -> int:
 
 
 @contextmanager
-def translated(path: Path) -> Iterator[None]:
-    """Turn SQLite's errors into edgeret's."""
+def translated(path: Path, most_bytes: int | None = None) -> Iterator[None]:
+    """Turn SQLite's errors into edgeret's. most_bytes: of a value, where a memory budget bounds them."""
     try:
         yield
     except sqlite3.Error as error:
+        if most_bytes is not None and _code(error) == sqlite3.SQLITE_TOOBIG:
+            raise BudgetError(
+                f"expected documents of at most {most_bytes:,} bytes in '{path}', or as many to find them by: more is "
+                "larger than the memory budget allows: raise the budget"
+            ) from error
         raise _translate(path, error) from error
     except UnicodeDecodeError as error:
         # SQLite quotes a damaged schema in its message, and sqlite3 fails to decode that.
@@ -328,10 +333,14 @@ def translated(path: Path) -> Iterator[None]:
         ) from error
 
 
+def _code(error: BaseException | None) -> int:
+    """SQLite's primary code."""
+    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
+
+
 def _translate(path: Path, error: sqlite3.Error) -> EdgeretError:
     """The error of ours for one of SQLite's: only what says that the file is damaged is damage."""
-    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
-    match code & 0xFF:
+    match _code(error):
         case sqlite3.SQLITE_CORRUPT:
             return CorruptIndexError(
                 f"'{path}' is damaged ({error}): restore a backup, or build it again from its documents"

@@ -40,6 +40,10 @@ _LEAST_GOLDEN_COSINE: Final = 0.98
 _NOWHERE: Final = (0, 0)
 _MOST_SPECIAL: Final = 2
 
+# Short passages: of a question behind a preamble, one is all question (docs/quality.md). And so many are compared.
+_QUERY_TOKENS: Final = 32
+_MOST_PARTS: Final = 64
+
 
 BACKENDS: Final[dict[str, type[Backend]]] = {
     "onnx": OnnxBackend,
@@ -48,15 +52,23 @@ BACKENDS: Final[dict[str, type[Backend]]] = {
 }
 
 
-class Whole(NamedTuple):
-    """A text of any length as one vector.
+class Asked(NamedTuple):
+    """A query of any length, encoded.
 
-    vector: float32 [dim], unit length. windows: parts that were encoded, each as long as the model reads. known:
-    whether the model knows a word of it; if not, the vector is one of `edgeret.unknown`.
+    vectors: float32 [n, dim], unit rows, one for each part of it: a document is as near as to the nearest. windows: how
+    many parts were encoded. known: whether the model knows a word of it; else its vectors are of `edgeret.unknown`.
     """
 
-    vector: Float32
+    vectors: Float32
     windows: int
+    known: bool
+
+
+class _Whole(NamedTuple):
+    """A text's vector, whether the model reads it to its end, and whether it knows a word of it."""
+
+    vector: Float32
+    whole: bool
     known: bool
 
 
@@ -82,14 +94,14 @@ class _Pipeline(NamedTuple):
         """The model's vector of a text, as much of it as the model reads."""
         return self._run(self._read(text).ids)
 
-    def encode_known(self, text: str) -> Whole:
-        """The same, or a vector of `edgeret.unknown`; `windows` is 0 if the model does not read all of the text."""
+    def encode_known(self, text: str) -> _Whole:
+        """The same, or a vector of `edgeret.unknown`."""
         ids, spans, whole = self._read(text)
         # Seldom: what is left to look at takes as long as a part of a short text's encoding.
         if (self.unknown in ids or len(ids) <= _MOST_SPECIAL) and not knows(text, ids, spans, self.unknown):
             read = text if whole else text[: max(stop for _, stop in spans)]
-            return Whole(stand_in(read, self.dim), int(whole), known=False)
-        return Whole(self._run(ids), int(whole), known=True)
+            return _Whole(stand_in(read, self.dim), whole, known=False)
+        return _Whole(self._run(ids), whole, known=True)
 
     def windows(self, text: str) -> Iterator[list[Span]]:
         """Where the text's tokens stand, some of them at a time."""
@@ -293,33 +305,36 @@ class Encoder:
         return vectors
 
     @checked
-    def encode_query(self, text: str) -> Whole:
-        """Encode a text of any length as one vector: the mean direction of its passages' vectors.
+    def encode_query(self, text: str) -> Asked:
+        """Encode a query of any length.
 
-        If the text is no longer than the model reads, the vector is that of `encode_passages`, bit for bit. Passages of
-        which the model knows no word count only if all are such.
+        One that the model reads to its end has one vector, that of `encode_passages`, bit for bit. A longer one has
+        those of its passages of 32 tokens at most; if they are more than 64, neighbors are averaged. Passages of which
+        the model knows no word count only if all are such.
 
         Args:
-            text: The text.
+            text: The query.
 
         Returns:
-            The vector, float32 [dim], of unit length; how many passages were encoded; whether the model knows a word.
+            The vectors, float32 [n, dim], of unit length: a document is as near as to the nearest; how many passages
+            were encoded; whether the model knows a word.
 
         Raises:
             EdgeretError: What `encode` raises.
         """
         pipeline = self._pipeline()
-        whole = pipeline.encode_known(text)
-        if whole.windows:
-            return whole
-        sums = {known: np.zeros(self.dim, dtype=np.float64) for known in (True, False)}
-        spans = split_windows(text, pipeline.windows(text), self.passage_tokens)
-        known = False
-        for start, stop in spans:
-            part = pipeline.encode_known(text[start:stop])
-            sums[part.known] += part.vector
-            known = known or part.known
-        return Whole(normalize(sums[known][None], self.dim)[0], len(spans), known)
+        vector, whole, known = pipeline.encode_known(text)
+        if whole:
+            return Asked(vector[None], 1, known)
+        spans = split_windows(text, pipeline.windows(text), min(_QUERY_TOKENS, self.passage_tokens))
+        parts = min(len(spans), _MOST_PARTS)
+        sums = {known: np.zeros((parts, self.dim), dtype=np.float64) for known in (True, False)}
+        for number, (start, stop) in enumerate(spans):
+            passage = pipeline.encode_known(text[start:stop])
+            sums[passage.known][number * parts // len(spans)] += passage.vector
+        known = bool(sums[True].any())
+        vectors = sums[known][sums[known].any(axis=1)]
+        return Asked(normalize(vectors, self.dim), len(spans), known)
 
     @checked
     def token_spans(self, text: str) -> list[Span]:

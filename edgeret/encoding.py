@@ -15,7 +15,7 @@ from edgeret.bundle import MODELS, available
 from edgeret.codec import Codec, Float32, Int8, normalize, quantize
 from edgeret.documents import Record
 from edgeret.door import numbers
-from edgeret.encoder import Encoder, Whole
+from edgeret.encoder import Asked, Encoder
 from edgeret.errors import BackendError, BundleError
 from edgeret.manifest import PLAIN_NAME
 from edgeret.passages import Span, split_windows
@@ -201,11 +201,11 @@ def encode(record: Record, encoder: TextEncoder, bits: int, known: Mapping[Span,
     return Encoded(record, spans, vectors, codes)
 
 
-def encode_query(text: str, encoder: TextEncoder) -> Whole:
-    """A query's vector, and what it is made of."""
+def encode_query(text: str, encoder: TextEncoder) -> Asked:
+    """A query's vectors, and what they are made of."""
     if isinstance(encoder, Encoder):
         return encoder.encode_query(text)
-    return Whole(encoder.encode([text])[0], 1, known=True)
+    return Asked(encoder.encode([text]), 1, known=True)
 
 
 def _spans(text: str, encoder: TextEncoder) -> list[Span]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from edgeret.errors import (
     ReadOnlyError,
     ReplacedError,
 )
+from edgeret.footprint import COPIES, footprint
 from edgeret.place import absolute, status
 from edgeret.plan import Plan, parse_bytes
 from edgeret.recode import check_space, recode
@@ -97,7 +98,10 @@ class Index:
         # A budget is for one text and one search at a time: others wait for their turn.
         what = f"the memory budget of '{self._path}'"
         self._turn = Free(what) if budget is None else Turn(what)
-        self._connections = Connections(self._store, self._plan.cache_bytes)
+        room = self._plan.document_bytes
+        most_bytes = None if room is None else room // COPIES
+        self._store.limit(most_bytes)
+        self._connections = Connections(self._store, self._plan.cache_bytes, most_bytes)
         self._writer = Writer(self._store, self._connections.alive)
         self._searcher = Searcher(
             self._connections, encoder, self._store, self._plan, self._turn, near, fallback
@@ -387,7 +391,7 @@ class Index:
             IndexExistsError: There is a file.
             StorageError: The medium refused.
         """
-        self._connections.read(lambda store, _: database.backup(store.connection, store.path, absolute(path)))
+        self._read(lambda store, _: database.backup(store.connection, store.path, absolute(path)))
 
     @door.checked
     def seal(self, path: str | os.PathLike[str]) -> None:
@@ -403,7 +407,7 @@ class Index:
             IndexExistsError: There is a file.
             StorageError: The medium refused.
         """
-        self._connections.read(lambda store, _: seal(store, absolute(path)))
+        self._read(lambda store, _: seal(store, absolute(path)))
 
     # -- reading
 
@@ -508,7 +512,7 @@ class Index:
         Raises:
             CorruptIndexError: The document is damaged.
         """
-        return self._connections.read(lambda store, _: self._get(store, id))
+        return self._read(lambda store, _: self._get(store, id))
 
     @door.checked
     def check(self, quick: bool = False) -> reports.CheckSummary:
@@ -532,11 +536,11 @@ class Index:
 
     def info(self) -> reports.Info:
         """Return the index's settings, counts and sizes."""
-        return self._connections.read(self._info)
+        return self._read(self._info)
 
     def __len__(self) -> int:
         """Return the number of documents."""
-        return self._connections.read(lambda _, state: state.documents)
+        return self._read(lambda _, state: state.documents)
 
     def __bool__(self) -> bool:
         """True, however many documents there are."""
@@ -635,6 +639,12 @@ class Index:
             "none, or choose another path"
         )
 
+    def _read(self, work: Callable[[Store, State], Answer]) -> Answer:
+        """What `work` returns, in its turn and within a read transaction."""
+        # Before the turn too: in a forked process it may be that of a thread that is not there.
+        self._connections.alive()
+        return self._turn.hold(lambda: self._connections.read(work))
+
     def _add(self, documents: Iterable[Document | str], commit_every: int | None) -> list[str]:
         ids: list[str] = []
         try:
@@ -643,6 +653,7 @@ class Index:
             fresh = 0
             for document in documents:
                 self._connections.alive()
+                self._admit(document)
                 record = Record.of(document)
                 fresh += self._stage(record, first=not fresh)
                 ids.append(record.id)
@@ -658,6 +669,24 @@ class Index:
             ) from error
         self._writer.unstage()
         return ids
+
+    def _admit(self, document: Document | str) -> None:
+        """Refuse what is too large for the budget, before anything is made of it."""
+        enough = self._plan.document_bytes
+        if enough is None:
+            return
+        text, metadata = (
+            (document.text, document.metadata) if isinstance(document, Document) else (document, {})
+        )
+        # What is no text or no mapping is refused by name, a moment later.
+        if isinstance(text, str) and isinstance(metadata, Mapping):
+            needed = footprint(text, metadata, enough)
+            if needed > enough:
+                raise BudgetError(
+                    f"expected a document that takes at most {enough / 10**6:.1f}MB while it is written, "
+                    f"{str(getattr(document, 'id', None) or text)[:40]!r} takes {needed / 10**6:.1f}MB or more: "
+                    "split it, or raise the memory budget"
+                )
 
     def _stage(self, record: Record, first: bool) -> bool:
         """Encode a document that is not there; whether it was so. first: of those that are committed together."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -25,9 +26,13 @@ _SORTING_BYTES: Final = 4_000_000
 _MOST_WRITING_CACHE_BYTES: Final = 2_000_000
 _LEAST_CACHE_BYTES: Final = 250_000
 _CANDIDATE_BYTES: Final = 700
+# Of a document, which the other parts have room for.
+_DOCUMENT_BYTES: Final = 3_000_000
 # Ten documents; "hybrid" takes four times as many from each list.
 _USUAL_K: Final = 40
 _LEAST_CANDIDATES: Final = 400
+# Many threads that take turns: their stacks, and what the allocator keeps for each. Fewer pages are cached for that.
+_THREADS_BYTES: Final = 1_000_000
 
 # What gives way, step by step: (whether all codes stay in RAM, SQLite's page cache in bytes, the longest text's
 # divisor). The first cache holds all inner pages of a million rows: a candidate then costs one read.
@@ -155,8 +160,9 @@ class Plan:
             parts = _parts(rows, bits, encoder, cache, divisor, writing)
             if partitions:
                 parts["partitions"], whole = partitions, False
-            room = None if budget is None else (budget - sum(parts.values())) // block
-            if room is None or room >= (blocks if whole else 0):
+            left = None if budget is None else budget - sum(parts.values())
+            room = None if left is None else left // block
+            if left is None or left >= (blocks * block + _THREADS_BYTES if whole else 0):
                 if partitions:
                     room = 0
                 parts["codes"] = block * (blocks if room is None else min(blocks, room))
@@ -189,6 +195,25 @@ class Plan:
             if budget is None or sum(parts.values()) <= budget:
                 return cls(parts, 0, 0, cache, 1, budget)
         raise _refusal(parts, budget, "choose fewer bits")
+
+    @property
+    def document_bytes(self) -> int | None:
+        """Bytes that one document may take while it is written, as `footprint` counts, or read. None for any."""
+        return None if self.spare is None else self.spare + _DOCUMENT_BYTES
+
+    @checked
+    def answers(self, count: int) -> int:
+        """Return how many queries fit that find so many documents each.
+
+        Args:
+            count: Documents of an answer.
+
+        Returns:
+            1 at least.
+        """
+        if self.spare is None:
+            return sys.maxsize
+        return max(1, (self.parts["candidates"] + self.spare) // (count * _CANDIDATE_BYTES))
 
     @checked
     def admit(self, count: int) -> None:

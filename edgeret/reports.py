@@ -74,8 +74,8 @@ class Explanation:
         filter_ms: Milliseconds to evaluate `where`.
         search_ms: Milliseconds to find and rank passages.
         fetch_ms: Milliseconds to read the documents.
-        query_windows: Passages that the query was encoded as. More than 1 if it is longer than the model reads: its
-            vector is their mean. 0 if no text was encoded.
+        query_windows: Passages that the query was encoded as. More than 1 if it is longer than the model reads: a
+            document is as near as to the nearest of them. 0 if no text was encoded.
         query_known: Whether the model knows a word of the query. If not, as for an emoji, only documents with the
             same unknown symbols are near it by meaning.
     """

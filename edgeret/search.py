@@ -176,8 +176,15 @@ def check_words(store: Store, query: str, texts: Sequence[str]) -> None:
         raise store.damaged("the lexicon finds words where they are not")
 
 
-def hybrid(vector: Float32, by_meaning: Answer, by_words: Answer, k: int) -> Answer:
-    """Fuse two answers for one query over documents.
+def better(one: Answer, other: Answer, k: int) -> Answer:
+    """The answer to a query of two parts: each document by the part that it is nearer to."""
+    pairs = one.ranked + other.ranked
+    found = _collapse([passage for passage, _ in pairs], [score for _, score in pairs])
+    return Answer(found.ranked[:k], one.candidates + other.candidates, one.scanned + other.scanned)
+
+
+def hybrid(vectors: Float32, by_meaning: Answer, by_words: Answer, k: int) -> Answer:
+    """Fuse two answers for one query, of vectors [n, dim], over documents.
 
     What only the words found is scored by meaning too: its vector has been read already.
     The passage shown is the dense one where there is one.
@@ -186,7 +193,8 @@ def hybrid(vector: Float32, by_meaning: Answer, by_words: Answer, k: int) -> Ans
     scores = [(passage.doc, score) for passage, score in by_meaning.ranked]
     others = [passage for passage, _ in by_words.ranked if passage.doc not in passages]
     passages |= {passage.doc: passage for passage in others}
-    scores += zip([passage.doc for passage in others], _cosines(others, vector), strict=True)
+    nearest = np.max([_cosines(others, vector) for vector in vectors], axis=0).tolist()
+    scores += zip([passage.doc for passage in others], nearest, strict=True)
     fused = fuse(scores, [(passage.doc, score) for passage, score in by_words.ranked], k)
     return Answer(
         [(passages[doc], score) for doc, score in fused],

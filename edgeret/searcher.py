@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeVar
 
@@ -15,7 +15,7 @@ from edgeret.codec import Float32, UInt64, normalize
 from edgeret.codes import Codes
 from edgeret.connections import Connections
 from edgeret.documents import Hit, parse
-from edgeret.encoder import Whole
+from edgeret.encoder import Asked
 from edgeret.encoding import TextEncoder, encode_query
 from edgeret.errors import PartitionsError
 from edgeret.filters import compile_where
@@ -30,6 +30,7 @@ from edgeret.search import (
     Condition,
     Query,
     Where,
+    better,
     check_arguments,
     check_words,
     dense,
@@ -50,7 +51,10 @@ _CONFIRMED: Final = 10
 
 
 class _Terms(NamedTuple):
-    """What holds for all queries of a call. pool: documents that each list gives before they are fused."""
+    """What holds for all queries of a call. pool: documents that each list gives before they are fused.
+
+    at_once: how many queries, or parts of long ones, are answered together.
+    """
 
     state: State
     mode: str
@@ -61,6 +65,7 @@ class _Terms(NamedTuple):
     mask: Mask | None
     encode_ms: float
     filter_ms: float
+    at_once: int
 
     @property
     def eligible(self) -> int:
@@ -68,12 +73,13 @@ class _Terms(NamedTuple):
         return self.state.passages if self.mask is None else count(self.mask)
 
 
-class _Asked(NamedTuple):
-    """Queries of a part, encoded. windows: as of `Explanation`; known: whether the model knows a word of them."""
+class _Part(NamedTuple):
+    """Queries, encoded: a long one is several rows of `vectors` and `planes`. windows, known: as of `Explanation`."""
 
     queries: Sequence[Query]
     vectors: Float32
     planes: UInt64
+    rows: list[slice]
     windows: list[int]
     known: list[bool]
 
@@ -136,7 +142,7 @@ class Searcher:
         oversample: int | None,
         keep: Callable[[Explanation], Kept],
     ) -> list[Kept]:
-        """Answer _QUERIES_AT_ONCE at a time, all on one state of the index; the codes are read once for each part.
+        """Answer some at a time, all on one state of the index; the codes are read once for each part.
 
         keep: what stays of each answer.
         """
@@ -147,8 +153,11 @@ class Searcher:
 
         def ask() -> list[Kept]:
             clock = Clock()
+            # Where a budget bounds what many queries find together, fewer; fusing takes several times k of each list.
+            each = (oversample or LEAST_OVERSAMPLING) * max(k, LEAST_CANDIDATES) if mode == "hybrid" else k
+            at_once = min(_QUERIES_AT_ONCE, self._plan.answers(each))
             # Most calls have one part, which is encoded before the transaction begins.
-            first = self._encode(queries[:_QUERIES_AT_ONCE], mode)
+            first = self._encode(queries[:at_once], mode)
             encode_ms = clock.lap()
             condition = Condition()
             if where is not None:
@@ -168,11 +177,13 @@ class Searcher:
                     else found
                 )
                 wanted = asked or oversampling(state.passages, self._bits)
-                terms = _Terms(state, mode, found, pool, wanted, condition, mask, encode_ms, clock.lap())
+                terms = _Terms(
+                    state, mode, found, pool, wanted, condition, mask, encode_ms, clock.lap(), at_once
+                )
                 kept = [keep(explained) for explained in self._answer(store, terms, first)]
-                for start in range(_QUERIES_AT_ONCE, len(queries), _QUERIES_AT_ONCE):
+                for start in range(at_once, len(queries), at_once):
                     clock.lap()
-                    part = self._encode(queries[start : start + _QUERIES_AT_ONCE], mode)
+                    part = self._encode(queries[start : start + at_once], mode)
                     terms = terms._replace(encode_ms=clock.lap())
                     kept += [keep(explained) for explained in self._answer(store, terms, part)]
                 return kept
@@ -181,21 +192,22 @@ class Searcher:
 
         return self._turn.hold(ask)
 
-    def _answer(self, store: Store, terms: _Terms, asked: _Asked) -> list[Explanation]:
-        queries, vectors, planes = asked.queries, asked.vectors, asked.planes
+    def _answer(self, store: Store, terms: _Terms, asked: _Part) -> list[Explanation]:
+        queries = asked.queries
         clock = Clock()
         answers: list[Answer] = []
         coverage = None
         if terms.mode != "lexical":
-            answers, coverage = self._dense(store, terms, vectors, planes)
+            answers, coverage = self._nearest(store, terms, asked)
         if terms.mode != "dense":
+            self._plan.admit(min(terms.pool, terms.state.documents))
             by_words = [
                 lexical(store, query, min(terms.pool, terms.state.documents), terms.mask)
                 for query in queries
                 if isinstance(query, str)
             ]
-            pairs = zip(vectors, answers, by_words, strict=True)
-            answers = [hybrid(*pair, terms.k) for pair in pairs] if terms.mode == "hybrid" else by_words
+            triples = zip((asked.vectors[rows] for rows in asked.rows), answers, by_words, strict=True)
+            answers = [hybrid(*triple, terms.k) for triple in triples] if terms.mode == "hybrid" else by_words
         search_ms = clock.lap()
         hits = _hits(store, [answer.ranked[: terms.k] for answer in answers], terms.condition)
         if terms.mode == "lexical":
@@ -222,6 +234,21 @@ class Searcher:
             )
             for found, answer, windows, known in zip(hits, answers, asked.windows, asked.known, strict=True)
         ]
+
+    def _nearest(self, store: Store, terms: _Terms, asked: _Part) -> tuple[list[Answer], Coverage | None]:
+        """By meaning, the answer to each query: of a long one, the best that its rows find."""
+        coverage = None
+        answers: list[Answer] = []
+        owners = [number for number, rows in enumerate(asked.rows) for _ in range(rows.start, rows.stop)]
+        for first in range(0, len(owners), terms.at_once):
+            part = slice(first, first + terms.at_once)
+            found, coverage = self._dense(store, terms, asked.vectors[part], asked.planes[part])
+            for owner, answer in zip(owners[part], found, strict=True):
+                if owner == len(answers):
+                    answers.append(answer)
+                else:
+                    answers[owner] = better(answers[owner], answer, terms.pool)
+        return answers, coverage
 
     def _dense(
         self, store: Store, terms: _Terms, vectors: Float32, planes: UInt64
@@ -259,25 +286,30 @@ class Searcher:
 
         return self._loading.hold(load)
 
-    def _encode(self, queries: Sequence[Query], mode: str) -> _Asked:
+    def _encode(self, queries: Sequence[Query], mode: str) -> _Part:
+        count = len(queries)
         if mode == "lexical":
             none = np.empty((0, self._encoder.dim), dtype=np.float32)
-            return _Asked(
-                queries, none, np.empty((0, 0, 0), dtype=np.uint64), [0] * len(queries), [True] * len(queries)
-            )
-        rows, windows, known = [], [], []
-        for query in queries:
-            whole = (
-                encode_query(query, self._encoder)
-                if isinstance(query, str)
-                else Whole(np.asarray(query), 0, True)
-            )
-            rows.append(normalize(whole.vector[None], self._encoder.dim))
-            windows.append(whole.windows)
-            known.append(whole.known)
-        vectors, codec = np.concatenate(rows), self._encoder.codec
-        planes = np.stack([codec.encode_query(vector, self._bits) for vector in vectors])
-        return _Asked(queries, vectors, planes, windows, known)
+            planes = np.empty((0, 0, 0), dtype=np.uint64)
+            return _Part(queries, none, planes, [], [0] * count, [True] * count)
+        asked = [
+            encode_query(query, self._encoder)
+            if isinstance(query, str)
+            else Asked(np.asarray(query)[None], 0, known=True)
+            for query in queries
+        ]
+        vectors = np.concatenate([normalize(found.vectors, self._encoder.dim) for found in asked])
+        planes = np.stack([self._encoder.codec.encode_query(vector, self._bits) for vector in vectors])
+        stops = list(accumulate(len(found.vectors) for found in asked))
+        rows = [slice(stop - len(found.vectors), stop) for stop, found in zip(stops, asked, strict=True)]
+        return _Part(
+            queries,
+            vectors,
+            planes,
+            rows,
+            [found.windows for found in asked],
+            [found.known for found in asked],
+        )
 
     def _picture(self, store: Store, state: State) -> Codes:
         if self._loading.mine:

@@ -83,6 +83,7 @@ class Store:
         self.readonly = readonly
         self.wait = wait
         self._cache_bytes = cache_bytes
+        self._most_bytes: int | None = None
         self._doubtful = False
         if known is not None:
             known.check()
@@ -139,6 +140,13 @@ class Store:
         self.connection = fresh
         self.place.enter()
         self._doubtful = False
+        self.limit(self._most_bytes)
+
+    def limit(self, most_bytes: int | None) -> None:
+        """Read and write no text and no BLOB of more bytes, also after `renew`: SQLite refuses. None: its own limit."""
+        self._most_bytes = most_bytes
+        if most_bytes is not None:
+            self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most_bytes)
 
     def resize_cache(self, cache_bytes: int) -> None:
         """Keep so many bytes of the file's pages, also after `renew`."""
@@ -210,7 +218,7 @@ class Store:
         # Its own: where an interrupt has left this behind, it ends when there may be another one.
         connection = self.connection
         try:
-            with database.translated(self.path):
+            with database.translated(self.path, self._most_bytes):
                 try:
                     connection.execute("BEGIN")
                     yield self._begun(database.patiently(self.path, self.state))
@@ -232,7 +240,7 @@ class Store:
         """
         self.place.check()
         connection = self.connection
-        with database.translated(self.path):
+        with database.translated(self.path, self._most_bytes):
             try:
                 database.patiently(self.path, lambda: connection.execute("BEGIN IMMEDIATE"), self.wait)
                 changes = connection.total_changes

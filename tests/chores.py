@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from pathlib import Path
 
@@ -64,6 +65,59 @@ def add_long(path, model, budget, piece, characters):
     with edgeret.Index.create(path, model=_model(model), memory_budget=budget) as index:
         index.add([edgeret.Document("long", text)])
         return {"planned": index.info().planned_bytes, "passages": index.info().passages}
+
+
+def ask_long(path, model, budget, piece, characters):
+    """One query of so many characters."""
+    with edgeret.Index.create(path, model=_model(model), memory_budget=budget) as index:
+        index.add(["a cat", "a dog"])
+        explained = index.explain((piece * -(-characters // len(piece)))[:characters])
+        return {"planned": index.info().planned_bytes, "windows": explained.query_windows}
+
+
+def ask_many(path, model, budget, count):
+    """So many queries at once."""
+    with edgeret.Index.create(path, model=_model(model), memory_budget=budget) as index:
+        index.add(f"ship {number}" for number in range(500))
+        found = index.search_many([f"ship {number % 700}" for number in range(count)], k=1)
+        return {"planned": index.info().planned_bytes, "hits": sum(map(len, found))}
+
+
+def get_by_threads(path, model, budget, threads):
+    """So many threads read, and ask what it is."""
+    with edgeret.Index.create(path, model=_model(model), memory_budget=budget) as index:
+        index.add(edgeret.Document(f"d{number}", f"text {number} " * 60) for number in range(3000))
+        barrier = threading.Barrier(threads)
+
+        def read(thread):
+            barrier.wait()
+            for number in range(60):
+                index.get(f"d{(number * 499 + thread * 37) % 3000}")
+            assert len(index) == index.info().documents == 3000
+
+        running = [threading.Thread(target=read, args=(thread,)) for thread in range(threads)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            thread.join()
+        return {"planned": index.info().planned_bytes, "idle": len(index._connections._idle)}
+
+
+def refuse(path, model, budget, kind):
+    """A document that is too large for the budget; its own bytes are the caller's. Then one that is not."""
+    size = 6_000_000
+    document = {
+        "text": lambda: edgeret.Document("large", "🍕" * (size // 4)),
+        "metadata": lambda: edgeret.Document("large", "ships", {"x": [0] * size}),
+        "one string": lambda: edgeret.Document("large", "ships", {"x": "y" * size}),
+    }[kind]()
+    with edgeret.Index.create(path, model=_model(model), memory_budget=budget) as index:
+        try:
+            index.add([document])
+        except edgeret.EdgeretError as error:
+            index.add(["another"])
+            return {"refused": str(error), "documents": len(index)}
+    return {"refused": ""}
 
 
 def recode(path, model, budget, bits):

@@ -18,6 +18,7 @@ FLOORS = [
         "documents",
         "files",
         "filters",
+        "footprint",
         "masks",
         "pages",
         "place",
