@@ -15,7 +15,7 @@ from edgeret.search import MODES
 _EXIT_CODES: Final = """\
 exit codes:
   0    done; a search that finds nothing is done too
-  1    it cannot be done: one line on standard error says why and how to mend it
+  1    it cannot be done: one line on standard error says why, and what to do
   2    wrong usage
   130  interrupted
 """
@@ -96,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
         "--oversample",
         type=int,
         metavar="N",
-        help="candidates for each of k (default: by the size of the index)",
+        help="candidates to rescore, as a multiple of k (default: by the size of the index)",
     )
 
     get = verb("get", "show a document", path, answering)
@@ -110,7 +110,7 @@ def parser() -> argparse.ArgumentParser:
 
     verb("info", "show what an index is and how large", path, opening, answering)
     check = verb(
-        "check", "compare every part of an index with every other", path, opening, waiting, answering
+        "check", "verify every part of an index against every other", path, opening, waiting, answering
     )
     check.add_argument("--quick", action="store_true", help="only SQLite's structures and the counters")
     check.add_argument(
@@ -121,7 +121,9 @@ def parser() -> argparse.ArgumentParser:
         "recode", "make new codes from the stored vectors, for another codec or length",
         path, bounded, waiting, answering,
     )  # fmt: skip
-    recode.add_argument("--model", help="whose codec, the index's model from then on (default: its own)")
+    recode.add_argument(
+        "--model", help="the model whose codec is used; the index's model from then on (default: its own)"
+    )
     recode.add_argument("--bits", type=int, help="length of a code (default: as it is)")
     reencode = verb(
         "reencode", "encode all stored texts with another model, while the index is in use",
@@ -132,7 +134,10 @@ def parser() -> argparse.ArgumentParser:
     )
     reencode.add_argument("--bits", type=int, help="length of a code (default: as it is)")
     verb(
-        "optimize", "write partitions beside an index: searches of many passages read a few", path, answering
+        "optimize",
+        "write partitions beside an index, so that searches scan a small share of it",
+        path,
+        answering,
     )
     backup = verb("backup", "copy an index, also while it is in use", path, answering)
     backup.add_argument("target", metavar="TARGET", help="the new file")
@@ -141,7 +146,7 @@ def parser() -> argparse.ArgumentParser:
     diff = verb("diff", "write the update from one index to another to standard output")
     diff.add_argument("old", metavar="OLD", help="an index file")
     diff.add_argument("new", metavar="NEW", help="another, of the same model")
-    apply = verb("apply", "change an index as an update says, all of it or nothing", path, waiting, answering)
+    apply = verb("apply", "apply an update to an index, all of it or nothing", path, waiting, answering)
     apply.add_argument("update", metavar="UPDATE", help="a file that 'edgeret diff' wrote")
     apply.add_argument("--model", help="a model of the index's space (default: the index's own)")
     sign = verb("sign", "sign a sealed index, an update or a model", signed, answering)
@@ -156,18 +161,19 @@ def parser() -> argparse.ArgumentParser:
         "--model", default=DEFAULT_MODEL, help=f"a model's name or folder (default: {DEFAULT_MODEL})"
     )
     plan = verb(
-        "plan", "tell what an index will take in memory and on disk, and what gives way", modeled, answering
+        "plan",
+        "tell what an index will take in memory and on disk, and what is reduced to fit",
+        modeled,
+        answering,
     )
     plan.add_argument("--docs", type=int, required=True, metavar="N", help="documents")
     plan.add_argument("--words", type=int, default=100, help="words of a document, on average (default: 100)")
-    plan.add_argument("--budget", metavar="SIZE", help="bound on the memory taken, such as 112MB")
+    plan.add_argument("--budget", metavar="SIZE", help="most memory to take, such as 112MB")
     plan.add_argument("--bits", type=int, help="length of a code (default: enough for so many)")
     plan.add_argument("--backend", help="what runs the model (default: as installed)")
     plan.add_argument("--threads", type=int, default=1, help="texts encoded at once (default: 1)")
 
-    bench = verb(
-        "bench", "measure this machine with the demo's documents, a row to send in", modeled, answering
-    )
+    bench = verb("bench", "measure this machine with the demo's documents", modeled, answering)
     bench.add_argument(
         "--docs", type=int, default=demo.ENTRIES, metavar="N", help=f"documents (default: {demo.ENTRIES})"
     )
@@ -182,7 +188,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _bounded() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
-    options.add_argument("--memory-budget", metavar="SIZE", help="bound on the memory taken, such as 112MB")
+    options.add_argument("--memory-budget", metavar="SIZE", help="most memory to take, such as 112MB")
     return options
 
 
@@ -202,7 +208,7 @@ def _waiting() -> argparse.ArgumentParser:
         type=float,
         default=WAIT_S,
         metavar="SECONDS",
-        help=f"for another writer to end (default: {WAIT_S:g})",
+        help=f"seconds to wait for another writer (default: {WAIT_S:g})",
     )
     return options
 

@@ -367,7 +367,7 @@ def _open_or_create(arguments: argparse.Namespace) -> Index:
 
 @contextmanager
 def _shown(unit: str) -> Iterator[Progress]:
-    """A bar on a terminal, and none in a pipe, that is told how much is done."""
+    """A progress callback that draws a bar; silent unless stderr is a terminal."""
     from tqdm import tqdm
 
     with tqdm(unit=unit, disable=None) as bar:

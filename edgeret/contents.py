@@ -1,4 +1,4 @@
-"""Contents: a name for all documents of an index, whatever their order, that follows each change.
+"""Contents: an order-independent, incremental content hash of all documents of an index.
 
 LtHash (Lewi, Kim, Maykov, Weis, "Securing Update Propagation with Homomorphic Hashing", 2019), of 1,024 lanes of
 16 bits: the sum of a long hash of each passage. Adding or taking away a passage needs no other one.

@@ -1,8 +1,8 @@
 """Drafts: documents as the next encoder has them, in a file beside the index until `reencode` moves them into it.
 
 Not in the index: its readers compare the schema word for word and would refuse a table more, and its log, which only a
-commit of its own merges, stays free for other writers. What a draft says hangs on the document's text and the
-encoder alone, so that this file may be lost, outdated, or of another index at any moment: only time is lost with it.
+commit of its own merges, stays free for other writers. A draft depends only on the document's text
+and the encoder, so this file may be lost, outdated, or of another index at any moment: only time is lost with it.
 """
 
 from __future__ import annotations

@@ -219,7 +219,7 @@ def _parse(place: str, line: bytes) -> Document:
         fields = json.loads(text)
     except json.JSONDecodeError as error:
         raise InvalidDocumentError(
-            f"{place}: expected a JSON object, got {error.msg.lower()} in column {error.colno}: mend it"
+            f"{place}: expected a JSON object, got {error.msg.lower()} in column {error.colno}: fix this line"
         ) from None
     except (ValueError, RecursionError) as error:
         raise InvalidDocumentError(f"{place}: expected a JSON object, got {error}: mend this line") from None

@@ -79,7 +79,7 @@ class _Reencoding:
         return summary
 
     def _key(self) -> bytes:
-        """What a draft hangs on beside the document; of two bundles of a space, the vector of a text tells."""
+        """What a draft depends on beside the document; the vector of a text tells two bundles of one space apart."""
         encoder = self._encoder
         key = hashlib.blake2b(digest_size=16)
         key.update(f"1 {encoder.space} {self._bits} {encoder.passage_tokens} ".encode())
