@@ -49,7 +49,8 @@ def by_all_codes(store: Store, codes: Codes, planes: UInt64, mask: Mask | None, 
 class ByPartitions:
     """A Finder that scans the nearest partitions for each query, and all codes that they do not cover.
 
-    vectors: float32 [queries, dim]; the rest as in `by_all_codes`. Raises PartitionsError for damage, as they are read.
+    vectors: float32 [queries, dim]. k: documents wanted. The rest as in `by_all_codes`. Raises PartitionsError for
+    damage, as they are read.
     """
 
     def __init__(
@@ -61,10 +62,11 @@ class ByPartitions:
         vectors: Float32,
         planes: UInt64,
         mask: Mask | None,
+        k: int,
     ) -> None:
         self._store, self._codes, self._mask = store, codes, mask
         self._partitions, self._coverage = partitions, coverage
-        self._vectors, self._planes = vectors, planes
+        self._vectors, self._planes, self._k = vectors, planes, k
         self._others = codes.without(coverage.blocks)
         self._distances: dict[int, dict[int, int]] = {}
 
@@ -75,7 +77,7 @@ class ByPartitions:
         uncovered = self._others.rows(left)
 
         def find_one(query: int) -> Candidates:
-            near = self._partitions.nearest(self._vectors[query], self._planes[query], wanted, covered)
+            near = self._partitions.nearest(self._vectors[query], self._planes[query], wanted, self._k, covered)
             told = zip(near.rows.tolist(), near.distances.tolist(), strict=True)
             self._distances.setdefault(query, {}).update(told)
             rest, distances = top_k(self._others.blocks(self._store, left), self._planes[query][None], wanted)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edgeret.codec import Float32, Int8, dequantize, words
 from edgeret.door import checked
 from edgeret.errors import LockedError, StorageError
-from edgeret.partitions import Parts, optimal
+from edgeret.partitions import PAY_FROM, Parts, optimal, share
 from edgeret.place import absolute
 from edgeret.reports import OptimizeSummary, Progress
 from edgeret.sides import partitions_of, remove
@@ -38,8 +38,9 @@ def optimize(index: str | os.PathLike[str], progress: Progress | None = None) ->
 
     An inverted file over coarse centroids (Sivic and Zisserman, ICCV 2003; Jégou et al., TPAMI 2011), learned by
     spherical k-means over a sample (Dhillon and Modha, Machine Learning 2001; seed 0). It covers full blocks of
-    16,384 passages; without a full block there is no file. The index may be searched and changed meanwhile; what
-    changes is scanned exhaustively. An open index uses the file when it is opened again. Takes 80 bytes of memory for
+    16,384 passages; without a full block there is no file. It pays where
+    there are millions: of fewer a search must read a large share, or it would lose answers. The index may be searched
+    and changed meanwhile; what changes is scanned exhaustively. An open index uses the file when it is opened again. Takes 80 bytes of memory for
     each row and 100 kB for each partition.
 
     Args:
@@ -63,10 +64,12 @@ def optimize(index: str | os.PathLike[str], progress: Progress | None = None) ->
             parts = _made(store, progress)
             if parts is None:
                 remove(path)
-                return OptimizeSummary(str(path), 0, 0, 0)
+                return OptimizeSummary(str(path), 0, 0, 0, 0.0, False)
             size = _kept(store, parts, path)
             if size is not None:
-                return OptimizeSummary(str(path), len(parts.places), len(parts.centroids), size)
+                rows = len(parts.places)
+                pays = rows >= PAY_FROM
+                return OptimizeSummary(str(path), rows, len(parts.centroids), size, round(share(rows), 3), pays)
     raise LockedError(
         f"the codes of '{index}' were written anew while partitions were made of them: try again"
     )

@@ -18,9 +18,6 @@ from edgeret.plan import Plan, enough_bits, file_parts, oversampling
 _WORD_CHARACTERS: Final = 6
 _WORD_TOKENS: Final = 1.35
 
-# Fewer are scanned in less time than the rest of a search takes: `python -m benchmarks sublinear`.
-_WORTH_PARTITIONS: Final = 1_000_000
-
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
@@ -28,7 +25,7 @@ class Forecast:
 
     enough_bits: the shortest code that so many passages need; bits: those planned with. max_tokens: the longest
     text. oversample: candidates for each of k. file: the parts of the file. optimized: like search, with partitions;
-    None where there are too few passages for them to pay.
+    None where they do not pay.
     """
 
     model: str
@@ -86,7 +83,7 @@ class Forecast:
             search=search,
             add=add,
             file=file_parts(documents, passages, words * _WORD_CHARACTERS, chosen, encoder.dim),
-            optimized=_optimized(encoder, passages, chosen, budget),
+            optimized=_optimized(encoder, passages, chosen, search),
         )
 
     def described(self) -> dict[str, Any]:
@@ -122,10 +119,16 @@ class Forecast:
             f"{verb}: {_given_way(plan, self.max_tokens)}"
             for verb, plan in (("search", self.search), ("add", self.add))
         ]
+        share = f"{partitions.share(self.passages):.0%} of the codes"
         if self.optimized is not None:
             lines.append(
-                f"`edgeret optimize` pays: search then reads about {partitions.SHARE:.0%} of the codes and takes "
+                f"`edgeret optimize` pays: search then reads about {share} and takes "
                 f"{self.optimized.total / 1e6:.1f} MB, {self.optimized.parts['partitions'] / 1e6:.1f} of them for that"
+            )
+        else:
+            lines.append(
+                f"`edgeret optimize` does not pay: search would read about {share}, in no less time; it pays from "
+                f"{partitions.PAY_FROM:,} passages on, or where most codes are streamed"
             )
         return "\n".join(lines)
 
@@ -136,12 +139,15 @@ def _plans(encoder: Encoder, passages: int, bits: int, budget: int | None) -> tu
     return search, Plan.of(passages, bits, parts, budget, writing=True, shortens=True)
 
 
-def _optimized(encoder: Encoder, passages: int, bits: int, budget: int | None) -> Plan | None:
-    if passages < _WORTH_PARTITIONS:
+def _optimized(encoder: Encoder, passages: int, bits: int, search: Plan) -> Plan | None:
+    streamed = 1 - (search.blocks if search.code_blocks is None else search.code_blocks) / max(
+        search.blocks, 1
+    )
+    if passages < partitions.PAY_FROM and streamed <= partitions.share(passages):
         return None
     size = partitions.forecast(passages, bits, encoder.dim)
     try:
-        return Plan.of(passages, bits, encoder.planned_bytes, budget, False, True, size)
+        return Plan.of(passages, bits, encoder.planned_bytes, search.budget, False, True, size)
     except BudgetError:
         return None
 

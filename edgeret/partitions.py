@@ -28,11 +28,14 @@ from edgeret.scan import Block, Int64, UInt8, top_k
 from edgeret.sides import partitions_of as path_of
 from edgeret.store import BLOCK_ROWS, State, Store
 
-SHARE: Final = 0.03
-"""Of the rows that may be found, the share that is scanned. `python -m benchmarks sublinear` is the judge."""
+PAY_FROM: Final = 3_000_000
+"""Rows: fewer are all scanned in no more time than the share of them that partitions read: `docs/partitions.md`."""
 
-_LEAST_SCANNED: Final = 16
-"""Rows scanned for each candidate asked for, at least."""
+# The share of the rows that is scanned, where so many stand for each document wanted, and the power by which it falls:
+# .98 of the first ten of the exact scan are found. `python -m benchmarks sublinear --real` is the judge.
+_SHARE: Final = 0.44
+_SHARE_ROWS: Final = 20_000
+_SHARE_POWER: Final = 0.22
 
 _UNEVEN: Final = 4
 """The largest partition, in multiples of the mean; it was 3.7 of a million rows."""
@@ -73,6 +76,14 @@ class Near(NamedTuple):
 def optimal(rows: int) -> int:
     """How many partitions `rows` get: their root, so that finding the nearest ones costs less than scanning them."""
     return max(1, math.isqrt(rows))
+
+
+def share(rows: int, k: int = 10) -> float:
+    """Of `rows` that may be found, the share that is scanned for the `k` nearest.
+
+    The more rows there are for each of them, the nearer they are to the query, and the fewer partitions hold them.
+    """
+    return min(1.0, _SHARE * math.pow(_SHARE_ROWS * k / max(rows, 1), _SHARE_POWER))
 
 
 def forecast(rows: int, bits: int, dim: int) -> int:
@@ -237,17 +248,17 @@ class Partitions:
         rows = int(np.unpackbits(live).sum())
         return replace(coverage, live=live.reshape(-1), rows=rows, whole=rows == self.rows)
 
-    def nearest(self, vector: Float32, planes: UInt64, wanted: int, coverage: Coverage) -> Near:
+    def nearest(self, vector: Float32, planes: UInt64, wanted: int, k: int, coverage: Coverage) -> Near:
         """The nearest of the covered rows, from the partitions whose centroids are nearest.
 
         vector: float32 [dim]. planes: uint64 [planes, words], the same query for the scan. So many partitions are
-        scanned that `SHARE` of the rows that may be found are in them, and 16 rows for each one wanted; all of
-        them where there are no more. coverage: whose rows may be found.
+        scanned that `share` of the rows that may be found are in them, and at least those wanted: candidates for k
+        documents. coverage: whose rows may be found.
 
         Raises PartitionsError for damage.
         """
         allowed = coverage.live
-        enough = min(max(int(SHARE * coverage.rows), _LEAST_SCANNED * wanted), coverage.rows)
+        enough = min(max(math.ceil(share(coverage.rows, k) * coverage.rows), wanted), coverage.rows)
         chosen: dict[int, UInt8 | None] = {}
         scanned = 0
         for number in np.argsort(-(self.centroids @ vector), kind="stable").tolist():

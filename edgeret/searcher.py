@@ -263,7 +263,8 @@ class Searcher:
         if partitions is not None:
             try:
                 coverage = self._covered(partitions, store, terms.state)
-                near = ByPartitions(store, codes, partitions, coverage, vectors, planes, mask)
+                k = max(terms.pool, LEAST_CANDIDATES)
+                near = ByPartitions(store, codes, partitions, coverage, vectors, planes, mask, k)
                 answers = find_with(near)
                 for query, answer in enumerate(answers):
                     shown = [passage for passage, _ in answer.ranked[: terms.k][:_CONFIRMED]]
