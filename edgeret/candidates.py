@@ -77,7 +77,9 @@ class ByPartitions:
         uncovered = self._others.rows(left)
 
         def find_one(query: int) -> Candidates:
-            near = self._partitions.nearest(self._vectors[query], self._planes[query], wanted, self._k, covered)
+            near = self._partitions.nearest(
+                self._vectors[query], self._planes[query], wanted, self._k, covered
+            )
             told = zip(near.rows.tolist(), near.distances.tolist(), strict=True)
             self._distances.setdefault(query, {}).update(told)
             rest, distances = top_k(self._others.blocks(self._store, left), self._planes[query][None], wanted)

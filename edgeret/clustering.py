@@ -38,10 +38,11 @@ def optimize(index: str | os.PathLike[str], progress: Progress | None = None) ->
 
     An inverted file over coarse centroids (Sivic and Zisserman, ICCV 2003; Jégou et al., TPAMI 2011), learned by
     spherical k-means over a sample (Dhillon and Modha, Machine Learning 2001; seed 0). It covers full blocks of
-    16,384 passages; without a full block there is no file. It pays where
-    there are millions: of fewer a search must read a large share, or it would lose answers. The index may be searched
-    and changed meanwhile; what changes is scanned exhaustively. An open index uses the file when it is opened again. Takes 80 bytes of memory for
-    each row and 100 kB for each partition.
+    16,384 passages; without a full block there is no file. It pays where there are millions: of fewer a search must
+    read a large share, or it would lose answers.
+
+    The index may be searched and changed meanwhile; what changes is scanned exhaustively. An open index uses the file
+    when it is opened again. Takes 80 bytes of memory for each row and 100 kB for each partition.
 
     Args:
         index: The index file.
