@@ -70,7 +70,9 @@ def optimize(index: str | os.PathLike[str], progress: Progress | None = None) ->
             if size is not None:
                 rows = len(parts.places)
                 pays = rows >= PAY_FROM
-                return OptimizeSummary(str(path), rows, len(parts.centroids), size, round(share(rows), 3), pays)
+                return OptimizeSummary(
+                    str(path), rows, len(parts.centroids), size, round(share(rows), 3), pays
+                )
     raise LockedError(
         f"the codes of '{index}' were written anew while partitions were made of them: try again"
     )

@@ -102,7 +102,9 @@ def test_all_of_a_few_books_are_found_and_no_row_is_rescored_twice(three, reads,
         hits = index.search("lamp atlas", mode=mode)
         assert len(reads["documents"]) == len(hits)
         if mode != "hybrid":
-            assert len(reads["rows"]) == len(set(reads["rows"])) < 1000
+            # Partitions are not believed: codes of what is shown are compared with the vectors.
+            again = len(hits) if way == "partitions" else 0
+            assert len(reads["rows"]) - again <= len(set(reads["rows"])) < 1000
         others = index.search("lamp", mode=mode, where={"kind": "book"})
         alone = index.explain("lamp", mode=mode, where={"name": "bible"})
         none = index.search("lamp", mode=mode, where={"kind": "film"})
