@@ -20,9 +20,9 @@ from benchmarks.fresh import ROOT
 from benchmarks.tables import NAMES, Row, name, number, share, table, why
 
 OPENING: Final = """\
-# Beside the rivals
+# Benchmarks
 
-What people search texts with, on one machine, in one run, on the same texts. This page is written by
+edgeret beside other systems for semantic search: one machine, one run, the same texts. This page is written by
 `python -m benchmarks report` from the lines in `{results}`; no figure is typed in by hand.
 
 ## What is not measured
@@ -30,20 +30,20 @@ What people search texts with, on one machine, in one run, on the same texts. Th
 - **No Raspberry Pi, no phone, no energy.** Everything here is from the machine below. `edgeret bench --json` runs on a
   board, with what is installed there, and prints a row to send in ([devices](devices.md)).
 - **No server, no GPU.** Systems that need one are not here, nor are those without a Python package for this machine.
-- **Nobody is tuned.** Every system has its defaults, or the settings of its own first example; experts get more out of
+- **No system is tuned.** Each has its defaults, or the settings of its own first example; experts get more out of
   each.
 - **A million rows are {distinct:,} passages of English text, repeated, the vectors of the repeats with noise.** That is
-  right for time, memory and bytes, and says nothing of quality, which is measured on whole test collections.
+  valid for time, memory and bytes, not for quality, which is measured on whole test collections.
 - **Filters, hybrid search, several writers, crashes.** [Trust](trust.md) is about those.
 
 ## How
 
-A stack is an encoder and a store. Everybody gets the same texts, and all-MiniLM-L6-v2 or what was distilled from it:
+A stack is an encoder and a store. All get the same texts, and all-MiniLM-L6-v2 or a model distilled from it:
 `fp32` is its graph in onnxruntime, as fastembed runs it; `torch` is sentence-transformers; `chroma` is Chroma's own
 function (the same graph; every text is padded to 256 tokens); `static` is model2vec's distillation; `base`, `small` and
 `nano` are edgeret's. Stores with `base/` are given edgeret's INT8 encoder, so that only the stores differ. The
-documents' vectors come from it too, but for `static`. Stores that hold no texts get a SQLite table of texts: an answer
-is ten texts.
+documents' vectors come from it too, but for `static`. Stores that hold no texts get a SQLite table of texts: each
+query returns ten texts.
 
 Each figure comes from a process of its own. The {queries} queries are other passages of the same text, each asked
 {passes} times, with the index's files in the page cache. Each stack takes turns of {turn} queries with `{baseline}`;

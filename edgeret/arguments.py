@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
     delete = verb("delete", "remove documents; unknown ids are no error", path, waiting, answering)
     delete.add_argument("ids", metavar="ID", nargs="+")
     delete.add_argument(
-        "--erase", action="store_true", help="also write the file anew, so that nothing of them remains in it"
+        "--erase", action="store_true", help="also rewrite the file, so that nothing of them remains in it"
     )
 
     verb("info", "show what an index is and how large", path, opening, answering)
@@ -116,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
     check.add_argument(
         "--repair", metavar="TARGET", help="write what can be saved to a new index, and check that"
     )
-    verb("compact", "write the file anew, without what was deleted", path, waiting, answering)
+    verb("compact", "rewrite the file without what was deleted", path, waiting, answering)
     recode = verb(
         "recode", "make new codes from the stored vectors, for another codec or length",
         path, bounded, waiting, answering,

@@ -142,7 +142,7 @@ class Change:
         )
 
     def describe(self, meta: Mapping[str, str]) -> None:
-        """Change entries of what the file says of itself."""
+        """Change entries of the file's description."""
         changed = {**self.store.meta, **meta}
         changed["crc"] = meta_checksum(changed)
         self.connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", changed.items())

@@ -87,7 +87,7 @@ class Codes:
         return live
 
     def outdated(self, store: Store) -> bool:
-        """Whether blocks kept in RAM were dropped or written anew: memory that a next picture would share in part."""
+        """Whether blocks kept in RAM were dropped or rewritten: the next snapshot would share only a part of them."""
         written = {block: sealed for block, sealed, _ in store.blocks(self.generation)}
         numbers = set(store.block_numbers())
         return any(

@@ -1,4 +1,4 @@
-"""Door: what callers pass, checked once and made plain before anything else sees it.
+"""Door: the arguments of public calls, checked once and converted to plain types.
 
 A parameter means the same in every public call, so that its name says how it is checked; `None` may be passed where it
 is the default. Integers of NumPy become Python's, booleans are no numbers, and numbers are no booleans.
@@ -170,7 +170,7 @@ def parse_bytes(budget: str | int) -> int:
 
 
 def shown(value: object) -> str:
-    """What was found instead, in few words, whatever it is."""
+    """A short description of any value, for an error."""
     match value:
         case None | bool() | float():
             return repr(value)

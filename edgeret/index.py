@@ -343,6 +343,7 @@ class Index:
         Raises:
             InvalidDocumentError: A document cannot be indexed.
             InvalidVectorError: A document's own vector has another dim, is not finite, or is all zeros.
+            BudgetError: A document is too large for the memory budget.
             LockedError: Another writer was at work longer than `wait`.
             ReadOnlyError: The index was opened read-only.
             ReentrantError: `documents` is a generator that changes this index.
@@ -441,7 +442,7 @@ class Index:
             InvalidQueryError: The query is empty, `k` is below 1, or the mode is unknown or needs a text.
             InvalidVectorError: The vector has another dim, is not finite, or is all zeros.
             FilterError: `where` has an unknown operator or a value of the wrong kind.
-            BudgetError: So many candidates do not fit the memory budget.
+            BudgetError: So many candidates, or a document that was found, do not fit the memory budget.
             CorruptIndexError: What was read is damaged.
             SpaceMismatchError: The file was recoded or re-encoded since it was opened.
         """
@@ -511,6 +512,7 @@ class Index:
 
         Raises:
             CorruptIndexError: The document is damaged.
+            BudgetError: The document does not fit the memory budget.
         """
         return self._read(lambda store, _: self._get(store, id))
 

@@ -186,7 +186,7 @@ def versions() -> Report:
 
 
 def machine() -> Report:
-    """Processor, memory and system; nothing that tells whose they are."""
+    """Processor, memory and system; nothing that identifies a person."""
     cpu = _cpu()
     flags = cpu.get("flags") or cpu.get("Features") or ""
     return {

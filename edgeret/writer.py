@@ -184,7 +184,7 @@ class Writer:
     def delete(self, ids: Iterable[str], erase: bool) -> int:
         """Remove documents; returns how many there were. Unknown ids are no error.
 
-        erase: also drop their codes and terms, and write the file anew without them.
+        erase: also drop their codes and terms, and rewrite the file without them.
         """
         self.unstage()
         if erase:
@@ -199,7 +199,7 @@ class Writer:
         return removed
 
     def compact(self) -> None:
-        """Empty sparse blocks, drop deleted codes and terms, write the file anew without free pages."""
+        """Empty sparse blocks, drop deleted codes and terms, rewrite the file without free pages."""
         self.unstage()
         drafts.check_idle(self.store)
         with self._changing() as change:
@@ -222,7 +222,7 @@ class Writer:
             )
 
     def _rewrite(self) -> None:
-        """Write the file anew from what is live, cut the log to nothing, and empty what lies beside."""
+        """Rewrite the file from what is live, cut the log to nothing, and empty what lies beside."""
         self.store.place.check()
         try:
             # First, since a reader who prevents it would let the log grow by the file's size at every attempt.
