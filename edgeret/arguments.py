@@ -135,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
     reencode.add_argument("--bits", type=int, help="length of a code (default: as it is)")
     verb(
         "optimize",
-        "write partitions beside an index, so that searches scan a small share of it",
+        "write partitions beside an index, so that searches scan a share of it",
         path,
         answering,
     )
