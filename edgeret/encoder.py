@@ -26,7 +26,7 @@ from edgeret.passages import Span, split_windows
 from edgeret.static import StaticBackend
 from edgeret.tflite import TfliteBackend
 from edgeret.tokenizer import TOKENIZER_BYTES, load_tokenizer, special_tokens, tokenize
-from edgeret.unknown import knows, stand_in
+from edgeret.unknown import knows, stand_in, tinged
 from edgeret.windows import CHARACTERS, check, windows
 
 if TYPE_CHECKING:
@@ -101,7 +101,10 @@ class _Pipeline(NamedTuple):
         if (self.unknown in ids or len(ids) <= _MOST_SPECIAL) and not knows(text, ids, spans, self.unknown):
             read = text if whole else text[: max(stop for _, stop in spans)]
             return _Whole(stand_in(read, self.dim), whole, known=False)
-        return _Whole(self._run(ids), whole, known=True)
+        vector = self._run(ids)
+        if self.unknown is not None and self.unknown in ids:
+            vector = tinged(vector, text, ids, spans, self.unknown)
+        return _Whole(vector, whole, known=True)
 
     def windows(self, text: str) -> Iterator[list[Span]]:
         """Where the text's tokens stand, some of them at a time."""
@@ -272,8 +275,8 @@ class Encoder:
     def encode_passages(self, texts: Iterable[str]) -> Float32:
         """Encode texts as an index stores passages.
 
-        Like `encode`, but a text of which the model knows no word gets a vector made from its symbols. The model would
-        give all such texts one and the same vector, in which one emoji is another.
+        Like `encode`, but what the model does not know counts too: its symbols get a vector of their own, added by
+        their share of the text, and alone where no word is known. To the model one emoji is another.
 
         Args:
             texts: An iterable of strings.

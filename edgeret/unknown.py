@@ -1,4 +1,4 @@
-"""Unknown: a vector for a text of which the model knows no word, so that only its like is near it."""
+"""Unknown: what a model does not know of a text as a vector, so that only its like is near it."""
 
 from __future__ import annotations
 
@@ -50,6 +50,22 @@ def stand_in(text: str, dim: int) -> NDArray[np.float32]:
         total = _signs("".join(text[:_CHARACTERS].split()), dim)
     vector = total.astype(np.float32)
     return vector / np.float32(np.linalg.norm(vector))
+
+
+def tinged(
+    vector: NDArray[np.float32], text: str, ids: Sequence[int], spans: Iterable[tuple[int, int]], unknown: int
+) -> NDArray[np.float32]:
+    """A model's vector of `text`, with as much of a `stand_in` as it has `unknown` tokens among the others.
+
+    The model takes all unknown tokens for one: without it, texts that differ in them alone were equal.
+    """
+    placed = [(id, text[slice(*span)]) for id, span in zip(ids, spans, strict=True) if span[0] < span[1]]
+    missing = [token for id, token in placed if id == unknown]
+    if not missing:
+        return vector
+    share = np.float32(len(missing) / len(placed))
+    mixed: NDArray[np.float32] = vector + share * stand_in(" ".join(missing), len(vector))
+    return mixed / np.float32(np.linalg.norm(mixed))
 
 
 def _signs(symbol: str, dim: int) -> NDArray[np.int64]:

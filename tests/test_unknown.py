@@ -5,7 +5,7 @@ import pytest
 
 from edgeret import Document, Index
 from edgeret.encoder import Encoder
-from edgeret.unknown import knows, stand_in
+from edgeret.unknown import knows, stand_in, tinged
 
 MODELS = ("small", "nano")
 PREAMBLE = " ".join(
@@ -51,7 +51,7 @@ def test_the_end_of_a_long_query_counts(index, answer):
 
 def test_a_short_query_has_the_models_own_vector(model):
     encoder = Encoder.load(model)
-    for text in ("my wireless is broken", "🍕 recipe", "!", " ".join(["word"] * encoder.passage_tokens)):
+    for text in ("my wireless is broken", "recipe!", "!", " ".join(["word"] * encoder.passage_tokens)):
         whole = encoder.encode_query(text)
         assert whole.vectors.tobytes() == encoder.encode([text]).tobytes()
         assert (whole.windows, whole.known) == (1, True)
@@ -149,3 +149,58 @@ def test_a_stand_in_is_the_same_everywhere():
 )
 def test_what_the_model_knows(text, ids, spans, known):
     assert knows(text, ids, spans, unknown=1) == known
+
+
+# -- among known words
+
+SYMBOLS = ["🐈", "🐕", "👩‍👩‍👧", "ꙮ", "𐎠𐎡", "x" * 130]
+FRAMES = ["{}", "I love {}", "{} sat on the mat", "Where can I buy {} for my children?", "{}, {} and tea"]
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_texts_that_differ_in_what_is_unknown_are_not_equal(model, frame):
+    encoder = Encoder.load(model)
+    texts = [frame.format(*[symbol] * 2) for symbol in SYMBOLS]
+    vectors = encoder.encode_passages(texts)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(len(texts)), abs=1e-5)
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, 0)
+    assert cosines.max() < 0.999
+    # Alone as in company, and a query as a passage.
+    for text, vector in zip(texts, vectors, strict=True):
+        assert (encoder.encode_passages([text])[0] == vector).all()
+        assert (encoder.encode_query(text).vectors == vector).all()
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_an_unknown_symbol_finds_its_own_document(tmp_path, model, frame):
+    encoder = Encoder.load(model)
+    with Index.create(tmp_path / "index.edgeret", encoder) as index:
+        texts = [frame.format(*[symbol] * 2) for symbol in SYMBOLS]
+        index.add(Document(text, text) for text in [*texts, "nothing of this kind"])
+        for text, symbol in zip(texts, SYMBOLS, strict=True):
+            first, second = index.search(text, k=2)
+            assert first.id == text
+            assert first.score > second.score
+            assert index.search(symbol, k=1)[0].id == text
+
+
+def test_what_is_known_whole_is_the_models_own(model):
+    encoder = Encoder.load(model)
+    texts = ["Hold the button for five seconds.", "naïve café", "...", "c++ & 100%", "日 本"]
+    assert (encoder.encode_passages(texts) == encoder.encode(texts)).all()
+
+
+def test_the_less_is_unknown_the_less_it_weighs(model):
+    encoder = Encoder.load(model)
+    share = [
+        float(encoder.encode([text])[0] @ encoder.encode_passages([text])[0])
+        for text in ("love 🐈", "I love 🐈 very much", "I love 🐈 " + "very much " * 50)
+    ]
+    assert 0.7 < share[0] < share[1] < share[2] <= 1.001
+    assert share[2] > 0.999
+
+
+def test_a_text_without_tokens_of_its_own_stays_as_it_is():
+    vector = stand_in("anything", 64)
+    assert tinged(vector, " ", [1, 0, 2], [(0, 0)] * 3, 0) is vector
