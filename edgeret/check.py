@@ -20,14 +20,17 @@ from edgeret.store import Passage, State, Store, StoredDocument
 _BATCH_ROWS: Final = 1024
 """Passages in memory together; divides the rows of a block."""
 
+_MANY_PASSAGES: Final = 16
+"""From more of them on, a document's text is cut once, and not in SQL for each."""
+
 
 def check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
     """Read the whole file in one transaction, beside any writer; raises CorruptIndexError at the first contradiction.
 
     Every document's digest, every passage's checksum and span, every code against its vector, every
     live bit against its row, the lexicon against the texts, the counters against the tables. Meanwhile a copy of the
-    lexicon lies where SQLite keeps temporary files. Raises SpaceMismatchError if the index has other codes by now,
-    LockedError, StorageError.
+    lexicon, and of long texts, lies where SQLite keeps temporary files. Raises SpaceMismatchError if the index has
+    other codes by now, LockedError, StorageError.
     """
     try:
         return _check(store, codec, quick)
@@ -133,9 +136,12 @@ def _check_lexicon(store: Store) -> None:
     Therefore in a copy of its tables, over the same texts.
     """
     execute = store.connection.execute
+    _cut_long_texts(store)
+    # In row order, as FTS5 asks for them.
     execute(
-        "CREATE TEMP VIEW checked_texts AS SELECT row, substr(text, start + 1, stop - start) AS text"
-        " FROM main.passages JOIN main.documents USING (doc)"
+        "CREATE TEMP VIEW checked_texts AS"
+        " SELECT p.row AS row, coalesce(c.text, substr(d.text, p.start + 1, p.stop - p.start)) AS text"
+        " FROM main.passages p CROSS JOIN main.documents d ON d.doc = p.doc LEFT JOIN temp.cut c ON c.row = p.row"
     )
     execute(f"CREATE VIRTUAL TABLE temp.checked USING fts5 ({schema.lexicon_options('checked_texts')})")
     for table in ("data", "idx", "docsize"):
@@ -152,8 +158,22 @@ def _check_lexicon(store: Store) -> None:
     expected = sum(varint(size, 0)[0] for (size,) in execute("SELECT CAST(sz AS BLOB) FROM lexicon_docsize"))
     if lost or found != expected:
         raise store.damaged(f"{lost} terms and {expected - found} words of the lexicon cannot be found")
-    for table in ("TABLE temp.terms", "TABLE temp.checked", "VIEW temp.checked_texts"):
+    for table in ("TABLE temp.terms", "TABLE temp.checked", "VIEW temp.checked_texts", "TABLE temp.cut"):
         execute(f"DROP {table}")
+
+
+def _cut_long_texts(store: Store) -> None:
+    """Lay the passages of documents that have many in a temporary table: SQL would read the whole text for each."""
+    execute = store.connection.execute
+    execute("CREATE TEMP TABLE cut (row INTEGER PRIMARY KEY, text TEXT)")
+    for (doc,) in execute(
+        "SELECT doc FROM main.passages GROUP BY doc HAVING count(*) > ?", (_MANY_PASSAGES,)
+    ):
+        text = store.document(doc).text
+        spans = execute("SELECT row, start, stop FROM main.passages WHERE doc = ?", (doc,))
+        store.connection.executemany(
+            "INSERT INTO temp.cut VALUES (?, ?)", ((row, text[start:stop]) for row, start, stop in spans)
+        )
 
 
 def _check_codes(store: Store, state: State, codec: Codec) -> None:

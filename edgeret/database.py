@@ -333,9 +333,19 @@ def translated(path: Path, most_bytes: int | None = None) -> Iterator[None]:
         ) from error
 
 
+_NOT_YET: Final = (
+    sqlite3.SQLITE_READONLY_CANTINIT,
+    sqlite3.SQLITE_READONLY_CANTLOCK,
+    sqlite3.SQLITE_READONLY_DBMOVED,
+    sqlite3.SQLITE_READONLY_RECOVERY,
+)
+"""What a reader who may not write meets while a log begins or ends, and whoever opens a file that is just removed."""
+
+
 def _code(error: BaseException | None) -> int:
-    """SQLite's primary code."""
-    return int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)) & 0xFF
+    """SQLite's primary code, and that of a lock for what another connection does just now."""
+    code = int(getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR))
+    return sqlite3.SQLITE_BUSY if code in _NOT_YET else code & 0xFF
 
 
 def _translate(path: Path, error: sqlite3.Error) -> EdgeretError:

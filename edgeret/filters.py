@@ -253,7 +253,7 @@ def _scalar(operator: str, value: Any) -> Any:
         )
     if isinstance(value, int) and value not in INTEGERS:
         raise FilterError(
-            f"expected an integer of 64 bits after {operator}, got one of {value.bit_length()}: "
+            f"expected an integer of 64 bits after {operator}, got one beyond: "
             "no stored integer is larger; keep such numbers as strings"
         )
     if not math.isfinite(value):

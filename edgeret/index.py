@@ -19,6 +19,7 @@ from edgeret.encoding import TextEncoder, describe, encode, load, load_for, own_
 from edgeret.errors import (
     ArgumentError,
     BudgetError,
+    EdgeretError,
     IndexExistsError,
     LockedError,
     ReadOnlyError,
@@ -520,7 +521,7 @@ class Index:
     def check(self, quick: bool = False) -> reports.CheckSummary:
         """Read one state of the whole file, beside any writer, and compare every part with every other.
 
-        A copy of the lexicon is made where SQLite keeps temporary files.
+        A copy of the lexicon, and of long texts, is made where SQLite keeps temporary files.
 
         Args:
             quick: Check SQLite's own structures and the counters only.
@@ -649,26 +650,31 @@ class Index:
 
     def _add(self, documents: Iterable[Document | str], commit_every: int | None) -> list[str]:
         ids: list[str] = []
+        safe = 0
         try:
             # What an interrupted `add` of another turn may have left is not asked for.
             self._writer.spare()
             fresh = 0
             for document in documents:
                 self._connections.alive()
-                self._admit(document)
                 record = Record.of(document)
                 fresh += self._stage(record, first=not fresh)
                 ids.append(record.id)
                 if commit_every is not None and len(ids) % commit_every == 0:
                     self._writer.publish()
-                    fresh = 0
+                    fresh, safe = 0, len(ids)
             self._writer.publish()
-        except LockedError as error:
-            if not self._writer.spare():
+        except EdgeretError as error:
+            told = error
+            if isinstance(error, LockedError) and self._writer.spare():
+                told = LockedError(
+                    f"{error}; what was encoded is kept until the next change: add the same documents again"
+                )
+            if safe:
+                told.add_note(f"the first {safe} documents of this call are committed")
+            if told is error:
                 raise
-            raise LockedError(
-                f"{error}; what was encoded is kept until the next change: add the same documents again"
-            ) from error
+            raise told from error
         self._writer.unstage()
         return ids
 

@@ -352,6 +352,14 @@ def test_only_what_sqlite_calls_damage_is_damage(tmp_path):
     assert kinds > {EngineError, ArgumentError, BudgetError, errors.LockedError, errors.StorageError}
 
 
+@pytest.mark.parametrize("code", ["CANTINIT", "CANTLOCK", "DBMOVED", "RECOVERY"])
+def test_a_file_that_another_opens_or_removes_just_now_is_locked(tmp_path, code):
+    error = sqlite3.OperationalError("attempt to write a readonly database")
+    error.sqlite_errorcode = getattr(sqlite3, f"SQLITE_READONLY_{code}")
+    with pytest.raises(errors.LockedError, match="try again"), database.translated(tmp_path / "a"):
+        raise error
+
+
 def test_what_python_cannot_hand_to_sqlite_is_no_damage(index):
     connection = index._store.connection
     bad: list[tuple[object, type[EdgeretError]]] = [

@@ -1,6 +1,8 @@
 """Few documents of many passages: a search finds all of them, and each is read once, whatever is done with it."""
 
 import re
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,6 +169,32 @@ def test_a_book_is_read_once_when_it_is_replaced_deleted_and_moved(path, reads, 
         assert index.delete(["atlas", "bible"]) == 2
         assert index.search("lamp word1") == []
         index.check()
+
+
+def test_a_check_of_one_book_takes_no_longer_than_its_passages(one, tmp_path):
+    def seconds(path: Path) -> float:
+        with edgeret.Index.open(path, encoder()) as index:
+            begun = time.process_time()
+            index.check()
+            return time.process_time() - begun
+
+    quarter = tmp_path / "quarter.edgeret"
+    with edgeret.Index.create(quarter, model=encoder(), bits=96) as index:
+        index.add([book("atlas", PASSAGES // 4)])
+    # A text read once for each passage: thirteen times as long.
+    assert seconds(one) < 9 * seconds(quarter)
+
+
+@pytest.mark.parametrize("passages", [3, 40])
+def test_a_word_that_no_passage_of_a_book_has_is_damage(path, passages):
+    with edgeret.Index.create(path, model=encoder(), bits=96) as index:
+        index.add([book("atlas", passages), book("note", 1)])
+        index.check()
+        index._store.connection.execute(
+            "INSERT INTO lexicon (rowid, text) VALUES (2, 'lamp atlas word1 strange')"
+        )
+        with pytest.raises(CorruptIndexError):
+            index.check()
 
 
 def test_an_index_of_passages_that_lacks_some_is_told(three, tmp_path, monkeypatch):
