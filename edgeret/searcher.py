@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from itertools import accumulate, groupby
 from operator import itemgetter
@@ -155,7 +156,7 @@ class Searcher:
             clock = Clock()
             # Where a budget bounds what many queries find together, fewer; fusing takes several times k of each list.
             each = (oversample or LEAST_OVERSAMPLING) * max(k, LEAST_CANDIDATES) if mode == "hybrid" else k
-            at_once = min(_QUERIES_AT_ONCE, self._plan.answers(each))
+            at_once = min(_QUERIES_AT_ONCE, self._plan.answers(min(each, sys.maxsize)))
             # Most calls have one part, which is encoded before the transaction begins.
             first = self._encode(queries[:at_once], mode)
             encode_ms = clock.lap()

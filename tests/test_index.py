@@ -15,6 +15,7 @@ from edgeret.errors import (
     InvalidDocumentError,
     InvalidQueryError,
     InvalidVectorError,
+    StorageError,
 )
 
 WORDS = [
@@ -202,6 +203,22 @@ def test_commit_every_keeps_what_was_committed(index):
         index.add(stream(), commit_every=10)
     assert len(index) == 20
     index.check()
+
+
+def test_a_refused_call_says_how_many_are_committed(index, monkeypatch):
+    publish, calls = index._writer.publish, []
+
+    def full():
+        calls.append(1)
+        if len(calls) == 3:
+            raise StorageError("no space left")
+        publish()
+
+    monkeypatch.setattr(index._writer, "publish", full)
+    with pytest.raises(StorageError) as found:
+        index.add((Document(f"d{i}", f"text {i}") for i in range(25)), commit_every=5)
+    assert found.value.__notes__ == ["the first 10 documents of this call are committed"]
+    assert len(index) == 10
 
 
 @pytest.mark.parametrize("count", [0, -1])
