@@ -79,7 +79,7 @@ def test_small_windows_are_the_whole(tokenizer, monkeypatch, characters, overlap
 def test_a_lone_surrogate_is_found_wherever_it_is(where):
     text = "a " * (where // 2) + "\ud800" + " b" * 100
     for call in (Encoder.load("nano").encode_query, Encoder.load("nano").token_spans):
-        with pytest.raises(InvalidDocumentError, match=f"surrogate at {where}: read"):
+        with pytest.raises(InvalidDocumentError, match=f"surrogate at {where}: decode"):
             call(text)
 
 
