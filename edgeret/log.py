@@ -40,9 +40,13 @@ def _check_regular(path: Path) -> None:
             files.check_regular(file, found.st_mode)
 
 
-def name(connection: sqlite3.Connection) -> None:
-    """Give the file a number of its own, by which a log of another file is known: where SQLite counts schemas."""
-    connection.execute(f"PRAGMA schema_version = {int.from_bytes(os.urandom(4), 'big') >> 2 | 1 << 20}")
+def name(connection: sqlite3.Connection, seed: bytes | None = None) -> None:
+    """Give the file a number of its own, by which a log of another file is known: where SQLite counts schemas.
+
+    seed: at least 4 bytes that make the number; None takes a random one.
+    """
+    number = int.from_bytes((seed or os.urandom(4))[:4], "big")
+    connection.execute(f"PRAGMA schema_version = {number >> 2 | 1 << 20}")
 
 
 def check(place: Place) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -12,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from tqdm import tqdm
 
-from edgeret import inputs
+from edgeret import inputs, log
 from edgeret.documents import Document, Record
 from edgeret.encoder import Encoder
 from edgeret.errors import (
@@ -169,11 +170,14 @@ def _finished(names: Iterable[str], missing: dict[str, None], encoded: Iterator[
 def _merge(shards: Shards, names: Iterable[str], path: Path) -> State:
     """Add finished shards to an index, as `Index.add` adds documents."""
     with closing(Store(path, readonly=False, cache_bytes=_CACHE_BYTES)) as store:
-        writer = Writer(store)
+        writer, seed = Writer(store), hashlib.blake2b(digest_size=16)
         for name in names:
+            seed.update(name.encode())
             for encoded in shards.read(name):
                 if not writer.holds(encoded.record, None):
                     writer.stage(encoded)
             writer.publish()
-        with store.reading() as state:
+        with store.writing() as state:
+            # By what is in it: the same documents make the same bytes.
+            log.name(store.connection, seed.digest())
             return state
