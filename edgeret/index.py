@@ -646,6 +646,9 @@ class Index:
         """What `work` returns, in its turn and within a read transaction."""
         # Before the turn too: in a forked process it may be that of a thread that is not there.
         self._connections.alive()
+        if self._turn.mine:
+            # A signal handler within the call that has the turn: it is answered at once, and takes little.
+            return self._connections.read(work)
         return self._turn.hold(lambda: self._connections.read(work))
 
     def _add(self, documents: Iterable[Document | str], commit_every: int | None) -> list[str]:
