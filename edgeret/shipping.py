@@ -192,7 +192,7 @@ def _apply(
     check_space(store, encoder)
     _check_coding(store, shipped)
     with store.writing() as state:
-        contents = Contents.of(store)
+        contents = Contents.of(store, shipped.header.format)
         before, after = shipped.header.before, shipped.header.after
         if contents.name == after:
             return UpdateSummary(str(store.path), after, after, 0, 0)

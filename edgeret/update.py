@@ -30,7 +30,8 @@ from edgeret.errors import (
 )
 
 MAGIC: Final = b"edgeret update "
-FORMAT: Final = 1
+FORMAT: Final = 2
+_FORMATS: Final = (1, FORMAT)
 MOST_BYTES: Final = 1 << 24
 """Of a document in an update, its vectors included: reading one takes a small multiple of that."""
 MOST_METADATA_BYTES: Final = 1 << 20
@@ -39,7 +40,7 @@ _DEEPEST: Final = 1000
 """Levels of metadata that SQLite reads: no release has stored more."""
 
 _HEADER: Final = re.compile(
-    rb"edgeret update 1\nspace ([0-9a-f]{32})\nbits ([1-9]\d{0,4})\n"
+    rb"edgeret update ([12])\nspace ([0-9a-f]{32})\nbits ([1-9]\d{0,4})\n"
     rb"before ([0-9a-f]{64})\nafter ([0-9a-f]{64})\n\n"
 )
 _LONGEST_HEADER: Final = 256
@@ -51,12 +52,13 @@ _LENGTHS: Final = struct.Struct("<5Q")
 
 
 class Header(NamedTuple):
-    """What an update is for. before, after: names of contents, 64 hex digits each."""
+    """What an update is for. before, after: names of contents, 64 hex digits each, of the version `format`."""
 
     space: str
     bits: int
     before: str
     after: str
+    format: int = FORMAT
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +80,8 @@ class UpdateWriter:
     def __init__(self, stream: BinaryIO, header: Header) -> None:
         self._stream = stream
         self._hash = hashlib.sha256()
-        space, bits, before, after = header
-        text = f"edgeret update {FORMAT}\nspace {space}\nbits {bits}\nbefore {before}\nafter {after}\n\n"
+        space, bits, before, after, version = header
+        text = f"edgeret update {version}\nspace {space}\nbits {bits}\nbefore {before}\nafter {after}\n\n"
         self._write(text.encode())
 
     def delete(self, identity: str) -> None:
@@ -183,9 +185,9 @@ class Update:
         if not start.startswith(MAGIC):
             raise CorruptUpdateError(f"expected an edgeret update, '{self.path}' is another kind of file")
         version = start[len(MAGIC) :].partition(b"\n")[0]
-        if version.isdigit() and version != str(FORMAT).encode():
+        if version.isdigit() and version not in [str(known).encode() for known in _FORMATS]:
             raise FormatVersionError(
-                f"expected an update of format {FORMAT}, '{self.path}' has format {version.decode()}: upgrade edgeret"
+                f"expected an update of format {FORMAT} or older, '{self.path}' has format {version.decode()}: upgrade edgeret"
             )
         self._stream.seek(0)
         found, left = hashlib.sha256(), self._left
@@ -202,8 +204,8 @@ class Update:
             raise self.damaged("its header cannot be read")
         self._stream.seek(found.end())
         self._left -= found.end()
-        space, bits, before, after = (group.decode() for group in found.groups())
-        return Header(space, int(bits), before, after)
+        version, space, bits, before, after = (group.decode() for group in found.groups())
+        return Header(space, int(bits), before, after, int(version))
 
     def _take(self, size: int) -> bytes:
         # Before it is read: a length may say anything, and memory is taken for it at once.
@@ -229,9 +231,10 @@ class Update:
         strings = self._text(identity), self._text(text), self._text(metadata)
         spans = np.frombuffer(self._take(16 * passages), dtype="<i8").reshape(-1, 2)
         vectors = np.frombuffer(self._take(dim * passages), dtype=np.int8).reshape(-1, dim)
-        # Passages are in order and never overlap: a few bytes must not stand for much text.
+        # Passages are in order, never overlap and are never empty: a few bytes must not stand for much text.
         edges = np.concatenate([[0], spans.ravel(), [len(strings[1])]])
-        if (edges[1:] < edges[:-1]).any() or (own and spans.tolist() != [[0, len(strings[1])]]):
+        empty = passages > 1 and (spans[:, 0] == spans[:, 1]).any()
+        if (edges[1:] < edges[:-1]).any() or empty or (own and spans.tolist() != [[0, len(strings[1])]]):
             raise self.damaged(f"the passages of document {strings[0]!r:.40} are not those of its text")
         if vectors.min() < -127 or (np.abs(vectors).max(axis=1) != 127).any():
             raise self.damaged(f"a vector of document {strings[0]!r:.40} is not one that is stored")

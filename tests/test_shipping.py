@@ -7,6 +7,7 @@ import os
 import struct
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from edgeret.errors import (
     UpdateMismatchError,
 )
 from edgeret.store import Store
+from edgeret.update import Addition, Header, Update, UpdateWriter
 
 OTHER = FakeEncoder(codec=1)
 QUERIES = [
@@ -209,7 +211,64 @@ def test_contents_follow_each_change():
     assert whole.name == empty
 
 
-def test_contents_are_named_so_for_ever(tmp_path):
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("times", [255, 256, 65_535, 65_536])
+def test_many_equal_passages_are_not_as_nothing(version, times):
+    whole = Contents("0" * 32, 64, version)
+    names = {whole.name}
+    for _ in range(2):
+        whole.add(b"a" * 16, False, [(0, 0, bytes(96))] * times)
+        names.add(whole.name)
+    # Of version 1 that is known, and `add` stores no passages that are equal.
+    assert len(names) == (1 if (version, times) == (1, 65_536) else 3)
+    whole.remove(b"a" * 16, False, [(0, 0, bytes(96))] * 2 * times)
+    assert whole.name == Contents("0" * 32, 64, version).name
+
+
+def test_updates_of_the_first_format_are_applied(old, new, shipped, tmp_path):
+    """The first version of the contents' names is in them, and nothing else is different."""
+    with Update.open(shipped) as update:
+        assert update.header.format == 2
+        entries = list(update.entries(DIM))
+    first = tmp_path / "first"
+    names = []
+    for path in (old, new):
+        with closing(Store(path, readonly=True)) as store, store.reading():
+            names.append(Contents.of(store, 1).name)
+    with first.open("wb") as file:
+        writer = UpdateWriter(file, Header(FakeEncoder().space, update.header.bits, *names, 1))
+        for entry in entries:
+            writer.delete(entry) if isinstance(entry, str) else writer.add(entry)
+        writer.finish()
+    assert first.read_bytes().startswith(b"edgeret update 1\n")
+    summary = edgeret.apply(old, first, FakeEncoder())
+    assert (summary.before, summary.after) == tuple(names)
+    assert described(old) == described(new)
+    assert edgeret.apply(old, shipped, FakeEncoder()).added == 0
+
+
+def test_an_update_of_empty_passages_is_refused(old, shipped, tmp_path):
+    with Update.open(shipped) as update:
+        header = update.header
+        addition = next(entry for entry in update.entries(DIM) if not isinstance(entry, str))
+    crafted = tmp_path / "crafted"
+    with crafted.open("wb") as file:
+        writer = UpdateWriter(file, header)
+        vectors = np.repeat(addition.vectors[:1], 65_536, axis=0)
+        writer.add(Addition(replace(addition.record, vector=None), [(0, 0)] * 65_536, vectors))
+        writer.finish()
+    with pytest.raises(CorruptUpdateError, match="are not those of its text"):
+        edgeret.apply(old, crafted, FakeEncoder())
+
+
+@pytest.mark.parametrize(
+    ("version", "name"),
+    [
+        (1, "f61f50adf0947b2a1218828c575bd5d110b80218cc6c5f29455019f259f0056b"),
+        (2, "8a80fb425a393d4b2e00b12babf9eb3d153255fbacad3311b077a5906c2838a2"),
+    ],
+)
+def test_contents_are_named_so_for_ever(tmp_path, version, name):
     """As docs/format.md says it."""
     path = made(tmp_path / "x.edgeret", [Document("a", "red cat", {"year": 1}, np.arange(1, DIM + 1.0))])
     digest = hashlib.blake2b(digest_size=16)
@@ -218,9 +277,10 @@ def test_contents_are_named_so_for_ever(tmp_path):
     vector = np.rint(np.arange(1, DIM + 1) / DIM * 127).astype(np.int8)
     passage = digest.digest() + struct.pack("<3q", 1, 0, 7) + vector.tobytes()
     lanes = hashlib.shake_128(passage).digest(2048)
-    coding = f"edgeret contents 1\nspace {FakeEncoder().space}\nbits 96\n".encode()
-    name = "f61f50adf0947b2a1218828c575bd5d110b80218cc6c5f29455019f259f0056b"
-    assert contents(path) == hashlib.blake2b(coding + lanes, digest_size=32).hexdigest() == name
+    coding = f"edgeret contents {version}\nspace {FakeEncoder().space}\nbits 96\n".encode()
+    with closing(Store(path, readonly=True)) as store, store.reading():
+        found = Contents.of(store, version).name
+    assert found == hashlib.blake2b(coding + lanes, digest_size=32).hexdigest() == name
 
 
 def test_applying_again_changes_nothing(old, shipped):
@@ -297,8 +357,8 @@ def test_other_filters_are_refused(old, tmp_path):
 
 def test_a_newer_format_and_other_files_are_refused(old, shipped, tmp_path):
     later = tmp_path / "later"
-    later.write_bytes(shipped.read_bytes().replace(b"update 1\n", b"update 2\n"))
-    with pytest.raises(FormatVersionError, match="format 2: upgrade edgeret"):
+    later.write_bytes(shipped.read_bytes().replace(b"update 2\n", b"update 3\n"))
+    with pytest.raises(FormatVersionError, match="format 3: upgrade edgeret"):
         edgeret.apply(old, later, FakeEncoder())
     for wrong in (old, Path(__file__), tmp_path):
         with pytest.raises(CorruptUpdateError, match="expected an edgeret update"):
