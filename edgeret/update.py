@@ -187,7 +187,8 @@ class Update:
         version = start[len(MAGIC) :].partition(b"\n")[0]
         if version.isdigit() and version not in [str(known).encode() for known in _FORMATS]:
             raise FormatVersionError(
-                f"expected an update of format {FORMAT} or older, '{self.path}' has format {version.decode()}: upgrade edgeret"
+                f"expected an update of format {FORMAT} or older, '{self.path}' has format {version.decode()}: "
+                "upgrade edgeret"
             )
         self._stream.seek(0)
         found, left = hashlib.sha256(), self._left
