@@ -16,7 +16,7 @@ import pytest
 from fake import FakeEncoder
 
 import edgeret
-from edgeret import Document, EdgeretError, Index, ReplacedError, database
+from edgeret import Document, EdgeretError, Index, ReplacedError, database, schema
 from edgeret.drafts import Drafts
 from edgeret.errors import (
     IndexExistsError,
@@ -456,7 +456,7 @@ def test_a_failed_create_leaves_no_file(tmp_path, monkeypatch, there):
             create(**settings)
         assert names(tmp_path) == left, settings
     for module, name in (
-        (database, "_configure"), (database, "_fill"), (database, "_statements"), (database, "mark"),
+        (database, "_configure"), (database, "_fill"), (schema, "statements"), (database, "mark"),
         (database, "connect"),
         (Index, "_take"),
     ):  # fmt: skip
