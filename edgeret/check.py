@@ -41,7 +41,8 @@ def check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
 
 
 def _check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
-    with _able_to_copy(store), store.reading() as state:
+    # In this order: a transaction that begins may do so on a new connection.
+    with store.reading() as state, _able_to_copy(store):
         _check_sqlite(store, quick)
         _check_counters(store, state)
         blocks = len(store.block_numbers())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -23,13 +24,14 @@ def run(work: Callable[[], None]) -> None:
             os.setuid(USER)
             work()
         except BaseException as error:  # noqa: BLE001
-            os.write(writer, f"{type(error).__name__}: {error}".encode())
+            os.write(writer, "".join(traceback.format_exception(error))[-2000:].encode())
         finally:
             os._exit(0)
     os.close(writer)
     os.waitpid(child, 0)
     with os.fdopen(reader) as said:
-        assert said.read() == ""
+        told = said.read()
+    assert not told, told
 
 
 def give(folder: Path) -> None:
