@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def test_an_old_index_says_what_it_said(folder, tmp_path, readonly):
         info = index.info()
         assert {key: getattr(info, key) for key in expected["info"]} == expected["info"]
         for identity, (text, metadata) in expected["documents"].items():
-            assert index.get(identity) == Document(identity, text, metadata)
+            found = index.get(identity)
+            assert replace(found, vector=None) == Document(identity, text, metadata)
         for answer in expected["answers"]:
             hits = [Hit(**{**hit, "score": pytest.approx(hit["score"], rel=1e-5)}) for hit in answer["hits"]]
             assert index.search(**answer["query"]) == hits
@@ -67,7 +69,7 @@ def test_the_first_index_holds_what_stands_here(tmp_path):
     assert (content[68:72], content[60:64]) == (b"EdGe", b"\0\0\0\1")
     assert (len(expected["documents"]), len(expected["answers"])) == (45, 5)
     with Index.open(path, model=encoder, readonly=True) as index:
-        assert index.get("d3") == Document("d3", "replaced", {"year": "text"})
+        assert replace(index.get("d3"), vector=None) == Document("d3", "replaced", {"year": "text"})
         assert index.get("d7") is None
         assert index.get("long").metadata == {"deep": {"er": [1.5, True, "é"]}, "year": None}
         assert (
