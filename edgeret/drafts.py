@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
@@ -95,9 +94,6 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _connected(path: Path, wait: float) -> sqlite3.Connection:
     """Open the file for this process alone; tables are made if it is new. To be used within `_reading`."""
-    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
-        # A pipe would be waited for, and a link's target is not ours.
-        raise NotAnIndexError("it is no file")
     connection = database.connect_alone(path)
     try:
         database.patiently(path, lambda: connection.execute("BEGIN EXCLUSIVE"), wait)

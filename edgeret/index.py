@@ -660,6 +660,7 @@ class Index:
             fresh = 0
             for document in documents:
                 self._connections.alive()
+                self._admit(document)
                 record = Record.of(document)
                 fresh += self._stage(record, first=not fresh)
                 ids.append(record.id)

@@ -160,7 +160,7 @@ def test_many_threads_keep_to_the_budget(tmp_path):
 @pytest.mark.parametrize("kind", ["text", "metadata", "one string"])
 def test_a_document_that_the_budget_cannot_hold_is_refused_by_name(tmp_path, kind):
     found = run("refuse", tmp_path / "refused.edgeret", "nano", "60MB", kind)
-    assert "'large'" in found["refused"]
+    assert "'large' takes" in found["refused"]
     assert found["documents"] == 1
     # The caller's list has 48 MB.
     assert found["rss_over_import_bytes"] <= (60_000_000 if kind != "metadata" else 110_000_000)

@@ -407,9 +407,9 @@ def test_nothing_is_made_through_a_link(old, tmp_path):
             link = tmp_path / name
             link.unlink(missing_ok=True)
             link.symlink_to(target)
-        with pytest.raises(StorageError, match=r"symbolic link|no file"):
+        with pytest.raises(StorageError, match="found a symbolic link"):
             Index.create(tmp_path / "new", FakeEncoder(), bits=64, exist_ok=True)
-        with pytest.raises(StorageError, match=r"symbolic link|no file"):
+        with pytest.raises(StorageError, match="found a symbolic link"):
             Index.reencode(old, FakeEncoder(seed=2))
         assert target.exists() == there
         assert not there or (mode(target), target.stat().st_size) == (0o644, 0)
