@@ -168,6 +168,7 @@ def connect(
         except BaseException:
             connection.close()
             raise
+        place.connection = connection
         return connection
 
     return patiently(path, attempt, max(wait, _OPENING_S))

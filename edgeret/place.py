@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import weakref
 from pathlib import Path
 from typing import Final
@@ -63,12 +64,14 @@ class Place:
         self._log_path = beside(path, "-wal")
         self._noted: _Noted = _Noted() if known is None else known._noted
         self._watched: tuple[int, ...] | None = None
+        self.connection: sqlite3.Connection | None = None
+        """Who holds the file open; None until somebody does."""
         try:
             self._file = path.stat()
         except OSError as error:
             raise StorageError(f"cannot read '{path}': {error.strerror}") from None
         for other in list(_OPEN):
-            if os.path.samestat(other._file, self._file) and other._real != self._real:
+            if os.path.samestat(other._file, self._file) and other._real != self._real and other._open:
                 # Two logs of one file, and each would be merged without the other.
                 raise StorageError(
                     f"'{path}' is open in this process as '{other.path}': close that first, or use its name"
@@ -87,6 +90,17 @@ class Place:
         if not self._noted.open:
             # It goes with the last connection, and the next one may find another.
             self._noted.log = None
+
+    @property
+    def _open(self) -> bool:
+        """Whether the file is open still: an interrupt may have come before `leave`, and its number is used again."""
+        if self.connection is None:
+            found = status(self.path)
+            return found is not None and os.path.samestat(found, self._file)
+        try:
+            return self.connection.total_changes >= 0
+        except sqlite3.ProgrammingError:
+            return False
 
     @property
     def log_bytes(self) -> int:

@@ -26,6 +26,8 @@ from edgeret.errors import (
     SpaceMismatchError,
     StorageError,
 )
+from edgeret.place import Place
+from edgeret.store import Store
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 REPLACED = 200 if FULL else 6
@@ -330,6 +332,23 @@ def test_one_process_opens_a_file_under_one_name(old, tmp_path):
             other.add([Document("old9", "one more apple")])
         assert len(index) == 6
     assert state(tmp_path / "hard") == (6, {"old"})
+
+
+def test_a_file_that_an_interrupt_closed_by_half_is_not_open(old, tmp_path, monkeypatch):
+    """A new file may have its device and inode, as a hard link has here."""
+    store = Store(old, readonly=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(Place, "leave", lambda place: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            store.close()
+        # What the frame of the constructor holds stays.
+        with pytest.raises(KeyboardInterrupt) as kept:
+            Store(old, readonly=True, wait=-1)
+    (tmp_path / "hard").hardlink_to(old)
+    old.unlink()
+    assert state(tmp_path / "hard") == (5, {"old"})
+    assert kept.tb
+    assert store.path == old
 
 
 def test_folders_pipes_and_long_names_are_named(tmp_path, monkeypatch):
