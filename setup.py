@@ -28,12 +28,13 @@ class BuildNative(build_ext):
             raise
 
 
-def extension(name: str, *headers: str) -> Extension:
-    """The extension module of `edgeret/<name>.c`."""
+def extension(module: str, *headers: str) -> Extension:
+    """The extension module `edgeret.<module>`, of the file in `native/` that has its name without the underscore."""
+    name = module.rpartition("_")[2]
     return Extension(
-        f"edgeret.{name}",
-        [f"edgeret/{name}.c"],
-        depends=[f"edgeret/{header}.h" for header in ("_python", *headers)],
+        f"edgeret.{module}",
+        [f"native/{name}.c"],
+        depends=[f"native/{header}.h" for header in ("python", *headers)],
         # Floats must not depend on whether a processor multiplies and adds in one step.
         extra_compile_args=["-O3", "-ffp-contract=off"],
         libraries=["m"],
@@ -44,8 +45,8 @@ def extension(name: str, *headers: str) -> Extension:
 
 setup(
     ext_modules=[
-        extension("_scan", "_search", "_seek", "_seek_x86", "_seek_neon"),
-        extension("_static", "_static"),
+        extension("_scan", "search", "seek", "seek_x86", "seek_neon"),
+        extension("encode._static", "static"),
     ],
     cmdclass={"build_ext": BuildNative},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

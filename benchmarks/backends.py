@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from subprocess import CalledProcessError
 
 from benchmarks import fresh
-from edgeret.encoder import BACKENDS, Encoder
+from edgeret.encode.encoder import BACKENDS, Encoder
 from edgeret.errors import EdgeretError
 
 # Tokens of a text, without the special ones: of one length bucket of TFLite, and of each.

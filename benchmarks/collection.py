@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.scan import QUERIES, REAL_ROWS, ROOT, SEED, TEXTS, encoded, passages
 from benchmarks.systems import Batch
-from edgeret.encoder import Encoder
+from edgeret.encode.encoder import Encoder
 
 CACHE = ROOT / ".cache" / "memory"
 MODEL = "base"

@@ -28,7 +28,7 @@ from benchmarks.figures import PASSES, QUERIES, TURN
 from benchmarks.fresh import Child
 from benchmarks.ledger import Line
 from benchmarks.systems import encoders
-from edgeret.bundle import Bundle
+from edgeret.encode.bundle import Bundle
 from edgeret.errors import EdgeretError
 
 CACHE: Final = fresh.ROOT / ".cache" / "bench"

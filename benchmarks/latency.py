@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.teacher import read_teacher
 from edgeret.documents import Document
-from edgeret.encoder import BACKENDS, Encoder
+from edgeret.encode.encoder import BACKENDS, Encoder
 from edgeret.errors import EdgeretError
 from edgeret.index import Index
 

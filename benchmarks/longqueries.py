@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from benchmarks import datasets, metrics
 from benchmarks.quality import Passages, split
-from edgeret import passages
-from edgeret.encoder import Encoder
+from edgeret.encode import passages
+from edgeret.encode.encoder import Encoder
 
 PREAMBLE = " ".join(
     ["I recently moved into the house on the hill and have been very busy unpacking all my boxes."] * 16

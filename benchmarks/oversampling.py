@@ -19,7 +19,7 @@ from benchmarks.scan import REAL_ROWS, SEED
 from benchmarks.scan_systems import blocks_of
 from edgeret import scan
 from edgeret.codec import quantize
-from edgeret.encoder import Encoder
+from edgeret.encode.encoder import Encoder
 
 QUERIES = 128
 ROWS = (100, 300, 1_000, 3_000, 12_500, 50_000, REAL_ROWS)

@@ -16,10 +16,11 @@ from benchmarks import datasets, metrics
 from benchmarks.metrics import Scores
 from benchmarks.teacher import read_teacher
 from benchmarks.vectors import CachedEncoder, load_encoder
-from edgeret import passages, scan
+from edgeret import scan
 from edgeret.codec import quantize
 from edgeret.documents import Document
-from edgeret.encoding import TextEncoder
+from edgeret.encode import passages
+from edgeret.encode.records import TextEncoder
 from edgeret.errors import EdgeretError
 from edgeret.index import Index
 

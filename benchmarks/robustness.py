@@ -25,7 +25,7 @@ from benchmarks.ledger import Line
 from benchmarks.quality import SEARCH, TEACHER, Columns
 from benchmarks.teacher import read_teacher
 from benchmarks.vectors import CachedEncoder, load_encoder
-from edgeret.encoding import TextEncoder
+from edgeret.encode.records import TextEncoder
 from edgeret.errors import EdgeretError
 from export import ranking, verify
 

@@ -85,7 +85,7 @@ def noise(rows: int, bits: int) -> Data:
 
 def real(rows: int, bits: int) -> Data:
     """Passages of shared/text encoded with `base`; the queries are other passages of the same text."""
-    from edgeret.encoder import Encoder
+    from edgeret.encode.encoder import Encoder
 
     encoder = Encoder.load("base")
     texts = passages(rows + QUERIES)

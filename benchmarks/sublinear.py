@@ -32,11 +32,11 @@ from benchmarks.asking import read_calls
 from benchmarks.compare import COLLECTIONS, Cell, recall
 from benchmarks.scan import QUERIES as OTHERS
 from benchmarks.scan import REAL_ROWS, SEED, encoded, passages
-from edgeret import partitions, search
 from edgeret.codec import normalize
-from edgeret.encoder import Encoder
+from edgeret.encode.encoder import Encoder
 from edgeret.reports import Explanation
-from edgeret.store import Store
+from edgeret.search import partitions, stages
+from edgeret.storage.store import Store
 
 QUERIES: Final = 64
 CANDIDATES: Final = 40
@@ -210,7 +210,7 @@ def ask_graph(path: str, questions: str, expansion: float) -> dict[str, Any]:
             planes = codec.encode_query(vector, store.bits)
             different = np.bitwise_count(codes[found][:, None] ^ planes).sum(axis=2, dtype=np.int64)
             order = np.argsort(different @ (1 << np.arange(len(planes))), kind="stable")[:CANDIDATES]
-            answer = search.rescore(store, vector, found[order].tolist())
+            answer = stages.rescore(store, vector, found[order].tolist())
             return [int(store.document(passage.doc).id) for passage, _ in answer.ranked[:10]]
 
         return _asked(questions, ask)

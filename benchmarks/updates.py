@@ -21,8 +21,8 @@ from typing import Any
 import edgeret
 from benchmarks.scan import passages
 from edgeret import Document, Index
-from edgeret.contents import Contents
-from edgeret.store import Store
+from edgeret.fleet.contents import Contents
+from edgeret.storage.store import Store
 
 
 def main(argv: list[str]) -> int:

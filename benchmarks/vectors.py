@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from edgeret.bundle import fingerprint
-from edgeret.encoder import Encoder
+from edgeret.encode.bundle import fingerprint
+from edgeret.encode.encoder import Encoder
 
 Float32 = NDArray[np.float32]
 

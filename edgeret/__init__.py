@@ -9,10 +9,9 @@ with edgeret.Index.create("notes.edgeret", exist_ok=True) as index:
         print(hit.id, round(hit.score, 3), hit.text)
 """
 
-from edgeret.clustering import optimize
 from edgeret.codec import Codec
 from edgeret.documents import Document, Hit
-from edgeret.encoder import Encoder
+from edgeret.encode.encoder import Encoder
 from edgeret.errors import (
     ArgumentError,
     BackendError,
@@ -43,9 +42,10 @@ from edgeret.errors import (
     StorageError,
     UpdateMismatchError,
 )
+from edgeret.fleet.shipping import apply, diff
 from edgeret.index import Index
 from edgeret.plan import Plan
-from edgeret.shipping import apply, diff
+from edgeret.upkeep.optimize import optimize
 
 __all__ = [
     "ArgumentError",

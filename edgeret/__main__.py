@@ -2,7 +2,7 @@
 
 import sys
 
-from edgeret.cli import main
+from edgeret.shell.cli import main
 
 if __name__ == "__main__":
     sys.exit(main())

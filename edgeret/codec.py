@@ -13,6 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeret import blocks
 from edgeret.door import checked, integer, numbers, shown
 from edgeret.errors import InvalidQueryError, InvalidVectorError
 
@@ -96,14 +97,14 @@ def pack(signs: NDArray[np.bool_]) -> UInt64:
     """Signs, bool [n, bits] -> uint64 [n, words]; bit i of a code is bit i % 64 of word i // 64; pads are 0."""
     count, bits = signs.shape
     packed = np.zeros((count, words(bits) * 8), dtype=np.uint8)
-    packed[:, : -(-bits // 8)] = np.packbits(signs, axis=1, bitorder="little")
+    packed[:, : -(-bits // 8)] = blocks.pack(signs)
     return packed.view("<u8").astype(np.uint64, copy=False)
 
 
 def unpack(codes: UInt64, bits: int) -> NDArray[np.bool_]:
     """uint64 [n, words] -> bool [n, bits]."""
     octets = np.ascontiguousarray(codes, dtype="<u8").view(np.uint8)
-    return np.unpackbits(octets, axis=1, count=bits, bitorder="little").astype(np.bool_)
+    return blocks.unpack(octets, bits)
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,20 @@ class Record:
         return digest.digest()
 
 
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A record with its passages.
+
+    spans: (start, stop) of each passage in the text's characters. vectors: int8 [n, dim].
+    codes: uint64 [n, words].
+    """
+
+    record: Record
+    spans: list[tuple[int, int]]
+    vectors: NDArray[np.int8]
+    codes: NDArray[np.uint64]
+
+
 def is_deep(metadata: object, levels: int = MOST_LEVELS) -> bool:
     """Whether lists and mappings are nested deeper than `levels`, or hold themselves."""
     entries = [metadata]

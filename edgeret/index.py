@@ -10,12 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Self, TypeVar
 
-from edgeret import database, door, partitions, reports, scan
-from edgeret.check import check
-from edgeret.connections import Connections
+from edgeret import door, reports, scan
 from edgeret.documents import Document, Hit, Record
-from edgeret.encoder import Encoder
-from edgeret.encoding import TextEncoder, describe, encode, load, load_for, own_vector
+from edgeret.encode.encoder import Encoder
+from edgeret.encode.records import TextEncoder, encode, load, load_for, own_vector
 from edgeret.errors import (
     ArgumentError,
     BudgetError,
@@ -26,17 +24,22 @@ from edgeret.errors import (
     ReplacedError,
 )
 from edgeret.footprint import COPIES, footprint
-from edgeret.place import absolute, status
 from edgeret.plan import Plan, parse_bytes
-from edgeret.recode import check_space, recode
-from edgeret.reencode import reencode
-from edgeret.repair import repair
-from edgeret.seal import seal
-from edgeret.search import Query, Where
-from edgeret.searcher import Searcher
-from edgeret.store import State, Store
+from edgeret.search import partitions
+from edgeret.search.searcher import Searcher
+from edgeret.search.stages import Query, Where
+from edgeret.space import check_space, describe
+from edgeret.storage import file
+from edgeret.storage.place import absolute, status
+from edgeret.storage.readers import Connections
+from edgeret.storage.staging import Staging
+from edgeret.storage.store import State, Store
 from edgeret.turns import Free, Turn
-from edgeret.writer import Writer
+from edgeret.upkeep.check import check
+from edgeret.upkeep.compact import compact, delete, seal
+from edgeret.upkeep.recode import recode
+from edgeret.upkeep.reencode import reencode
+from edgeret.upkeep.repair import repair
 
 Answer = TypeVar("Answer")
 
@@ -103,7 +106,7 @@ class Index:
         most_bytes = None if room is None else room // COPIES
         self._store.limit(most_bytes)
         self._connections = Connections(self._store, self._plan.cache_bytes, most_bytes)
-        self._writer = Writer(self._store, self._connections.alive)
+        self._staging = Staging(self._store, self._connections.alive)
         self._searcher = Searcher(
             self._connections, encoder, self._store, self._plan, self._turn, near, fallback
         )
@@ -118,7 +121,7 @@ class Index:
         filters: Iterable[str] | None = None,
         memory_budget: str | int | None = None,
         exist_ok: bool = False,
-        wait: float = database.WAIT_S,
+        wait: float = file.WAIT_S,
     ) -> Index:
         """Create an index file and open it.
 
@@ -146,8 +149,8 @@ class Index:
             StorageError: The medium refused. After an error no new file is left.
         """
         target = absolute(path)
-        database.check_wait(wait)
-        database.roll_back(target, wait)
+        file.check_wait(wait)
+        file.roll_back(target, wait)
         there = status(target)
         if exist_ok and there is not None and there.st_size:
             return cls.open(target, model, memory_budget, wait=wait)._with_settings(bits, filters)
@@ -159,7 +162,7 @@ class Index:
             budget, shortens = parse_bytes(memory_budget), isinstance(encoder, Encoder)
             Plan.of(0, bits, encoder.planned_bytes, budget, shortens=shortens)
         try:
-            database.create(target, describe(encoder, bits, keys), keys, wait)
+            file.create(target, describe(encoder, bits, keys), keys, wait)
         except IndexExistsError:
             if not exist_ok:
                 raise
@@ -168,7 +171,7 @@ class Index:
         try:
             return cls(target, encoder, memory_budget, readonly=False, wait=wait)
         except BaseException:
-            database.discard(target)
+            file.discard(target)
             raise
 
     @classmethod
@@ -179,7 +182,7 @@ class Index:
         model: str | os.PathLike[str] | TextEncoder | None = None,
         memory_budget: str | int | None = None,
         readonly: bool = False,
-        wait: float = database.WAIT_S,
+        wait: float = file.WAIT_S,
     ) -> Index:
         """Open an index file.
 
@@ -211,7 +214,7 @@ class Index:
             with closing(Store(target, readonly=True)) as store:
                 recorded = store.meta["model"]
         else:
-            database.check_path(target)
+            file.check_path(target)
             recorded = ""
         return cls(target, load_for(model, target, recorded), memory_budget, readonly, wait)
 
@@ -368,7 +371,7 @@ class Index:
             ReadOnlyError: The index was opened read-only.
             StorageError: The medium refused.
         """
-        return self._change(lambda: self._writer.delete(ids, erase))
+        return self._change(lambda: delete(self._staging, ids, erase))
 
     def compact(self) -> None:
         """Rewrite the file, so that nothing of deleted documents remains in it, and give their space back.
@@ -380,7 +383,7 @@ class Index:
             ReadOnlyError: The index was opened read-only.
             StorageError: The medium refused.
         """
-        self._change(self._writer.compact)
+        self._change(lambda: compact(self._staging))
 
     @door.checked
     def backup(self, path: str | os.PathLike[str]) -> None:
@@ -393,7 +396,7 @@ class Index:
             IndexExistsError: There is a file.
             StorageError: The medium refused.
         """
-        self._read(lambda store, _: database.backup(store.connection, store.path, absolute(path)))
+        self._read(lambda store, _: file.backup(store.connection, store.path, absolute(path)))
 
     @door.checked
     def seal(self, path: str | os.PathLike[str]) -> None:
@@ -621,7 +624,7 @@ class Index:
             documents=state.documents,
             passages=state.passages,
             generation=state.generation,
-            format=database.FORMAT_VERSION,
+            format=file.FORMAT_VERSION,
             file_bytes=file_bytes,
             bytes_per_doc=file_bytes / max(state.documents, 1),
             planned_bytes=self._plan.total,
@@ -656,7 +659,7 @@ class Index:
         safe = 0
         try:
             # What an interrupted `add` of another turn may have left is not asked for.
-            self._writer.spare()
+            self._staging.spare()
             fresh = 0
             for document in documents:
                 self._connections.alive()
@@ -665,12 +668,12 @@ class Index:
                 fresh += self._stage(record, first=not fresh)
                 ids.append(record.id)
                 if commit_every is not None and len(ids) % commit_every == 0:
-                    self._writer.publish()
+                    self._staging.publish()
                     fresh, safe = 0, len(ids)
-            self._writer.publish()
+            self._staging.publish()
         except EdgeretError as error:
             told = error
-            if isinstance(error, LockedError) and self._writer.spare():
+            if isinstance(error, LockedError) and self._staging.spare():
                 told = LockedError(
                     f"{error}; what was encoded is kept until the next change: add the same documents again"
                 )
@@ -679,7 +682,7 @@ class Index:
             if told is error:
                 raise
             raise told from error
-        self._writer.unstage()
+        self._staging.unstage()
         return ids
 
     def _admit(self, document: Document | str) -> None:
@@ -703,13 +706,13 @@ class Index:
     def _stage(self, record: Record, first: bool) -> bool:
         """Encode a document that is not there; whether it was so. first: of those that are committed together."""
         own = own_vector(record, self._encoder)
-        if self._writer.holds(record, None if own is None else own[0]):
+        if self._staging.holds(record, None if own is None else own[0]):
             return False
         if first:
             # Whoever is to be refused is refused before hours of encoding.
-            self._writer.await_lock()
+            self._staging.await_lock()
         known = {} if own is None else {(0, len(record.text)): own.tobytes()}
-        self._writer.stage(self._turn.hold(lambda: encode(record, self._encoder, self._store.bits, known)))
+        self._staging.stage(self._turn.hold(lambda: encode(record, self._encoder, self._store.bits, known)))
         return True
 
     def _change(self, work: Callable[[], Answer]) -> Answer:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from edgeret import blocks
 from edgeret.codec import words
 from edgeret.door import checked
 from edgeret.door import parse_bytes as parse_bytes
 from edgeret.errors import BudgetError
 
-_BLOCK_ROWS: Final = 16_384
 _TEXTS: Final = "longest texts"
 """The encoder's part that shrinks with the longest text."""
 
@@ -154,19 +154,19 @@ class Plan:
         Raises:
             BudgetError: The budget is too small; the message names the smallest that works and its largest part.
         """
-        block = words(bits) * 8 * _BLOCK_ROWS
-        blocks = -(-rows // _BLOCK_ROWS)
+        block = words(bits) * 8 * blocks.BLOCK_ROWS
+        sealed = -(-rows // blocks.BLOCK_ROWS)
         for whole, cache, divisor in _STEPS[: None if shortens else -2]:
             parts = _parts(rows, bits, encoder, cache, divisor, writing)
             if partitions:
                 parts["partitions"], whole = partitions, False
             left = None if budget is None else budget - sum(parts.values())
             room = None if left is None else left // block
-            if left is None or left >= (blocks * block + _THREADS_BYTES if whole else 0):
+            if left is None or left >= (sealed * block + _THREADS_BYTES if whole else 0):
                 if partitions:
                     room = 0
-                parts["codes"] = block * (blocks if room is None else min(blocks, room))
-                return cls(parts, blocks, room, cache, divisor, budget)
+                parts["codes"] = block * (sealed if room is None else min(sealed, room))
+                return cls(parts, sealed, room, cache, divisor, budget)
         raise _refusal(parts, budget, "choose a lighter model")
 
     @classmethod
@@ -189,7 +189,7 @@ class Plan:
             parts = {
                 "codec": codec_bytes,
                 "index": _RECODING_BYTES,
-                "block in flight": 2 * words(bits) * 8 * _BLOCK_ROWS,
+                "block in flight": 2 * words(bits) * 8 * blocks.BLOCK_ROWS,
                 "page cache": cache,
             }
             if budget is None or sum(parts.values()) <= budget:
@@ -241,7 +241,7 @@ def _parts(
     return {
         **{name: size // (divisor if name == _TEXTS else 1) for name, size in encoder.items()},
         "index": _INDEX_BYTES,
-        "block in flight": 2 * words(bits) * 8 * _BLOCK_ROWS,
+        "block in flight": 2 * words(bits) * 8 * blocks.BLOCK_ROWS,
         "candidates": _CANDIDATE_BYTES * max(_LEAST_CANDIDATES, _USUAL_K * oversampling(rows, bits)),
         "page cache": cache if writing else reading,
         **({"writing": _WRITING_BYTES + _writing_cache(cache)} if writing else {"sorting": _SORTING_BYTES}),

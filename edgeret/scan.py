@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeret import blocks
 from edgeret.errors import InvalidQueryError
 from edgeret.native import is_allowed
 
@@ -148,7 +149,7 @@ def _scan_block(block: Block, planes: UInt64, best: list[_Best]) -> None:
     rows = np.arange(codes.shape[1])
     is_live = np.ones(len(rows), np.bool_)
     if live is not None:
-        is_live = np.unpackbits(live, count=len(rows), bitorder="little").view(np.bool_)
+        is_live = blocks.unpack(live, len(rows))
         if 4 * np.count_nonzero(is_live) < len(rows):  # gathering a row costs as much as scanning a few
             rows = np.flatnonzero(is_live)
             codes, is_live = codes[:, rows], np.ones(len(rows), np.bool_)
@@ -193,7 +194,7 @@ def _popcount_by_table(numbers: UInt64) -> UInt8:
 @cache
 def _bits_of_16() -> UInt8:
     numbers = np.arange(1 << 16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
-    counts: UInt8 = np.unpackbits(numbers, axis=1).sum(axis=1, dtype=np.uint8)
+    counts: UInt8 = blocks.unpack(numbers).sum(axis=1, dtype=np.uint8)
     return counts
 
 

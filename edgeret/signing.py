@@ -13,12 +13,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from edgeret import database, files, sides
-from edgeret.bundle import Bundle
+from edgeret import files
 from edgeret.door import checked
+from edgeret.encode.bundle import Bundle
+from edgeret.encode.manifest import MANIFEST
 from edgeret.errors import NotAnIndexError, SignatureError, StorageError
-from edgeret.manifest import MANIFEST
-from edgeret.update import MAGIC
+from edgeret.fleet.update import MAGIC
+from edgeret.storage import sides
+from edgeret.storage.file import APPLICATION_ID, check_path
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -134,7 +136,7 @@ def _digest(file: Path) -> str:
 
 def _kind(path: Path) -> str:
     """What a file is, "index" or "update". Raises SignatureError for an index that is not sealed."""
-    database.check_path(path)
+    check_path(path)
     header = _read(path, 100)
     if header.startswith(MAGIC):
         return "update"
@@ -144,7 +146,7 @@ def _kind(path: Path) -> str:
 
 def _check_sealed(path: Path, header: bytes) -> None:
     """Refuse a file to which SQLite would add what lies beside it: that has no signature."""
-    if header[:16] != b"SQLite format 3\0" or header[68:72] != database.APPLICATION_ID.to_bytes(4, "big"):
+    if header[:16] != b"SQLite format 3\0" or header[68:72] != APPLICATION_ID.to_bytes(4, "big"):
         raise NotAnIndexError(
             f"expected an edgeret index, '{path}' is another kind of file: choose another path"
         )

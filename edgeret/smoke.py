@@ -27,7 +27,7 @@ import numpy as np
 
 from edgeret import scan
 from edgeret.documents import Document
-from edgeret.encoder import Encoder
+from edgeret.encode.encoder import Encoder
 from edgeret.errors import BackendError
 from edgeret.index import DEFAULT_MODEL, Index
 

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret.bundle import Bundle
-from edgeret.encoder import Encoder
+from edgeret.encode.bundle import Bundle
+from edgeret.encode.encoder import Encoder
 from edgeret.errors import EdgeretError
 from export import handover, verify
 from export.arguments import parser

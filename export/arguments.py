@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgeret.arguments import DEFAULT_BITS
 from edgeret.index import DEFAULT_MODEL
+from edgeret.shell.arguments import DEFAULT_BITS
 from export import verify
 from export.handover import SYSTEMS
 from export.workers import ENGINES

@@ -8,9 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from edgeret import bundle
-from edgeret.encoder import Encoder
-from edgeret.manifest import Graph
+from edgeret.encode import bundle
+from edgeret.encode.encoder import Encoder
+from edgeret.encode.manifest import Graph
 from export import card, convert, golden, hash_head, verify
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto
 
-    from edgeret.bundle import Bundle, Golden
     from edgeret.codec import Codec
+    from edgeret.encode.bundle import Bundle, Golden
     from export.teacher import Teacher
 
 PARITY_TEXTS: Final = verify.TEXTS

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from edgeret.bundle import Bundle
+    from edgeret.encode.bundle import Bundle
     from export.teacher import Teacher
 
 _LICENSES = {"apache-2.0": "Apache-2.0", "mit": "MIT"}

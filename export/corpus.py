@@ -1,4 +1,4 @@
-"""Corpus: Parquet and JSON Lines to one finished index, encoded by many workers, merged by one writer."""
+"""Corpus: Parquet and JSON Lines to one finished index, encoded by many workers, merged by one staging."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from typing import Any, Final, NamedTuple
 
 from tqdm import tqdm
 
-from edgeret import inputs, log
 from edgeret.documents import Document, Record
-from edgeret.encoder import Encoder
+from edgeret.encode.encoder import Encoder
 from edgeret.errors import (
     BackendError,
     IndexExistsError,
@@ -23,8 +22,10 @@ from edgeret.errors import (
     StorageError,
 )
 from edgeret.index import Index
-from edgeret.store import State, Store
-from edgeret.writer import Writer
+from edgeret.shell import inputs
+from edgeret.storage import log
+from edgeret.storage.staging import Staging
+from edgeret.storage.store import State, Store
 from export.shards import Shards, translated
 from export.workers import Engine
 
@@ -170,13 +171,13 @@ def _finished(names: Iterable[str], missing: dict[str, None], encoded: Iterator[
 def _merge(shards: Shards, names: Iterable[str], path: Path) -> State:
     """Add finished shards to an index, as `Index.add` adds documents."""
     with closing(Store(path, readonly=False, cache_bytes=_CACHE_BYTES)) as store:
-        writer, seed = Writer(store), hashlib.blake2b(digest_size=16)
+        staging, seed = Staging(store), hashlib.blake2b(digest_size=16)
         for name in names:
             seed.update(name.encode())
             for encoded in shards.read(name):
-                if not writer.holds(encoded.record, None):
-                    writer.stage(encoded)
-            writer.publish()
+                if not staging.holds(encoded.record, None):
+                    staging.stage(encoded)
+            staging.publish()
         with store.writing() as state:
             # By what is in it: the same documents make the same bytes.
             log.name(store.connection, seed.digest())

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.codec import Int8, dequantize, words
-from edgeret.codes import Codes
 from edgeret.errors import BackendError, IndexExistsError
-from edgeret.store import Passage, State, Store, StoredDocument
+from edgeret.search.snapshot import Codes
+from edgeret.storage.store import Passage, State, Store, StoredDocument
 
 COLLECTION: Final = "passages"
 """Its name in Qdrant."""

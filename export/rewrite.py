@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from edgeret import bundle
+from edgeret.encode import bundle
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from edgeret.bundle import Bundle
     from edgeret.codec import Codec
-    from edgeret.manifest import Graph
+    from edgeret.encode.bundle import Bundle
+    from edgeret.encode.manifest import Graph
 
 _CODEC_FILE, _CARD = "codec.bin", "card.md"
 

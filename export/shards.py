@@ -14,11 +14,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgeret.documents import Record
-from edgeret.encoder import Encoder
-from edgeret.encoding import encode
+from edgeret.documents import Encoded, Record
+from edgeret.encode.encoder import Encoder
+from edgeret.encode.records import encode
 from edgeret.errors import BundleError, EdgeretError, StorageError
-from edgeret.writer import Encoded
 
 _FORMAT: Final = 1
 """Another number wherever the same documents would be split or encoded in another way."""

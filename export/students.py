@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgeret import bundle
-from edgeret.bundle import Bundle, Golden
-from edgeret.encoder import Encoder
+from edgeret.encode import bundle
+from edgeret.encode.bundle import Bundle, Golden
+from edgeret.encode.encoder import Encoder
+from edgeret.encode.manifest import Graph
 from edgeret.errors import BundleError
-from edgeret.manifest import Graph
 from export import card, convert, golden, hash_head, mix, network, ridge, text, training, verify
 from export.base import PARITY_TEXTS, PEAK_TEXTS, made_with
 from export.network import Network

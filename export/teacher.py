@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret.bundle import fingerprint
+from edgeret.encode.bundle import fingerprint
 from edgeret.errors import BundleError
 
 if TYPE_CHECKING:

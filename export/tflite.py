@@ -18,14 +18,14 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
+from edgeret.encode.manifest import Graph
 from edgeret.errors import BundleError
-from edgeret.manifest import Graph
 from export.rewrite import rewrite
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeret.bundle import Bundle
+    from edgeret.encode.bundle import Bundle
 
 BUCKETS: Final = (16, 32, 64, 128, 256)
 GRAPHS: Final = {

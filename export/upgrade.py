@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret.encoder import Encoder
+from edgeret.encode.encoder import Encoder
 from export import card, golden
 from export.rewrite import rewrite
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from edgeret.bundle import Bundle
+    from edgeret.encode.bundle import Bundle
 
 Float32 = NDArray[np.float32]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from benchmarks.datasets import Collection
     from edgeret.codec import Codec
-    from edgeret.encoder import Encoder
+    from edgeret.encode.encoder import Encoder
     from export.teacher import Teacher
 
 Float32 = NDArray[np.float32]

@@ -171,7 +171,7 @@ def vocabulary(model):
         return []
     import json
 
-    from edgeret.bundle import Bundle
+    from edgeret.encode.bundle import Bundle
 
     text = Bundle.open(model).file("tokenizer.json").read_text(encoding="utf-8")
     words = [word for word in json.loads(text)["model"]["vocab"] if word.isalpha()]

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from fake import DIM, FakeEncoder
 
-from edgeret import Document, Hit, Index, change, check, codes, recode, store
+from edgeret import Document, Hit, Index, blocks
 from edgeret.codec import cosines
+from edgeret.upkeep import check, recode
 
 PAGE = 4096
 BLOCK_ROWS = 64
@@ -46,8 +47,7 @@ class Truth(NamedTuple):
 
 def small_blocks() -> None:
     """Seal blocks of few rows in this process."""
-    for module in (store, change, codes, recode):
-        module.BLOCK_ROWS = BLOCK_ROWS
+    blocks.BLOCK_ROWS = BLOCK_ROWS
     check._BATCH_ROWS = recode._BATCH_ROWS = BLOCK_ROWS // 2
 
 

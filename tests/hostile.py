@@ -6,8 +6,8 @@ import shutil
 import struct
 from pathlib import Path
 
-from edgeret import manifest
-from edgeret.bundle import Bundle
+from edgeret.encode import manifest
+from edgeret.encode.bundle import Bundle
 
 
 def clone(name: str, target: Path) -> Path:

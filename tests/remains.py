@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeret import Document, Index
-from edgeret.pages import varint
+from edgeret.storage.pages import varint
 
 COMMON = ["red", "blue", "cat"]
 _WINDOW = 16

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeret.bundle import Bundle
-from edgeret.demo import corpus
-from edgeret.encoder import BACKENDS
+from edgeret.encode.bundle import Bundle
+from edgeret.encode.encoder import BACKENDS
+from edgeret.shell.demo import corpus
 from export import verify
 
 ROOT = Path(__file__).parent.parent

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeret import bench
-from edgeret.cli import main
 from edgeret.errors import BackendError
+from edgeret.shell import bench
+from edgeret.shell.cli import main
 
 DOCUMENTS = 40
 

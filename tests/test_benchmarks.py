@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from benchmarks import datasets, latency, metrics, quality
 from benchmarks.__main__ import main
 from benchmarks.vectors import CachedEncoder, load_encoder
-from edgeret.bundle import Bundle
 from edgeret.codec import quantize, unpack
+from edgeret.encode.bundle import Bundle
 from tests.fake import FakeEncoder, random_codec
 
 DOCUMENTS = [

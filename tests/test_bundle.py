@@ -10,7 +10,7 @@ from fake import DIM, WIDTHS, random_codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeret.bundle import Bundle, available, fingerprint, space, write
+from edgeret.encode.bundle import Bundle, available, fingerprint, space, write
 from edgeret.errors import BundleError, FormatVersionError
 
 DTYPES = ("int8", "uint8", "int16", "float16", "float32", "float64")

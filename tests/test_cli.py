@@ -24,13 +24,13 @@ from fake import FakeEncoder
 from oddities import alarm
 
 import edgeret
-from edgeret import demo
-from edgeret.arguments import parser
-from edgeret.cli import _VERBS, main
 from edgeret.documents import Document
-from edgeret.encoder import Encoder
+from edgeret.encode.encoder import Encoder
 from edgeret.errors import BundleError
 from edgeret.index import Index
+from edgeret.shell import demo
+from edgeret.shell.arguments import parser
+from edgeret.shell.cli import _VERBS, main
 
 LOAD = Encoder.load
 ROOT = Path(__file__).resolve().parent.parent
@@ -39,10 +39,10 @@ import signal, sys
 # A job in the background of a shell inherits a signal that is ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from fake import FakeEncoder
-from edgeret.encoder import Encoder
+from edgeret.encode.encoder import Encoder
 Encoder.load = staticmethod(lambda *_: FakeEncoder())
-from edgeret.arguments import parser
-from edgeret.cli import _VERBS, main
+from edgeret.shell.arguments import parser
+from edgeret.shell.cli import _VERBS, main
 sys.exit(main())
 """
 DOCUMENTS = [
@@ -131,7 +131,7 @@ def test_index_reads_standard_input(
 def test_index_says_how_many_are_safe(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("edgeret.cli.COMMIT_EVERY", 2)
+    monkeypatch.setattr("edgeret.shell.cli.COMMIT_EVERY", 2)
     with Path("docs.jsonl").open("a") as stream:
         stream.write('{"text": "four"}\n{"text": "five"}\n')
     real, encoded = FakeEncoder.encode, []
@@ -202,7 +202,7 @@ def test_index_says_how_many_texts_without_an_id_are_the_same(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Also those of another commit; one with an id is a document of its own."""
-    monkeypatch.setattr("edgeret.cli.COMMIT_EVERY", 2)
+    monkeypatch.setattr("edgeret.shell.cli.COMMIT_EVERY", 2)
     texts = ["one", "two", "one", "three", "one", "two"]
     Path("same.jsonl").write_text(
         "".join(json.dumps({"text": text}) + "\n" for text in texts) + '{"id": "own", "text": "one"}\n'
@@ -635,8 +635,8 @@ def test_models_lists_bundles(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
         manifest = SimpleNamespace(files=files)
         return SimpleNamespace(name=name, dim=384, max_tokens=256, space="ab" * 16, manifest=manifest)
 
-    monkeypatch.setattr("edgeret.cli.available", lambda: ["base", "small"])
-    monkeypatch.setattr("edgeret.cli.Bundle.open", opened)
+    monkeypatch.setattr("edgeret.shell.cli.available", lambda: ["base", "small"])
+    monkeypatch.setattr("edgeret.shell.cli.Bundle.open", opened)
     found = answer(capsys, "models")
     assert isinstance(found, list)
     assert [(entry["name"], entry["file_bytes"]) for entry in found] == [("base", 2300), ("small", 2300)]
@@ -647,7 +647,7 @@ def test_models_lists_bundles(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 @pytest.fixture
 def _small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     documents = [Document(id=f"module_{number}", text=f"Compress number {number}.") for number in range(20)]
-    monkeypatch.setattr("edgeret.demo.corpus", lambda limit: documents[: limit or 10])
+    monkeypatch.setattr("edgeret.shell.demo.corpus", lambda limit: documents[: limit or 10])
 
 
 @pytest.mark.usefixtures("_small_demo")

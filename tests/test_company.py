@@ -21,7 +21,7 @@ from crash import shim, workload
 from crash.company import EVERY, Reader, pair, pairs
 from fake import DIM, FakeEncoder
 
-import edgeret.check
+import edgeret.upkeep.check
 from edgeret import Document, Index
 from edgeret.errors import LockedError, NeedsRecoveryError, ReadOnlyError, SpaceMismatchError
 
@@ -165,7 +165,7 @@ def test_check_beside_writers_of_every_kind_calls_no_sound_file_damaged(shared, 
 
 
 def test_check_takes_no_lock_from_a_writer(shared, encoder, monkeypatch):
-    real = edgeret.check._check_lexicon
+    real = edgeret.upkeep.check._check_lexicon
 
     def meanwhile(store):
         with Index.open(shared, FakeEncoder()) as other:
@@ -174,7 +174,7 @@ def test_check_takes_no_lock_from_a_writer(shared, encoder, monkeypatch):
 
     for readonly in (False, True):
         with Index.open(shared, encoder, readonly=readonly) as index, monkeypatch.context() as patch:
-            patch.setattr(edgeret.check, "_check_lexicon", meanwhile)
+            patch.setattr(edgeret.upkeep.check, "_check_lexicon", meanwhile)
             before = len(index)
             assert index.check().documents == before
             if not readonly:

@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeret import Document, Encoder, Index
-from edgeret.cli import main as shell
 from edgeret.documents import Record
 from edgeret.errors import (
     BackendError,
@@ -29,7 +28,8 @@ from edgeret.errors import (
     InvalidDocumentError,
     StorageError,
 )
-from edgeret.store import Store
+from edgeret.shell.cli import main as shell
+from edgeret.storage.store import Store
 from export import corpus, workers
 from export.__main__ import main
 from export.shards import Shards

@@ -15,7 +15,6 @@ from damage import alter
 from fake import FakeEncoder
 
 from edgeret import Document, EdgeretError, Index
-from edgeret.database import APPLICATION_ID, FORMAT_VERSION, checksum, meta_checksum
 from edgeret.documents import Record
 from edgeret.errors import (
     CorruptIndexError,
@@ -24,7 +23,8 @@ from edgeret.errors import (
     NotAnIndexError,
     SpaceMismatchError,
 )
-from edgeret.store import Passage, passage_checksum
+from edgeret.storage.file import APPLICATION_ID, FORMAT_VERSION, checksum, meta_checksum
+from edgeret.storage.store import Passage, passage_checksum
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 FILES = 100_000 if FULL else 500

@@ -12,10 +12,10 @@ import pytest
 from fake import DIM, random_codec
 
 import edgeret
-from edgeret import bundle
+from edgeret.encode import bundle
+from edgeret.encode.graph import check_graph
+from edgeret.encode.manifest import Graph
 from edgeret.errors import BundleError, FormatVersionError
-from edgeret.graph import check_graph
-from edgeret.manifest import Graph
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 ROOT = Path(__file__).parent.parent
@@ -64,7 +64,7 @@ def test_garbage_with_a_sound_hash_is_refused_by_name(tmp_path, name, garbage):
     """In a child: a runtime that crashes must not take the suite along."""
     folder = make_bundle(tmp_path / "tiny", **{name: garbage})
     script = (
-        f"import sys, edgeret\nfrom edgeret import encoder\nfolder = sys.argv[1]\ntry:\n    {READERS[name]}\n"
+        f"import sys, edgeret\nfrom edgeret.encode import encoder\nfolder = sys.argv[1]\ntry:\n    {READERS[name]}\n"
         "except edgeret.EdgeretError as error:\n    print(type(error).__name__)"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -250,7 +250,7 @@ CHILD = """
 import os, resource, sys, tempfile
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30,) * 2)
 import edgeret
-from edgeret import encoder
+from edgeret.encode import encoder
 encoder._LEAST_GOLDEN_COSINE = -2.0
 for folder in sys.argv[1:]:
     try:

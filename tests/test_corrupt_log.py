@@ -10,8 +10,9 @@ import pytest
 from crash import workload
 from fake import FakeEncoder
 
-from edgeret import EdgeretError, Index, ReplacedError, log
+from edgeret import EdgeretError, Index, ReplacedError
 from edgeret.errors import CorruptIndexError
+from edgeret.storage import log
 
 FILES = 7_000 if os.environ.get("EDGERET_TEST_FULL") == "1" else 140
 HEADER, FRAME = 32, 24 + 4096

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from edgeret import Index, database, log
+from edgeret import Index
 from edgeret.errors import (
     CorruptIndexError,
     IndexExistsError,
@@ -16,6 +16,8 @@ from edgeret.errors import (
     ReadOnlyError,
     StorageError,
 )
+from edgeret.storage import log
+from edgeret.storage.file import translated
 
 
 @pytest.mark.parametrize(
@@ -34,7 +36,7 @@ from edgeret.errors import (
 def test_errors_of_sqlite_have_names_and_remedies(path, code, kind, remedy):
     error = sqlite3.OperationalError("said by SQLite")
     error.sqlite_errorcode = code
-    with pytest.raises(kind, match=remedy) as found, database.translated(path):
+    with pytest.raises(kind, match=remedy) as found, translated(path):
         raise error
     assert str(path) in str(found.value)
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from edgeret import demo
-from edgeret.demo import corpus
 from edgeret.documents import Document, Record
 from edgeret.errors import InvalidDocumentError
+from edgeret.shell import demo
+from edgeret.shell.demo import corpus
 
 SOURCE = '''
 """Tools for tea."""

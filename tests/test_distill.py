@@ -16,8 +16,8 @@ pytest.importorskip("scipy", reason="export needs the packages of the extra 'exp
 import torch
 from test_export import make_teacher, passages
 
-from edgeret.bundle import Bundle
-from edgeret.encoder import Encoder
+from edgeret.encode.bundle import Bundle
+from edgeret.encode.encoder import Encoder
 from edgeret.errors import BundleError
 from export import base, convert, mix, network, ridge, static, students, text, training
 from export.__main__ import main

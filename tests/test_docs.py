@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import edgeret
-from edgeret.cli import main
+from edgeret.shell.cli import main
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

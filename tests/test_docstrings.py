@@ -8,7 +8,7 @@ import pytest
 
 import edgeret
 from edgeret import errors, reports, signing
-from edgeret.encoding import TextEncoder
+from edgeret.encode.records import TextEncoder
 
 SECTION = re.compile(r"^(Args|Attributes|Returns|Raises):$")
 ENTRY = re.compile(r"^    (\w+): ")

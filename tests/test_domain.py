@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from test_export import make_teacher, passages
 from test_hash_training import DIM, WIDTHS, vectors
 
-from edgeret.bundle import Bundle
 from edgeret.codec import Codec
+from edgeret.encode.bundle import Bundle
 from export import base, domain, hash_head
 from export.__main__ import main
 from export.teacher import Teacher

@@ -27,12 +27,12 @@ from edgeret import (
     Hit,
     Index,
     Plan,
-    database,
     door,
     errors,
     signing,
 )
 from edgeret.documents import MOST_LEVELS
+from edgeret.storage.file import translated
 
 NOT_STRINGS: list[Any] = [
     5, 5.5, True, 2**70, b"a", bytearray(b"a"), ["a"], ("a",), {"a": 1}, {"a"}, object(), np.array(["a"]), str,
@@ -345,7 +345,7 @@ def test_only_what_sqlite_calls_damage_is_damage(tmp_path):
         for code in {base, *(code for code in codes.values() if code & 0xFF == base)}:
             error = sqlite3.DatabaseError("some words")
             error.sqlite_errorcode = code
-            with pytest.raises(EdgeretError) as found, database.translated(tmp_path / "a"):
+            with pytest.raises(EdgeretError) as found, translated(tmp_path / "a"):
                 raise error
             assert (found.type is CorruptIndexError) == (base == sqlite3.SQLITE_CORRUPT)
             kinds.add(found.type)
@@ -356,7 +356,7 @@ def test_only_what_sqlite_calls_damage_is_damage(tmp_path):
 def test_a_file_that_another_opens_or_removes_just_now_is_locked(tmp_path, code):
     error = sqlite3.OperationalError("attempt to write a readonly database")
     error.sqlite_errorcode = getattr(sqlite3, f"SQLITE_READONLY_{code}")
-    with pytest.raises(errors.LockedError, match="try again"), database.translated(tmp_path / "a"):
+    with pytest.raises(errors.LockedError, match="try again"), translated(tmp_path / "a"):
         raise error
 
 
@@ -366,10 +366,10 @@ def test_what_python_cannot_hand_to_sqlite_is_no_damage(index):
         (2**70, ArgumentError), ("\ud800", ArgumentError), (["a"], EngineError), (object(), EngineError),
     ]  # fmt: skip
     for value, kind in bad:
-        with pytest.raises(kind), database.translated(index._path):
+        with pytest.raises(kind), translated(index._path):
             connection.execute("SELECT ?", (value,))
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100)
-    with pytest.raises(ArgumentError, match="shorten it"), database.translated(index._path):
+    with pytest.raises(ArgumentError, match="shorten it"), translated(index._path):
         connection.execute("SELECT ?", ("x" * 1000,))
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 10**9)
     index.check()

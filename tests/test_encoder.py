@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from edgeret.bundle import Bundle, Golden, available, write
-from edgeret.encoder import BACKENDS, Encoder
+from edgeret.encode.bundle import Bundle, Golden, available, write
+from edgeret.encode.encoder import BACKENDS, Encoder
 from edgeret.errors import BackendError, BundleError, InvalidDocumentError
 
 WORDS = [
@@ -135,9 +135,7 @@ def test_a_lone_surrogate_is_refused(encoder):
 
 
 def test_loading_starts_nothing():
-    code = (
-        "import sys; from edgeret.encoder import Encoder; e = Encoder.load('base'); e.codec, e.planned_bytes"
-    )
+    code = "import sys; from edgeret.encode.encoder import Encoder; e = Encoder.load('base'); e.codec, e.planned_bytes"
     code += "; print([m for m in ('onnxruntime', 'tokenizers', 'torch', 'onnx') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "[]\n"

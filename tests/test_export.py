@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeret.bundle import Bundle
 from edgeret.codec import quantize, unpack
-from edgeret.encoder import Encoder
+from edgeret.encode.bundle import Bundle
+from edgeret.encode.encoder import Encoder
 from edgeret.errors import BundleError
 
 pytest.importorskip("onnx", reason="export needs the packages of the extra 'export': onnx is missing")

@@ -12,10 +12,10 @@ pytest.importorskip("torch", reason="export needs the packages of the extra 'exp
 import torch
 from test_export import make_teacher, passages
 
-from edgeret.bundle import Bundle
-from edgeret.encoder import Encoder
+from edgeret.encode.bundle import Bundle
+from edgeret.encode.encoder import Encoder
+from edgeret.encode.tokens import TokenTable
 from edgeret.errors import BundleError
-from edgeret.tokens import TokenTable
 from export import base, tflite, verify
 from export.teacher import Teacher
 

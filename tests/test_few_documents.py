@@ -12,7 +12,7 @@ from fake import DIM, FakeEncoder
 import edgeret
 from edgeret import Document
 from edgeret.errors import BudgetError, CorruptIndexError
-from edgeret.store import Store
+from edgeret.storage.store import Store
 
 MODES = ("dense", "lexical", "hybrid")
 PASSAGES = 20_000

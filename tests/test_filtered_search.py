@@ -9,7 +9,7 @@ from fake import DIM, FakeEncoder
 import edgeret
 from edgeret import Document
 from edgeret.errors import FilterError, InvalidDocumentError
-from edgeret.store import Store
+from edgeret.storage.store import Store
 
 MODES = ("dense", "lexical", "hybrid")
 DOCUMENTS = 5000

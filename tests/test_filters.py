@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeret import filters
 from edgeret.errors import FilterError
-from edgeret.filters import compile_where
+from edgeret.storage import filters
+from edgeret.storage.filters import compile_where
 
 COLUMNS = {"year": "filter_0", "lang": "filter_1"}
 

@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from edgeret import cli, forecast
-from edgeret.bundle import Bundle, write
+from edgeret.encode.bundle import Bundle, write
 from edgeret.errors import BudgetError, InvalidQueryError
-from edgeret.forecast import Forecast
+from edgeret.shell import cli, forecast
+from edgeret.shell.forecast import Forecast
 
 
 def test_the_table_tells_memory_and_file_and_what_gives_way(capsys):

@@ -13,7 +13,7 @@ from fake import DIM, FakeEncoder
 from edgeret import Document, Index
 from edgeret.codec import quantize, unpack, words
 from edgeret.errors import BackendError, CorruptIndexError, IndexExistsError, IndexMissingError
-from edgeret.store import Store
+from edgeret.storage.store import Store
 from export import handover
 from export.__main__ import main
 

@@ -6,9 +6,9 @@ import pytest
 pytest.importorskip("torch", reason="training needs the packages of the extra 'export': torch is missing")
 pytest.importorskip("onnx", reason="export needs the packages of the extra 'export': onnx is missing")
 
-from edgeret.bundle import Bundle
 from edgeret.codec import quantize, unpack
-from edgeret.encoder import Encoder
+from edgeret.encode.bundle import Bundle
+from edgeret.encode.encoder import Encoder
 from export import hash_head, hash_training
 from export.rewrite import rewrite
 

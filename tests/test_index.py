@@ -206,7 +206,7 @@ def test_commit_every_keeps_what_was_committed(index):
 
 
 def test_a_refused_call_says_how_many_are_committed(index, monkeypatch):
-    publish, calls = index._writer.publish, []
+    publish, calls = index._staging.publish, []
 
     def full():
         calls.append(1)
@@ -214,7 +214,7 @@ def test_a_refused_call_says_how_many_are_committed(index, monkeypatch):
             raise StorageError("no space left")
         publish()
 
-    monkeypatch.setattr(index._writer, "publish", full)
+    monkeypatch.setattr(index._staging, "publish", full)
     with pytest.raises(StorageError) as found:
         index.add((Document(f"d{i}", f"text {i}") for i in range(25)), commit_every=5)
     assert found.value.__notes__ == ["the first 10 documents of this call are committed"]

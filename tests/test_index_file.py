@@ -16,6 +16,7 @@ from fake import DIM, FakeEncoder
 
 import edgeret
 from edgeret import Document, Index
+from edgeret.blocks import BLOCK_ROWS
 from edgeret.errors import (
     BudgetError,
     ClosedError,
@@ -29,7 +30,6 @@ from edgeret.errors import (
     ReadOnlyError,
     SpaceMismatchError,
 )
-from edgeret.store import BLOCK_ROWS
 
 WORDS = [
     "red",

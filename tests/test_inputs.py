@@ -17,11 +17,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from oddities import alarm, laid
 
-from edgeret.answers import document_as_json
 from edgeret.codec import normalize, quantize
 from edgeret.documents import Document
 from edgeret.errors import InvalidDocumentError, StorageError
-from edgeret.inputs import count, read
+from edgeret.shell.inputs import count, read
+from edgeret.shell.show import document_as_json
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ encodable = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
             {"text": st.text(encodable).filter(str.strip)},
             optional={
                 "id": st.text("abc/é\n", min_size=1),
-                "n": st.integers() | st.none() | st.booleans(),
+                "n": st.integers(-(2**63), 2**63 - 1) | st.none() | st.booleans(),
                 "t": st.lists(st.text("xyz\"\\\u2028")),
             },
         )
@@ -174,7 +174,7 @@ def test_what_is_too_large_is_named_and_not_read_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Sparse giants take all memory."""
-    monkeypatch.setattr("edgeret.inputs.LARGEST_BYTES", 100_000)
+    monkeypatch.setattr("edgeret.shell.inputs.LARGEST_BYTES", 100_000)
     (tmp_path / "good.md").write_text("good")
     with (tmp_path / "giant.md").open("wb") as stream:
         stream.truncate(1 << 40)

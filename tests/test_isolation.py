@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from fake import DIM, random_codec
 
-from edgeret import bundle
-from edgeret.backends import OnnxBackend
+from edgeret.encode import bundle
+from edgeret.encode.backend import OnnxBackend
+from edgeret.encode.manifest import Graph
 from edgeret.errors import BackendError
-from edgeret.manifest import Graph
 
 PACKAGE = Path(__file__).parent.parent / "edgeret"
 
@@ -32,9 +32,9 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 """
 EVERYTHING = """
-import edgeret, edgeret.demo
-from edgeret.cli import main
-edgeret.demo.ENTRIES = 20
+import edgeret, edgeret.shell.demo
+from edgeret.shell.cli import main
+edgeret.shell.demo.ENTRIES = 20
 open("notes.txt", "w").write("Hold the button to reset the Wi-Fi.")
 for argv in (
     ["index", "x.edgeret", "notes.txt", "--filter", "lang"],
@@ -163,7 +163,9 @@ def test_what_is_forbidden_is_seen(source):
     assert forbidden(source)
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.glob("*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_no_module_runs_or_fetches_anything(path):
     # The smoke test tries what is installed in a process of its own, which may crash, and `bench` measures the memory
     # of one; `platform.system` reads like a call of the system, and tells its name.

@@ -16,13 +16,12 @@ import pytest
 from fake import DIM, FakeEncoder, NarrowEncoder
 
 from benchmarks import fresh
-from edgeret import Document, Index, optimize
-from edgeret.codes import Codes
+from edgeret import Document, Index, blocks, optimize
 from edgeret.errors import BudgetError
-from edgeret.store import BLOCK_ROWS
+from edgeret.search.snapshot import Codes
 
 TESTS = Path(__file__).parent
-ROWS = 2 * BLOCK_ROWS + 300
+ROWS = 2 * blocks.BLOCK_ROWS + 300
 READING, WRITING = "12MB", "14MB"
 
 linux = pytest.mark.skipif(
@@ -56,7 +55,7 @@ def large(tmp_path_factory) -> Path:
 def real(tmp_path_factory) -> Path:
     """A block and a tail of the shipped geometry."""
     path = tmp_path_factory.mktemp("memory") / "real.edgeret"
-    vectors = np.random.default_rng(0).normal(size=(BLOCK_ROWS + 300, 384)).astype(np.float32)
+    vectors = np.random.default_rng(0).normal(size=(blocks.BLOCK_ROWS + 300, 384)).astype(np.float32)
     with Index.create(path, model="small", bits=128) as index:
         index.add(Document(str(row), f"red cat {row}", {}, vector) for row, vector in enumerate(vectors))
     return path
@@ -103,7 +102,7 @@ def test_searches_keep_to_the_budget(large, chore, arguments):
 
 @linux
 def test_searches_by_partitions_keep_to_the_budget(copy):
-    assert optimize(copy).rows >= BLOCK_ROWS
+    assert optimize(copy).rows >= blocks.BLOCK_ROWS
     found = run("search", copy, "fake", READING, "dense", {"shelf": {"$lt": 3}})
     assert not found["resident"]
     assert found["rss_over_import_bytes"] <= 11_000_000
@@ -210,7 +209,7 @@ def test_new_codes_keep_to_the_smallest_budget(real, tmp_path, bits, least, larg
     with pytest.raises(BudgetError, match=rf"at least {least}MB, got 2MB; the largest part is the {largest}"):
         Index.recode(path, bits=bits, memory_budget="2MB")
     found = run("recode", path, "small", f"{least}MB", bits)
-    assert found["passages"] == BLOCK_ROWS + 300
+    assert found["passages"] == blocks.BLOCK_ROWS + 300
     assert 0.7 * least <= found["rss_over_import_bytes"] / 1e6 <= least
 
 
@@ -220,7 +219,7 @@ def test_another_model_keeps_to_the_budget(real, tmp_path):
     with pytest.raises(BudgetError, match=r"at least \d+MB, got 3MB; the largest part is the writing"):
         Index.reencode(copy, NarrowEncoder(), bits=64, memory_budget="3MB")
     found = run("reencode", copy, "fake", WRITING)
-    assert found["encoded"] == BLOCK_ROWS + 300
+    assert found["encoded"] == blocks.BLOCK_ROWS + 300
     assert found["rss_over_import_bytes"] <= 13_000_000
 
 
@@ -285,7 +284,7 @@ def test_answers_are_the_same_whatever_stays_in_memory(copy):
             lambda: None,
             lambda: writer.delete(map(str, range(0, 500, 7))),
             lambda: writer.add(Document(f"n{row}", "new", {}, query) for row, query in enumerate(queries)),
-            lambda: writer.delete(map(str, range(BLOCK_ROWS))),
+            lambda: writer.delete(map(str, range(blocks.BLOCK_ROWS))),
             writer.compact,
         ):
             change()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeret.pages import PAGE_BYTES, Pages, varint
+from edgeret.storage.pages import PAGE_BYTES, Pages, varint
 
 VALUES = st.one_of(
     st.none(),

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgeret
-from edgeret import cli
-from edgeret.partitions import _HEAD, _MAGIC, Partitions, Parts, share
-from edgeret.sides import partitions_of as path_of
+from edgeret.search.partitions import _HEAD, _MAGIC, Partitions, Parts, share
+from edgeret.shell import cli
+from edgeret.storage.sides import partitions_of as path_of
 
 ROWS = 18_000
 SEALED = 16_384

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeret.passages import split
+from edgeret.encode.passages import split
 
 Spans = list[tuple[int, int]]
 

@@ -16,8 +16,7 @@ import pytest
 from fake import FakeEncoder
 
 import edgeret
-from edgeret import Document, EdgeretError, Index, ReplacedError, database, schema
-from edgeret.drafts import Drafts
+from edgeret import Document, EdgeretError, Index, ReplacedError, storage
 from edgeret.errors import (
     IndexExistsError,
     LockedError,
@@ -26,8 +25,10 @@ from edgeret.errors import (
     SpaceMismatchError,
     StorageError,
 )
-from edgeret.place import Place
-from edgeret.store import Store
+from edgeret.storage import schema
+from edgeret.storage.drafts import Drafts
+from edgeret.storage.place import Place
+from edgeret.storage.store import Store
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 REPLACED = 200 if FULL else 6
@@ -302,7 +303,7 @@ def test_a_folder_change_in_the_middle_of_long_work(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make(Path("x"), "old", 3)
     (tmp_path / "elsewhere").mkdir()
-    monkeypatch.setattr(edgeret.reencode, "_BATCH", 1)
+    monkeypatch.setattr(edgeret.upkeep.reencode, "_BATCH", 1)
     Index.reencode("x", FakeEncoder(seed=2), progress=lambda done, total: os.chdir("/"))
     assert names(tmp_path) == ["elsewhere", "x"]
 
@@ -390,13 +391,13 @@ def test_an_empty_file_gets_its_owners_mode_before_use(tmp_path, monkeypatch):
     path = tmp_path / "touched"
     path.touch()
     path.chmod(0o666)
-    configure = database._configure
+    configure = storage.file._configure
 
     def seen(connection, *rest):
         assert mode(path) == 0o600
         configure(connection, *rest)
 
-    monkeypatch.setattr(database, "_configure", seen)
+    monkeypatch.setattr(storage.file, "_configure", seen)
     with Index.create(path, FakeEncoder(), bits=64) as index:
         index.add(["secret"])
         assert {mode(file) for file in tmp_path.iterdir()} == {0o600}
@@ -475,8 +476,8 @@ def test_a_failed_create_leaves_no_file(tmp_path, monkeypatch, there):
             create(**settings)
         assert names(tmp_path) == left, settings
     for module, name in (
-        (database, "_configure"), (database, "_fill"), (schema, "statements"), (database, "mark"),
-        (database, "connect"),
+        (storage.file, "_configure"), (storage.file, "_fill"), (schema, "statements"), (storage.file, "mark"),
+        (storage.file, "connect"),
         (Index, "_take"),
     ):  # fmt: skip
         with monkeypatch.context() as patch:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeret.ranking import LEXICAL_WEIGHT, best_per_document, fuse, rank
+from edgeret.search.ranking import LEXICAL_WEIGHT, best_per_document, fuse, rank
 
 ranked = st.dictionaries(st.integers(0, 30), st.integers(-20, 20).map(float), max_size=20).map(
     lambda scores: list(scores.items())

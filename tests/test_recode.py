@@ -16,8 +16,7 @@ from formats.make import Reader
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeret import Document, Encoder, Index, recode
-from edgeret.cli import main
+from edgeret import Document, Encoder, Index
 from edgeret.errors import (
     CorruptIndexError,
     IndexMissingError,
@@ -26,7 +25,9 @@ from edgeret.errors import (
     ReadOnlyError,
     SpaceMismatchError,
 )
-from edgeret.store import Store
+from edgeret.shell.cli import main
+from edgeret.storage.store import Store
+from edgeret.upkeep import recode
 
 FORMATS = Path(__file__).parent / "formats"
 OTHER = FakeEncoder(codec=1)

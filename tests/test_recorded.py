@@ -10,8 +10,9 @@ import hostile
 import pytest
 
 import edgeret
-from edgeret import Index, database
+from edgeret import Index
 from edgeret.errors import BundleError
+from edgeret.storage import file
 
 
 def bundle_at(folder: Path) -> Path:
@@ -23,7 +24,7 @@ def rename_model(path: Path, model: str) -> None:
     """What somebody writes who makes a file by hand, or what an older edgeret wrote."""
     with closing(sqlite3.connect(path)) as connection:
         meta = dict(connection.execute("SELECT key, value FROM meta")) | {"model": model}
-        meta["crc"] = database.meta_checksum(meta)
+        meta["crc"] = file.meta_checksum(meta)
         connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
         connection.commit()
 

@@ -17,9 +17,7 @@ from formats.make import Reader
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgeret import Document, Encoder, Index, database, drafts, reencode
-from edgeret.cli import main
-from edgeret.contents import Contents
+from edgeret import Document, Encoder, Index
 from edgeret.errors import (
     BudgetError,
     CorruptIndexError,
@@ -31,7 +29,12 @@ from edgeret.errors import (
     SpaceMismatchError,
     StorageError,
 )
-from edgeret.store import Store
+from edgeret.fleet.contents import Contents
+from edgeret.shell.cli import main
+from edgeret.storage import drafts
+from edgeret.storage.file import checksum
+from edgeret.storage.store import Store
+from edgeret.upkeep import reencode
 
 FORMATS = Path(__file__).parent / "formats"
 KILLS = 300 if os.environ.get("EDGERET_TEST_FULL") == "1" else 20
@@ -513,7 +516,7 @@ def forge(path: Path, change) -> None:
             "SELECT doc, digest, spans, vectors, codes FROM drafts"
         ).fetchall():
             forged = change(*row)
-            crc = database.checksum(doc, content=b"".join(forged))
+            crc = checksum(doc, content=b"".join(forged))
             connection.execute("INSERT OR REPLACE INTO drafts VALUES (?, ?, ?, ?, ?, ?)", (doc, *forged, crc))
 
 

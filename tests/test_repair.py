@@ -7,9 +7,9 @@ from damage import alter
 from fake import DIM, FakeEncoder
 
 from edgeret import Document, Index
-from edgeret.cli import main
-from edgeret.encoder import Encoder
+from edgeret.encode.encoder import Encoder
 from edgeret.errors import CorruptIndexError, IndexExistsError, SpaceMismatchError, StorageError
+from edgeret.shell.cli import main
 
 
 def test_repair_keeps_everything_of_a_sound_file(sound, encoder, tmp_path):
@@ -113,7 +113,7 @@ def test_repair_with_a_bundle_of_another_codec_keeps_the_vectors(sound, encoder,
 
 
 def test_repair_of_values_of_other_types_and_of_lost_filters(sound, encoder, tmp_path, monkeypatch):
-    monkeypatch.setattr("edgeret.repair.COMMIT_EVERY", 5)
+    monkeypatch.setattr("edgeret.upkeep.repair.COMMIT_EVERY", 5)
     alter(
         sound,
         "UPDATE documents SET digest = 'text' WHERE id = 'd3'",
@@ -140,7 +140,7 @@ def test_repair_overwrites_nothing_and_leaves_nothing_when_it_fails(sound, encod
     def wrong(*_: object, **__: object) -> None:
         raise CorruptIndexError("wrong")
 
-    monkeypatch.setattr("edgeret.repair.check", wrong)
+    monkeypatch.setattr("edgeret.upkeep.repair.check", wrong)
     with pytest.raises(CorruptIndexError, match="wrong"):
         Index.repair(sound, target, model=encoder)
     assert list(tmp_path.iterdir()) == [sound]

@@ -10,9 +10,10 @@ import remains
 from crash import workload
 from fake import DIM
 
-from edgeret import Document, Encoder, Index, seal
-from edgeret.cli import main
+from edgeret import Document, Encoder, Index
 from edgeret.errors import IndexExistsError, StorageError
+from edgeret.shell.cli import main
+from edgeret.upkeep import compact
 
 
 @pytest.fixture
@@ -100,7 +101,7 @@ def test_sealing_overwrites_nothing_and_leaves_nothing_when_it_fails(sound, enco
         def full(*_: object) -> None:
             raise StorageError("no space left")
 
-        monkeypatch.setattr(seal.Writer, "compact", full)
+        monkeypatch.setattr(compact, "compact", full)
         with pytest.raises(StorageError, match="no space"):
             index.seal(target)
         monkeypatch.undo()

@@ -7,10 +7,11 @@ import pytest
 from crash import workload
 from fake import FakeEncoder
 
-from edgeret import Document, Index, database
+from edgeret import Document, Index
 from edgeret.errors import ClosedError, InvalidQueryError
-from edgeret.search import match_any
-from edgeret.store import Store
+from edgeret.search.stages import match_any
+from edgeret.storage import file
+from edgeret.storage.store import Store
 
 YEAR = {"year": 1}
 
@@ -92,7 +93,7 @@ def test_composed_and_decomposed_letters_find_each_other():
         one = f"a{letter}b"
         other = unicodedata.normalize("NFD", one)
         for query in (one, other):
-            assert database.count_matching(match_any(query), [one, other, "another"]) == 2, ascii(letter)
+            assert file.count_matching(match_any(query), [one, other, "another"]) == 2, ascii(letter)
 
 
 @pytest.mark.parametrize(

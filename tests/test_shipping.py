@@ -19,8 +19,6 @@ from hypothesis import strategies as st
 
 import edgeret
 from edgeret import Document, Encoder, Index
-from edgeret.cli import main
-from edgeret.contents import Contents
 from edgeret.errors import (
     BundleError,
     CorruptIndexError,
@@ -32,8 +30,10 @@ from edgeret.errors import (
     StorageError,
     UpdateMismatchError,
 )
-from edgeret.store import Store
-from edgeret.update import Addition, Header, Update, UpdateWriter
+from edgeret.fleet.contents import Contents
+from edgeret.fleet.update import Addition, Header, Update, UpdateWriter
+from edgeret.shell.cli import main
+from edgeret.storage.store import Store
 
 OTHER = FakeEncoder(codec=1)
 QUERIES = [

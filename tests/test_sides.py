@@ -14,8 +14,10 @@ from crash import workload
 from fake import FakeEncoder, NarrowEncoder
 
 import edgeret
-from edgeret import Document, Index, drafts, partitions, sides
+from edgeret import Document, Index
 from edgeret.errors import LockedError, StorageError
+from edgeret.search import partitions
+from edgeret.storage import drafts, sides
 
 SECRET = "zqxsecretword diagnosis"
 TESTS = Path(__file__).parent
@@ -191,7 +193,6 @@ from crash import workload
 from pathlib import Path
 from fake import FakeEncoder
 import edgeret
-from edgeret import database, repair, sides
 for owner, name, value in workload.shrink_blocks():
     setattr(owner, name, value)
 def die(*_):
@@ -285,7 +286,7 @@ def test_a_backup_that_fails_leaves_nothing(full, encoder, monkeypatch):
             raise error
 
     with pytest.raises(StorageError, match=r"no space left for a copy of .*which is as it was"):
-        edgeret.database.backup(Full(), full, full.with_name("copy"))
+        edgeret.storage.file.backup(Full(), full, full.with_name("copy"))
     assert [file.name for file in full.parent.iterdir()] == [full.name]
 
 
@@ -293,7 +294,7 @@ def test_a_full_disk_after_the_deletion_is_told_as_such(full, encoder, monkeypat
     with Index.open(full, encoder) as index:
         edgeret.optimize(full)
         with monkeypatch.context() as filled:
-            filled.setattr(index._writer, "truncate_log", lambda: _full(full))
+            filled.setattr(index._store, "truncate_log", lambda: _full(full))
             with pytest.raises(
                 StorageError, match=r"is found no more, but its bytes are still in .*no space left"
             ):
@@ -306,7 +307,7 @@ def test_a_full_disk_after_the_deletion_is_told_as_such(full, encoder, monkeypat
 def _full(path: Path) -> None:
     error = sqlite3.OperationalError("database or disk is full")
     error.sqlite_errorcode = sqlite3.SQLITE_FULL
-    with edgeret.database.translated(path):
+    with edgeret.storage.file.translated(path):
         raise error
 
 

@@ -25,8 +25,8 @@ from test_bundle import make
 
 import edgeret
 from edgeret import Document, Index, signing
-from edgeret.cli import main
 from edgeret.errors import BundleError, IndexMissingError, NotAnIndexError, SignatureError, StorageError
+from edgeret.shell.cli import main
 from edgeret.signing import sign, verify
 
 

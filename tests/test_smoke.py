@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeret import bundle, scan
+from edgeret import scan
+from edgeret.encode import bundle
 from edgeret.index import DEFAULT_MODEL
 
 NAMES = {

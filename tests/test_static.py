@@ -12,10 +12,10 @@ from fake import DIM, random_codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeret import bundle, static
-from edgeret.encoder import Encoder
+from edgeret.encode import bundle, static
+from edgeret.encode.encoder import Encoder
+from edgeret.encode.static import Layer
 from edgeret.errors import BackendError, BundleError
-from edgeret.static import Layer
 
 WORDS = ["[UNK]", "red", "cat", "sleeps", "[CLS]", "[SEP]"]
 HIDDEN = 8

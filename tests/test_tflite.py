@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from test_encoder import copy
 
-from edgeret import tflite
-from edgeret.bundle import Bundle
-from edgeret.encoder import Encoder
+from edgeret.encode import tflite
+from edgeret.encode.bundle import Bundle
+from edgeret.encode.encoder import Encoder
+from edgeret.encode.manifest import Graph
+from edgeret.encode.tokens import TokenTable
 from edgeret.errors import BackendError
-from edgeret.manifest import Graph
-from edgeret.tokens import TokenTable
 
 BUCKETS = (16, 32, 256)
 GRAPHS = {name: Graph(f"{name}.tflite", "tokens", "vector") for name in ("tflite", "tflite_weights")}

@@ -16,7 +16,7 @@ from fake import FakeEncoder
 
 from edgeret import Document, EdgeretError, Index
 from edgeret.errors import ClosedError, InvalidQueryError, LockedError, ReentrantError
-from edgeret.store import Store
+from edgeret.storage.store import Store
 
 CHANGES: dict[str, Callable[[Index], object]] = {
     "add": lambda index: index.add(["x"]),

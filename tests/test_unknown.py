@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from edgeret import Document, Index
-from edgeret.encoder import Encoder
-from edgeret.unknown import knows, stand_in, tinged
+from edgeret.encode.encoder import Encoder
+from edgeret.encode.unknown import knows, stand_in, tinged
 
 MODELS = ("small", "nano")
 PREAMBLE = " ".join(

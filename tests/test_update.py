@@ -17,7 +17,7 @@ from test_shipping import copied, made, written
 
 import edgeret
 from benchmarks import fresh
-from edgeret import Document, Index, update
+from edgeret import Document, Index
 from edgeret.errors import (
     CorruptUpdateError,
     FormatVersionError,
@@ -25,7 +25,8 @@ from edgeret.errors import (
     SpaceMismatchError,
     UpdateMismatchError,
 )
-from edgeret.update import Header, Update, UpdateWriter
+from edgeret.fleet import update
+from edgeret.fleet.update import Header, Update, UpdateWriter
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import edgeret
-from edgeret import bundle
-from edgeret.bundle import Bundle
-from edgeret.encoder import Encoder
+from edgeret.encode import bundle
+from edgeret.encode.bundle import Bundle
+from edgeret.encode.encoder import Encoder
 from edgeret.errors import BundleError, SpaceMismatchError
 
 pytest.importorskip("torch", reason="needs torch, which `export` takes")

@@ -15,7 +15,7 @@ import onnx
 from test_export import make_teacher, passages
 
 from benchmarks.datasets import Collection
-from edgeret.bundle import Bundle, available
+from edgeret.encode.bundle import Bundle, available
 from export import convert, variants, verify
 from export.teacher import Teacher
 

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from edgeret.bundle import Bundle
-from edgeret.manifest import Graph
+from edgeret.encode.bundle import Bundle
+from edgeret.encode.manifest import Graph
 from export import card, verify
 from export.rewrite import rewrite
 

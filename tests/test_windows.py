@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeret import windows
-from edgeret.encoder import Encoder
+from edgeret.encode import windows
+from edgeret.encode.encoder import Encoder
+from edgeret.encode.passages import split, split_windows
 from edgeret.errors import InvalidDocumentError
-from edgeret.passages import split, split_windows
 
 PIECES = [
     "a", "word", "longer", "extraordinarily", ".", "!", "?", ",", " ", "  ", "\n", "\n\n", " \n \n", '."', "Z", "é",

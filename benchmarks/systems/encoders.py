@@ -44,7 +44,7 @@ def files(name: str, bundles: dict[str, str]) -> list[Path]:
             name, minilm.onnx_folder
         )()
     else:
-        from edgeret.bundle import Bundle
+        from edgeret.encode.bundle import Bundle
 
         bundle = name.partition("-")[0]
         folder = Bundle.open(bundles.get(bundle, bundle)).path

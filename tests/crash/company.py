@@ -137,7 +137,7 @@ def fork(path: Path) -> None:
     begun, forked = threading.Event(), threading.Event()
 
     def change() -> None:
-        with index._writer._changing() as change:
+        with index._staging.changing() as change:
             for identity in ("a0", "b0", "a1"):
                 change.remove(identity)
             begun.set()

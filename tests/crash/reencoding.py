@@ -15,8 +15,9 @@ from pathlib import Path
 from crash import workload
 from fake import FakeEncoder, NarrowEncoder
 
-from edgeret import Index, drafts
-from edgeret.store import Store
+from edgeret import Index
+from edgeret.storage import drafts
+from edgeret.storage.store import Store
 
 COUNT = 90
 SLOWNESS_S = 0.0005

@@ -17,7 +17,7 @@ from fake import DIM, FakeEncoder
 import edgeret
 from edgeret import Document, Index
 from edgeret.errors import IndexMissingError, NotAnIndexError, StorageError
-from edgeret.store import Store
+from edgeret.storage.store import Store
 
 SMALL_BLOCK = 64
 BITS = 96
@@ -40,16 +40,13 @@ class Step:
 
 def shrink_blocks(rows: int = SMALL_BLOCK) -> list[tuple[object, str, object]]:
     """(module, attribute, value) to set so that blocks are sealed, and drafts committed, after a few rows."""
-    modules = [
-        sys.modules[f"edgeret.{name}"]
-        for name in ("store", "change", "codes", "recode", "partitions", "clustering")
+    changes: list[tuple[object, str, object]] = [(sys.modules["edgeret.blocks"], "BLOCK_ROWS", rows)]
+    changes += [
+        (sys.modules[f"edgeret.upkeep.{name}"], "_BATCH_ROWS", rows // 2) for name in ("check", "recode")
     ]
-    changes: list[tuple[object, str, object]] = [(module, "BLOCK_ROWS", rows) for module in modules]
-    changes.append((sys.modules["edgeret.change"], "_SPARSE_ROWS", rows * 3 // 4))
-    changes += [(sys.modules[f"edgeret.{name}"], "_BATCH_ROWS", rows // 2) for name in ("check", "recode")]
     # A second passes for each look at the clock.
-    changes.append((sys.modules["edgeret.drafts"], "monotonic", count().__next__))
-    changes.append((sys.modules["edgeret.drafts"], "_COMMIT_S", rows / 4))
+    changes.append((sys.modules["edgeret.storage.drafts"], "monotonic", count().__next__))
+    changes.append((sys.modules["edgeret.storage.drafts"], "_COMMIT_S", rows / 4))
     return changes
 
 

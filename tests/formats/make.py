@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from edgeret import Document, Index, bundle, database, manifest
+from edgeret import Document, Index
+from edgeret.blocks import BLOCK_ROWS
 from edgeret.codec import Codec
-from edgeret.store import BLOCK_ROWS
+from edgeret.encode import bundle, manifest
+from edgeret.storage import file
 
 HERE = Path(__file__).parent
 DIM = 16
@@ -153,7 +155,7 @@ def main() -> None:
     folder = HERE / f"bundle-{manifest.FORMAT}"
     if not folder.exists():
         make_bundle(folder)
-    target = HERE / f"index-{database.FORMAT_VERSION}"
+    target = HERE / f"index-{file.FORMAT_VERSION}"
     if not target.exists():
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch, "index.edgeret")

@@ -26,8 +26,9 @@ sys.path[:0] = [str(TESTS), str(TESTS.parent), str(TESTS / "fuzz")]
 from fake import DIM, FakeEncoder, random_codec  # noqa: E402
 from source import Source  # noqa: E402
 
-from edgeret import Document, Index, inputs, static  # noqa: E402
-from edgeret.bundle import Bundle, write  # noqa: E402
+from edgeret import Document, Index  # noqa: E402
+from edgeret.encode import static  # noqa: E402
+from edgeret.encode.bundle import Bundle, write  # noqa: E402
 from edgeret.errors import (  # noqa: E402
     BundleError,
     FilterError,
@@ -35,9 +36,10 @@ from edgeret.errors import (  # noqa: E402
     InvalidDocumentError,
     InvalidQueryError,
 )
-from edgeret.filters import compile_where  # noqa: E402
-from edgeret.pages import Pages  # noqa: E402
 from edgeret.scan import Block, top_k  # noqa: E402
+from edgeret.shell import inputs  # noqa: E402
+from edgeret.storage.filters import compile_where  # noqa: E402
+from edgeret.storage.pages import Pages  # noqa: E402
 
 KEYS = ["year", "tag", 'a"b', "", "$and", "$or", "$eq", "$nothing", "ключ", "a.b", "a\0b", "\ud800"]
 OPERATORS = [

@@ -1,6 +1,6 @@
 /* The scan's kernel without Python: every instruction set of this machine against counting one by one.
  * Run by `make native`, under the sanitizers by `make sanitize`, and for AArch64 under qemu-user by `make neon`. */
-#include "../../edgeret/_search.h"
+#include "../../native/search.h"
 
 #include "random.h"
 

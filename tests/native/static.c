@@ -1,7 +1,7 @@
 /* The static student's kernel without Python: every instruction set of this machine gives the same bits, near those
  * of double precision. Run by `make native`, under the sanitizers by `make sanitize`, and for AArch64 under qemu-user
  * by `make neon`. */
-#include "../../edgeret/_static.h"
+#include "../../native/static.h"
 
 #include "random.h"
 

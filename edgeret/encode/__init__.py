@@ -1,0 +1,1 @@
+"""Texts to vectors: bundles, tokenizers, backends, passages."""

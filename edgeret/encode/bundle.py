@@ -1,0 +1,354 @@
+"""A model bundle: a folder with a manifest that names, sizes and hashes every other file.
+
+Tensors are raw little-endian arrays; nothing is ever unpickled or decompressed. `Bundle.open`
+checks every byte before any runtime sees a file, and refuses a folder that holds other files.
+Nothing is mapped: a file that is cut meanwhile would end the process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeret.codec import Codec
+from edgeret.encode.manifest import (
+    MANIFEST,
+    File,
+    Graph,
+    Manifest,
+    Tensor,
+    load_json,
+    open_file,
+    read,
+    refuse,
+)
+from edgeret.errors import BundleError
+
+MODELS: Final = "EDGERET_MODELS"
+"""The environment variable with further folders of installed bundles, as PATH has those of commands."""
+
+# What people and `edgeret sign` lay beside a bundle; nothing reads it, but the signature's check.
+_BESIDE: Final = frozenset({MANIFEST, f"{MANIFEST}.sig", "README.md", "LICENSE", "NOTICE"})
+_CODEC_TENSORS: Final = ("projection", "thresholds", "query_projection", "query_thresholds", "widths")
+
+
+class Golden(NamedTuple):
+    """Texts with the fp32 teacher's vectors and this bundle's own, float32 [texts, dim] each."""
+
+    texts: list[str]
+    teacher: NDArray[np.float32]
+    own: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """An encoder, its tokenizer, its codec and its proofs.
+
+    links: whether its files may be links: those that came with the package.
+    """
+
+    path: Path
+    manifest: Manifest
+    links: bool = False
+
+    @classmethod
+    def open(cls, name_or_path: str | Path) -> Bundle:
+        """Open an installed bundle by its name, or any bundle by its folder, and verify every byte.
+
+        Raises BundleError for a bundle that is missing, incomplete or damaged, and
+        FormatVersionError for one that a newer edgeret wrote.
+        """
+        path = _locate(name_or_path)
+        links = path.resolve().parent == _packaged()
+        bundle = cls(path, read(path, links), links)
+        bundle._check_folder()
+        for name, file in bundle.manifest.files.items():
+            _verify(path / name, file, links)
+        names = [name for name in bundle.manifest.tensors if name in _CODEC_TENSORS]
+        found = _codec_id({name: bundle.tensor(name) for name in names})
+        if found != bundle.codec_id:
+            refuse(path, f"the codec {bundle.codec_id}", found)
+        return bundle
+
+    def _check_folder(self) -> None:
+        """Refuse what no hash and no signature is for: a runtime might be told to read it."""
+        try:
+            found = {path.name for path in self.path.iterdir()}
+        except OSError as error:
+            refuse(self.path, "a folder that can be listed", str(error.strerror))
+        if foreign := sorted(found - self.manifest.files.keys() - _BESIDE):
+            expected = f"no files but those that {MANIFEST} names"
+            refuse(self.path, expected, f"{foreign!r:.200}", "take them out of the folder")
+
+    @property
+    def name(self) -> str:
+        """Name of the bundle."""
+        return self.manifest.name
+
+    @property
+    def dim(self) -> int:
+        """Entries of a vector."""
+        return self.manifest.dim
+
+    @property
+    def width(self) -> int:
+        """Entries of what the backend gives: those of a vector, unless the tensor `map` makes it of others."""
+        turned = self.manifest.tensors.get("map")
+        return self.dim if turned is None else turned.shape[0]
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest input, special tokens included."""
+        return self.manifest.max_tokens
+
+    @property
+    def geometry(self) -> str:
+        """Fingerprint of the teacher's map from text to vector, 32 hex digits."""
+        return self.manifest.geometry
+
+    @property
+    def codec_id(self) -> str:
+        """Fingerprint of the codec's tensors, 32 hex digits."""
+        return self.manifest.codec
+
+    @property
+    def space(self) -> str:
+        """Fingerprint of geometry and codec: encoders of one space share their indexes."""
+        return space(self.geometry, self.codec_id)
+
+    def file(self, name: str) -> Path:
+        """Path of a file of the bundle. Raises BundleError for a name that is not there."""
+        path = self.path / name
+        if name not in self.manifest.files or not path.is_file():
+            refuse(self.path, f"a file {name!r}", f"only {sorted(self.manifest.files)}")
+        return path
+
+    def tensor(self, name: str) -> NDArray[Any]:
+        """A tensor, read into memory and read-only. Raises BundleError for a name that is not there, or a cut file."""
+        tensor = self.placed(name)
+        blob = self.read(tensor.file, tensor.offset, tensor.nbytes)
+        return np.frombuffer(blob, np.dtype(tensor.dtype).newbyteorder("<")).reshape(tensor.shape)
+
+    def placed(self, name: str) -> Tensor:
+        """Where a tensor lies; nothing is read. Raises BundleError for a name that is not there."""
+        if name not in self.manifest.tensors:
+            refuse(self.path, f"a tensor {name!r}", f"only {sorted(self.manifest.tensors)}")
+        return self.manifest.tensors[name]
+
+    def read(self, name: str, offset: int = 0, nbytes: int | None = None) -> bytes:
+        """A file of the bundle, or a part of it. Raises BundleError if it is shorter than the manifest says."""
+        path = self.file(name)
+        nbytes = self.manifest.files[name].nbytes if nbytes is None else nbytes
+        try:
+            with open_file(path, self.links) as stream:
+                stream.seek(offset)
+                blob = stream.read(nbytes)
+        except OSError as error:
+            refuse(self.path, f"{name} to be readable", str(error.strerror))
+        if len(blob) != nbytes:
+            refuse(self.path, f"{name} of {offset + nbytes} bytes", str(offset + len(blob)))
+        return blob
+
+    def codec(self) -> Codec:
+        """The codec of the space, in memory. Raises BundleError if its tensors do not fit together."""
+        widths = self.shaped("widths", "int16", self.placed("widths").shape[:1]).tolist()
+        if widths != sorted(set(widths)) or widths[0] < 1:
+            refuse(self.path, "ascending widths of codes", f"{widths!r:.80}")
+        bits = widths[-1]
+        codec = Codec(
+            projection=np.array(self.shaped("projection", "int16", (self.dim, bits)), dtype=np.int16),
+            thresholds=np.array(self.shaped("thresholds", "float64", (bits,)), dtype=np.float64),
+            query_projection=self.shaped("query_projection", "float16", (self.dim, bits)).astype(np.float32),
+            query_thresholds=np.array(self.shaped("query_thresholds", "float32", (bits,)), dtype=np.float32),
+            widths=tuple(widths),
+        )
+        for numbers in (codec.thresholds, codec.query_projection, codec.query_thresholds):
+            if not np.isfinite(numbers).all():
+                refuse(self.path, "a codec of finite numbers", "a NaN or an infinity")
+        return codec
+
+    def token_table(self) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+        """The token table: int8 rows [vocabulary, width] and the scale of each, float32."""
+        count = self.placed("tokens").shape[0]
+        return (
+            self.shaped("tokens", "int8", (count, self.width)),
+            self.shaped("token_scales", "float32", (count,)),
+        )
+
+    def golden(self) -> Golden:
+        """The texts whose vectors are known. Raises BundleError if there are none."""
+        texts = load_json(self.file("golden.json"), self.links).get("texts")
+        if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
+            refuse(self.path, "a list of texts in golden.json", f"{texts!r:.80}")
+        shape = (len(texts), self.dim)
+        return Golden(
+            texts=texts,
+            teacher=self.shaped("golden.teacher", "float32", shape),
+            own=self.shaped("golden.own", "float32", shape),
+        )
+
+    def shaped(self, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+        """A tensor of this dtype and shape, as `tensor` reads it. Raises BundleError for any other."""
+        found = self.placed(name)
+        if (found.dtype, found.shape) != (dtype, shape):
+            refuse(self.path, f"{name} as {dtype} {shape}", f"{found.dtype} {found.shape}")
+        return self.tensor(name)
+
+
+def available() -> list[str]:
+    """Names of the installed bundles: the package's, and those in the folders that EDGERET_MODELS names."""
+    return sorted({path.parent.name for folder in _models() for path in folder.glob(f"*/{MANIFEST}")})
+
+
+def fingerprint(value: Any) -> str:
+    """BLAKE2b of a JSON value in its canonical spelling: 32 hex digits."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def space(geometry: str, codec_id: str) -> str:
+    """Fingerprint of the space of a geometry and a codec: 32 hex digits."""
+    return fingerprint({"geometry": geometry, "codec": codec_id})
+
+
+def write(
+    path: Path,
+    *,
+    name: str,
+    max_tokens: int,
+    geometry: str,
+    codec: Codec,
+    kind: str,
+    graphs: Mapping[str, Graph],
+    tensors: Mapping[str, Mapping[str, NDArray[Any]]],
+    files: Mapping[str, bytes],
+    about: Mapping[str, Any],
+    optional: Collection[str] = (),
+) -> Bundle:
+    """Write a bundle and open it. An older one at `path` is replaced as a whole.
+
+    tensors: the arrays of each file of tensors; codec.bin is added, the queries' projection
+    rounded to float16. files: the bytes of every other file. optional: files that an installation
+    may leave out. Raises BundleError as `Bundle.open` does.
+    """
+    codec_tensors = _codec_tensors(codec)
+    contents, entries = dict(files), dict[str, Tensor]()
+    for file, arrays in {**tensors, "codec.bin": codec_tensors}.items():
+        contents[file], placed = _pack(file, arrays)
+        entries |= placed
+    manifest = Manifest(
+        name=name,
+        dim=codec.dim,
+        max_tokens=max_tokens,
+        geometry=geometry,
+        codec=_codec_id(codec_tensors),
+        kind=kind,
+        graphs=dict(graphs),
+        tensors=entries,
+        files={
+            file: File(len(blob), hashlib.sha256(blob).hexdigest(), optional=file in optional)
+            for file, blob in contents.items()
+        },
+        about=dict(about),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Renamed into place: whoever opens the folder meanwhile finds the old files or the new ones.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as scratch:
+        fresh = Path(scratch, "new")
+        fresh.mkdir()
+        for file, blob in contents.items():
+            Path(fresh, file).write_bytes(blob)
+        Path(fresh, MANIFEST).write_text(manifest.as_json() + "\n", encoding="utf-8")
+        Bundle.open(fresh)
+        if path.exists():
+            path.rename(Path(scratch, "old"))
+        fresh.rename(path)
+    return Bundle.open(path)
+
+
+def _packaged() -> Path | None:
+    """The folder of the bundles that came with the package: inside it, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    return next((p for p in (package / "models", package.parent / "models") if p.is_dir()), None)
+
+
+def _models() -> list[Path]:
+    """The folders of installed bundles. The package's own come first: nothing takes the place of their names."""
+    packaged = _packaged()
+    named = [Path(folder) for folder in os.environ.get(MODELS, "").split(os.pathsep) if folder]
+    return [packaged, *named] if packaged else named
+
+
+def _locate(name_or_path: str | Path) -> Path:
+    if isinstance(name_or_path, str) and name_or_path in available():
+        return next(
+            folder / name_or_path for folder in _models() if (folder / name_or_path / MANIFEST).exists()
+        )
+    path = Path(name_or_path)
+    try:
+        found = path.is_dir()
+    except (OSError, ValueError):  # A name too long for a path, or with a NUL.
+        found = False
+    if not found:
+        raise BundleError(
+            f"expected the name of a bundle or its folder, found {str(name_or_path)!r:.200}: "
+            f"choose one of {', '.join(available()) or 'none installed'}, or a folder"
+        )
+    return path
+
+
+def _verify(path: Path, expected: File, links: bool) -> None:
+    if expected.optional and not os.path.lexists(path):
+        return
+    with open_file(path, links) as stream:
+        try:
+            size = stream.seek(0, 2)
+            if size != expected.nbytes:
+                refuse(path.parent, f"{path.name} of {expected.nbytes} bytes", str(size))
+            stream.seek(0)
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            refuse(path.parent, f"{path.name} to be readable", str(error.strerror))
+    if digest != expected.sha256:
+        refuse(path.parent, f"{path.name} with SHA-256 {expected.sha256[:12]}…", f"{digest[:12]}…")
+
+
+def _pack(file: str, arrays: Mapping[str, NDArray[Any]]) -> tuple[bytes, dict[str, Tensor]]:
+    """Lay arrays out, the widest dtype first, so that all are aligned without a hole."""
+    blob, entries = bytearray(), {}
+    for name, array in sorted(arrays.items(), key=lambda item: (-item[1].itemsize, item[0])):
+        entries[name] = Tensor(file, array.dtype.name, array.shape, len(blob))
+        blob += _little_endian(array)
+    return bytes(blob), entries
+
+
+def _codec_tensors(codec: Codec) -> dict[str, NDArray[Any]]:
+    return {
+        "projection": codec.projection,
+        "thresholds": codec.thresholds,
+        "query_projection": codec.query_projection.astype(np.float16),
+        "query_thresholds": codec.query_thresholds,
+        "widths": np.array(codec.widths, dtype=np.int16),
+    }
+
+
+def _codec_id(tensors: Mapping[str, NDArray[Any]]) -> str:
+    return fingerprint(
+        {
+            name: [array.dtype.name, list(array.shape), hashlib.sha256(_little_endian(array)).hexdigest()]
+            for name, array in tensors.items()
+        }
+    )
+
+
+def _little_endian(array: NDArray[Any]) -> bytes:
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes()

@@ -1,0 +1,405 @@
+"""Texts to unit vectors: a tokenizer, and a backend for the ids of its tokens.
+
+One text is one inference, never padded: a text's vector depends on that text alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeret.codec import Codec, normalize
+from edgeret.door import checked
+from edgeret.encode.backend import Backend, OnnxBackend
+from edgeret.encode.bundle import Bundle, available
+from edgeret.encode.manifest import refuse
+from edgeret.encode.passages import Span, split_windows
+from edgeret.encode.static import StaticBackend
+from edgeret.encode.tflite import TfliteBackend
+from edgeret.encode.tokenizer import TOKENIZER_BYTES, load_tokenizer, special_tokens, tokenize
+from edgeret.encode.unknown import knows, stand_in, tinged
+from edgeret.encode.windows import CHARACTERS, check, windows
+from edgeret.errors import BackendError
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Float32 = NDArray[np.float32]
+
+_LEAST_GOLDEN_COSINE: Final = 0.98
+
+# Where a special token stands; and how many of them a text with no other may have.
+_NOWHERE: Final = (0, 0)
+_MOST_SPECIAL: Final = 2
+
+# Short passages: of a question behind a preamble, one is all question (docs/quality.md). And so many are compared.
+_QUERY_TOKENS: Final = 32
+_MOST_PARTS: Final = 64
+
+
+BACKENDS: Final[dict[str, type[Backend]]] = {
+    "onnx": OnnxBackend,
+    "tflite": TfliteBackend,
+    "static": StaticBackend,
+}
+
+
+class Asked(NamedTuple):
+    """A query of any length, encoded.
+
+    vectors: float32 [n, dim], unit rows, one for each part of it: a document is as near as to the nearest. windows: how
+    many parts were encoded. known: whether the model knows a word of it; else its vectors are of `edgeret.unknown`.
+    """
+
+    vectors: Float32
+    windows: int
+    known: bool
+
+
+class _Whole(NamedTuple):
+    """A text's vector, whether the model reads it to its end, and whether it knows a word of it."""
+
+    vector: Float32
+    whole: bool
+    known: bool
+
+
+class _Reading(NamedTuple):
+    """Tokens that the model takes of a text, special ones too, where they stand, and whether they are all."""
+
+    ids: list[int]
+    spans: list[Span]
+    whole: bool
+
+
+class _Pipeline(NamedTuple):
+    """What turns a text into a vector, once started. unknown: the token of what the vocabulary lacks."""
+
+    tokenizer: Tokenizer
+    backend: Backend
+    max_tokens: int
+    dim: int
+    map: Float32 | None
+    unknown: int | None
+
+    def encode(self, text: str) -> Float32:
+        """The model's vector of a text, as much of it as the model reads."""
+        return self._run(self._read(text).ids)
+
+    def encode_known(self, text: str) -> _Whole:
+        """The same, or a vector of `edgeret.unknown`."""
+        ids, spans, whole = self._read(text)
+        # Seldom: what is left to look at takes as long as a part of a short text's encoding.
+        if (self.unknown in ids or len(ids) <= _MOST_SPECIAL) and not knows(text, ids, spans, self.unknown):
+            read = text if whole else text[: max(stop for _, stop in spans)]
+            return _Whole(stand_in(read, self.dim), whole, known=False)
+        vector = self._run(ids)
+        if self.unknown is not None and self.unknown in ids:
+            vector = tinged(vector, text, ids, spans, self.unknown)
+        return _Whole(vector, whole, known=True)
+
+    def windows(self, text: str) -> Iterator[list[Span]]:
+        """Where the text's tokens stand, some of them at a time."""
+        check(text)
+        return (window.spans for window in windows(self.tokenizer, text))
+
+    def _read(self, text: str) -> _Reading:
+        check(text)
+        if len(text) <= CHARACTERS:
+            found = tokenize(self.tokenizer, text)
+            ids, spans = found.ids, found.offsets
+        else:
+            # The ids that stand around any text.
+            frame = tokenize(self.tokenizer, "").ids
+            ids, spans = frame[:-1], [_NOWHERE] * len(frame[:-1])
+            for window in windows(self.tokenizer, text):
+                ids += window.ids
+                spans += window.spans
+                if len(ids) > self.max_tokens:
+                    break
+            ids += frame[-1:]
+            spans += [_NOWHERE] * len(frame[-1:])
+        if len(ids) <= self.max_tokens:
+            return _Reading(ids, spans, whole=True)
+        kept = self.max_tokens - 1
+        return _Reading([*ids[:kept], ids[-1]], [*spans[:kept], spans[-1]], whole=False)
+
+    def _run(self, ids: list[int]) -> Float32:
+        vector = self.backend.run(ids)
+        if self.map is None:
+            return vector
+        mapped = vector @ self.map
+        return mapped / np.float32(np.linalg.norm(mapped) or 1)
+
+
+class Encoder:
+    """A bundle ready to encode. Tokenizer and backend start when they are first needed.
+
+    Usually made by `Encoder.load`. May be used from any thread.
+
+    Args:
+        bundle: The opened bundle.
+        name: The bundle's name, or its folder if it is not installed: `load` finds it again.
+        backend: What runs the model, one that the bundle has.
+        threads: Texts encoded at once, one core each.
+        max_tokens: The longest input in tokens, special tokens included. None takes the bundle's.
+    """
+
+    def __init__(
+        self, bundle: Bundle, name: str, backend: str, threads: int, max_tokens: int | None = None
+    ) -> None:
+        self.bundle = bundle
+        self.name = name
+        self.backend = backend
+        self.threads = threads
+        self.max_tokens = max_tokens or bundle.max_tokens
+        # Again by a signal handler that encodes within the call that starts: then there are two for a while.
+        self._starting = threading.RLock()
+        self._started: _Pipeline | None = None
+
+    @classmethod
+    @checked
+    def load(cls, name_or_path: str | Path, backend: str | None = None, threads: int = 1) -> Encoder:
+        """Load a bundle by its name or folder. This is light: the bundle is verified, nothing is started.
+
+        Args:
+            name_or_path: The name of an installed bundle ("small", "nano", or one in a folder of EDGERET_MODELS), or a
+                bundle's folder.
+            backend: "onnx", "tflite" or "static". None takes the first of these that the bundle has and whose package
+                is installed.
+            threads: Texts encoded at once, one core each.
+
+        Returns:
+            The encoder.
+
+        Raises:
+            BundleError: The bundle is missing or damaged.
+            FormatVersionError: A newer edgeret wrote the bundle.
+            BackendError: The bundle does not have this backend.
+        """
+        bundle = Bundle.open(name_or_path)
+        backends = [name for name, kind in BACKENDS.items() if kind.serves(bundle)]
+        ready = [name for name in backends if BACKENDS[name].installed()]
+        # With no package at all, the first one's start says which to install.
+        chosen = backend or next(iter(ready or backends), None)
+        if chosen not in backends:
+            raise BackendError(
+                f"expected a backend of bundle {bundle.name!r}, found {chosen!r:.80}: "
+                f"choose {' or '.join(map(repr, backends)) or 'another bundle, or upgrade edgeret'}"
+            )
+        installed = name_or_path in available()
+        return cls(bundle, bundle.name if installed else str(bundle.path.resolve()), chosen, threads)
+
+    @checked
+    def shortened(self, divisor: int) -> Encoder:
+        """Return an encoder of the same bundle whose longest input is shorter. It is not started.
+
+        Args:
+            divisor: How many times shorter.
+        """
+        return Encoder(self.bundle, self.name, self.backend, self.threads, self.max_tokens // divisor)
+
+    @property
+    def dim(self) -> int:
+        """Entries of a vector."""
+        return self.bundle.dim
+
+    @property
+    def geometry(self) -> str:
+        """Fingerprint of the teacher's map from text to vector."""
+        return self.bundle.geometry
+
+    @property
+    def codec_id(self) -> str:
+        """Fingerprint of the codec."""
+        return self.bundle.codec_id
+
+    @property
+    def space(self) -> str:
+        """Fingerprint of geometry and codec."""
+        return self.bundle.space
+
+    @cached_property
+    def codec(self) -> Codec:
+        """The codec of the space."""
+        return self.bundle.codec()
+
+    @property
+    def planned_bytes(self) -> dict[str, int]:
+        """What encoding adds to the process at most, part by part, in bytes."""
+        files, tensors = self.bundle.manifest.files, self.bundle.manifest.tensors
+        table = {
+            "tokenizer": TOKENIZER_BYTES,
+            "token table": files[tensors["tokens"].file].nbytes,
+        }
+        if "map" in tensors:
+            table["map"] = tensors["map"].nbytes
+        return table | BACKENDS[self.backend].planned_bytes(self.bundle, self.threads)
+
+    @property
+    def passage_tokens(self) -> int:
+        """Tokens of the longest passage that is encoded whole, special tokens not counted."""
+        return self.max_tokens - special_tokens(self._pipeline().tokenizer)
+
+    @checked
+    def encode(self, texts: Iterable[str]) -> Float32:
+        """Encode texts. A text is cut after `max_tokens` tokens.
+
+        A text's vector is the same, bit for bit, alone or among others.
+
+        Args:
+            texts: An iterable of strings.
+
+        Returns:
+            float32 [n, dim], rows of unit length.
+
+        Raises:
+            ArgumentError: `texts` is one text instead of several.
+            InvalidDocumentError: A text is not Unicode.
+            BackendError: The backend answers wrongly.
+        """
+        texts = list(texts)
+        if not texts:
+            return np.empty((0, self.dim), dtype=np.float32)
+        return self._each(self._pipeline().encode, texts)
+
+    @checked
+    def encode_passages(self, texts: Iterable[str]) -> Float32:
+        """Encode texts as an index stores passages.
+
+        Like `encode`, but what the model does not know counts too: its symbols get a vector of their own, added by
+        their share of the text, and alone where no word is known. To the model one emoji is another.
+
+        Args:
+            texts: An iterable of strings.
+
+        Returns:
+            float32 [n, dim], rows of unit length.
+
+        Raises:
+            EdgeretError: What `encode` raises.
+        """
+        texts = list(texts)
+        if not texts:
+            return np.empty((0, self.dim), dtype=np.float32)
+        pipeline = self._pipeline()
+        return self._each(lambda text: pipeline.encode_known(text).vector, texts)
+
+    def _each(self, encode: Callable[[str], Float32], texts: list[str]) -> Float32:
+        if len(texts) == 1:
+            # What several texts need would take as long as the graph of the smallest bundle.
+            return encode(texts[0])[None]
+        vectors = np.empty((len(texts), self.dim), dtype=np.float32)
+        if min(self.threads, len(texts)) > 1:
+            with ThreadPoolExecutor(self.threads) as pool:
+                rows = pool.map(encode, texts)
+        else:
+            rows = map(encode, texts)
+        for row, vector in enumerate(rows):
+            vectors[row] = vector
+        return vectors
+
+    @checked
+    def encode_query(self, text: str) -> Asked:
+        """Encode a query of any length.
+
+        One that the model reads to its end has one vector, that of `encode_passages`, bit for bit. A longer one has
+        those of its passages of 32 tokens at most; if they are more than 64, neighbors are averaged. Passages of which
+        the model knows no word count only if all are such.
+
+        Args:
+            text: The query.
+
+        Returns:
+            The vectors, float32 [n, dim], of unit length: a document is as near as to the nearest; how many passages
+            were encoded; whether the model knows a word.
+
+        Raises:
+            EdgeretError: What `encode` raises.
+        """
+        pipeline = self._pipeline()
+        vector, whole, known = pipeline.encode_known(text)
+        if whole:
+            return Asked(vector[None], 1, known)
+        spans = split_windows(text, pipeline.windows(text), min(_QUERY_TOKENS, self.passage_tokens))
+        parts = min(len(spans), _MOST_PARTS)
+        sums = {known: np.zeros((parts, self.dim), dtype=np.float64) for known in (True, False)}
+        for number, (start, stop) in enumerate(spans):
+            passage = pipeline.encode_known(text[start:stop])
+            sums[passage.known][number * parts // len(spans)] += passage.vector
+        known = bool(sums[True].any())
+        vectors = sums[known][sums[known].any(axis=1)]
+        return Asked(normalize(vectors, self.dim), len(spans), known)
+
+    @checked
+    def token_spans(self, text: str) -> list[Span]:
+        """Return where the text's tokens stand, without special tokens; nothing is cut.
+
+        Args:
+            text: The text.
+
+        Returns:
+            (start, stop) in characters, a pair for each token.
+        """
+        return list(chain.from_iterable(self.token_windows(text)))
+
+    @checked
+    def token_windows(self, text: str) -> Iterator[list[Span]]:
+        """Return `token_spans` a part at a time: the memory that this takes does not grow with the text.
+
+        Args:
+            text: The text.
+
+        Returns:
+            An iterator over lists of (start, stop) in characters.
+        """
+        return self._pipeline().windows(text)
+
+    def _pipeline(self) -> _Pipeline:
+        # The lock takes as long as a part of a short text's encoding.
+        if self._started is None:
+            with self._starting:
+                self._started = self._started or self._start()
+        return self._started
+
+    def _start(self) -> _Pipeline:
+        backend = BACKENDS[self.backend](self.bundle, self.threads)
+        tokenizer = load_tokenizer(self.bundle)
+        special = special_tokens(tokenizer)
+        if special >= self.max_tokens:
+            refuse(self.bundle.path, f"'max_tokens' above its {special} special tokens", str(self.max_tokens))
+        # Not every kind of model has one.
+        unknown = getattr(tokenizer.model, "unk_token", None)
+        pipeline = _Pipeline(
+            tokenizer,
+            backend,
+            self.max_tokens,
+            self.dim,
+            _load_map(self.bundle),
+            None if unknown is None else tokenizer.token_to_id(unknown),
+        )
+        golden = self.bundle.golden()
+        cosine = float(pipeline.encode(golden.texts[0]) @ golden.own[0])
+        if not cosine >= _LEAST_GOLDEN_COSINE:
+            raise BackendError(
+                f"expected the {self.backend!r} backend to repeat the bundle's golden vector with a cosine of at "
+                f"least {_LEAST_GOLDEN_COSINE}, found {cosine:.3f}: install another release of its runtime"
+            )
+        return pipeline
+
+
+def _load_map(bundle: Bundle) -> Float32 | None:
+    if "map" not in bundle.manifest.tensors:
+        return None
+    found = bundle.shaped("map", "float32", (bundle.width, bundle.dim))
+    if not np.isfinite(found).all():
+        refuse(bundle.path, "a map of finite numbers", "a NaN or an infinity")
+    return found

@@ -1,0 +1,164 @@
+"""Encoding: a record to its passages, their vectors and codes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+
+from edgeret.codec import Codec, Float32, Int8, normalize, quantize
+from edgeret.documents import Encoded, Record
+from edgeret.door import numbers
+from edgeret.encode.bundle import MODELS, available
+from edgeret.encode.encoder import Asked, Encoder
+from edgeret.encode.manifest import PLAIN_NAME
+from edgeret.encode.passages import Span, split_windows
+from edgeret.errors import BundleError
+
+_AT_ONCE: Final = 64
+"""Passages of a document whose vectors are in memory as floating-point numbers."""
+
+
+class TextEncoder(Protocol):
+    """What an index needs of an encoder. `edgeret.Encoder` is one; pass your own as `model`."""
+
+    @property
+    def name(self) -> str:
+        """The bundle's name or path, as `Encoder.load` finds it again."""
+
+    @property
+    def dim(self) -> int:
+        """Entries of a vector."""
+
+    @property
+    def geometry(self) -> str:
+        """Fingerprint of teacher weights, tokenizer and pooling."""
+
+    @property
+    def space(self) -> str:
+        """Fingerprint of geometry and codec."""
+
+    @property
+    def codec(self) -> Codec:
+        """The space's codec."""
+
+    @property
+    def passage_tokens(self) -> int:
+        """Tokens of the longest passage that is encoded whole, without special tokens."""
+
+    @property
+    def planned_bytes(self) -> Mapping[str, int]:
+        """Memory that encoding adds to the process at most: bytes of each part, by its name."""
+
+    def encode(self, texts: Sequence[str]) -> Float32:
+        """Encode texts; a text's vector must depend on that text alone.
+
+        Args:
+            texts: The texts, one or more.
+
+        Returns:
+            float32 [n, dim], rows of unit length.
+        """
+
+    def token_spans(self, text: str) -> list[Span]:
+        """Return where the text's tokens stand, without special tokens; nothing is cut.
+
+        Args:
+            text: The text.
+
+        Returns:
+            (start, stop) in characters, a pair for each token.
+        """
+
+
+def load(model: str | os.PathLike[str] | TextEncoder) -> TextEncoder:
+    """An encoder as it is, or that of a bundle by its name or folder. Raises as `Encoder.load` does."""
+    if isinstance(model, str | os.PathLike):
+        return Encoder.load(os.fspath(model))
+    return model
+
+
+def load_for(model: str | os.PathLike[str] | TextEncoder | None, path: Path, recorded: str) -> TextEncoder:
+    """`load`; None takes the installed bundle that the index at `path` says it was made with.
+
+    recorded: that name. It leads to no folder elsewhere: whoever wrote the file may be anybody. Raises BundleError
+    for one that is not installed, a path among them, as older indexes may hold one.
+    """
+    if model is not None:
+        return load(model)
+    missing = BundleError(
+        f"expected the name of a bundle that is installed, index '{path}' was made with {recorded!r:.200}: "
+        f"pass model= with its name or folder (--model), or set {MODELS} to the folder around it"
+    )
+    if not PLAIN_NAME.fullmatch(recorded):
+        raise missing
+    if recorded in available():
+        return load(recorded)
+    try:
+        encoder = load(recorded)
+    except BundleError:
+        raise missing from None
+    # A folder of that name where the process happens to stand: nothing of it runs.
+    if isinstance(encoder, Encoder):
+        raise missing
+    return encoder
+
+
+def recorded_name(encoder: TextEncoder) -> str:
+    """The name by which an index remembers its encoder: never a path, which tells of its maker's machine."""
+    name = encoder.bundle.name if isinstance(encoder, Encoder) else encoder.name
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
+def own_vector(record: Record, encoder: TextEncoder) -> Int8 | None:
+    """The vector that a record brings, as it is stored, int8 [1, dim]; None if it brings none.
+
+    Raises InvalidVectorError for one that is not of the encoder's dim, not finite or all zeros.
+    """
+    if record.vector is None:
+        return None
+    return quantize(normalize(numbers(record.vector)[None], encoder.dim))
+
+
+def encode(record: Record, encoder: TextEncoder, bits: int, known: Mapping[Span, bytes]) -> Encoded:
+    """Passages, int8 vectors and codes of `bits` bits of a record.
+
+    known: vectors of passages, as they are stored, that need no encoding; one that the record brings is a passage's.
+    """
+    # An encoder that is not ours has an answer of its own to what it does not know.
+    encode_texts = encoder.encode_passages if isinstance(encoder, Encoder) else encoder.encode
+    spans = _spans(record.text, encoder) if record.vector is None else [(0, len(record.text))]
+    vectors = np.empty((len(spans), encoder.dim), dtype=np.int8)
+    missing = []
+    for number, span in enumerate(spans):
+        if span in known:
+            vectors[number] = np.frombuffer(known[span], dtype=np.int8)
+        else:
+            missing.append(number)
+    if missing and (own := own_vector(record, encoder)) is not None:
+        vectors[:] = own
+    elif missing:
+        for first in range(0, len(missing), _AT_ONCE):
+            part = missing[first : first + _AT_ONCE]
+            texts = [record.text[slice(*spans[number])] for number in part]
+            vectors[part] = quantize(normalize(encode_texts(texts), encoder.dim))
+    parts = (vectors[first : first + _AT_ONCE] for first in range(0, len(vectors), _AT_ONCE))
+    codes = np.concatenate([encoder.codec.encode(part, bits) for part in parts])
+    return Encoded(record, spans, vectors, codes)
+
+
+def encode_query(text: str, encoder: TextEncoder) -> Asked:
+    """A query's vectors, and what they are made of."""
+    if isinstance(encoder, Encoder):
+        return encoder.encode_query(text)
+    return Asked(encoder.encode([text]), 1, known=True)
+
+
+def _spans(text: str, encoder: TextEncoder) -> list[Span]:
+    # Of other encoders, what their tokenizer takes is theirs.
+    windows = encoder.token_windows(text) if isinstance(encoder, Encoder) else [encoder.token_spans(text)]
+    # A text of characters that no token stands for is still one passage.
+    return split_windows(text, windows, encoder.passage_tokens) or [(0, len(text))]

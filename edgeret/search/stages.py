@@ -1,0 +1,231 @@
+"""Search: from a query's vector or words to passages of distinct documents, in one read transaction."""
+
+from __future__ import annotations
+
+import re
+import time
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeret.blocks import Mask
+from edgeret.codec import Float32, cosines
+from edgeret.errors import InvalidQueryError
+from edgeret.search.candidates import Finder
+from edgeret.search.ranking import best_per_document, fuse
+from edgeret.storage import file
+from edgeret.storage.store import Passage, Store
+
+LEAST_CANDIDATES: Final = 10
+"""Candidates are `oversample` times k, but never fewer than for this k: below it recall falls fast."""
+
+_ROWS_AT_ONCE: Final = 1024
+"""Candidates whose vectors are in memory together."""
+
+MODES: Final = ("dense", "lexical", "hybrid")
+
+Query = str | NDArray[np.floating[Any]]
+"""A text, or a vector [dim] of the index's space."""
+
+Where = Mapping[str, Any]
+"""A condition on metadata, such as {"year": {"$gte": 2020}}."""
+
+# With the marks that FTS5 takes for a part of a word.
+_WORD: Final = re.compile(r"\w[\w\u0300-\u036f]*")
+_NOT_FOLDED: Final = "\u01e0\u01e1"
+"""Letters of ASCII with two marks, which FTS5 keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """A compiled `where`: SQL on the table alias `d`, its parameters; empty SQL lets everything pass."""
+
+    sql: str = ""
+    parameters: list[object] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Answer:
+    """Passages of distinct documents, best first, with what it took to find them: rows rescored, and codes scanned."""
+
+    ranked: list[tuple[Passage, float]]
+    candidates: int = 0
+    scanned: int = 0
+
+
+class Clock:
+    """Milliseconds since the last lap."""
+
+    def __init__(self) -> None:
+        self._last = time.perf_counter()
+
+    def lap(self) -> float:
+        """The time since the last lap or the beginning."""
+        now = time.perf_counter()
+        elapsed, self._last = (now - self._last) * 1000, now
+        return elapsed
+
+
+def check_arguments(queries: Sequence[Query], mode: str) -> None:
+    """Raise InvalidQueryError for a mode that there is not, or that such queries cannot have."""
+    if mode not in MODES:
+        raise InvalidQueryError(f"expected mode to be one of {', '.join(MODES)}, got {mode!r:.80}")
+    if mode != "dense" and not all(isinstance(query, str) for query in queries):
+        raise InvalidQueryError(f"mode {mode!r} needs the words of the query, got a vector: use mode='dense'")
+
+
+def dense(
+    store: Store,
+    find: Finder,
+    vectors: Float32,
+    k: int,
+    oversample: int,
+    rows: int,
+    admit: Callable[[int], object],
+) -> list[Answer]:
+    """For each query the passages nearest to it, one a document, scored by cosine.
+
+    vectors: float32 [queries, dim], unit. find: gives candidates by code, which are rescored with the stored
+    int8 vectors. k: not more than there are documents. rows: how many may be found. admit: is told how many
+    candidates are asked for, and raises BudgetError for too many.
+
+    Where several passages of one document take the places of others, as many candidates are asked for again
+    among the documents that were not found, until k are or no row is left.
+    """
+    if not rows:
+        return [Answer([]) for _ in vectors]
+    wanted = min(oversample * max(k, LEAST_CANDIDATES), rows)
+    admit(wanted)
+    answers = []
+    for query, found in enumerate(find(range(len(vectors)), wanted, None)):
+        answer = rescore(store, vectors[query], found.rows.tolist())
+        answer.scanned = found.scanned
+        while len(answer.ranked) < k and len(found.rows) == wanted and answer.candidates < rows:
+            (found,) = find([query], wanted, store.rows_of(_documents(answer)))
+            more = rescore(store, vectors[query], found.rows.tolist())
+            if _documents(answer) & _documents(more):
+                raise store.damaged("the index of passages by document lacks some")
+            answer.scanned += found.scanned
+            answer.candidates += more.candidates
+            answer.ranked += more.ranked
+        answer.ranked = sorted(answer.ranked, key=lambda pair: (-pair[1], pair[0].row))[:k]
+        answers.append(answer)
+    return answers
+
+
+def lexical(store: Store, query: str, k: int, mask: Mask | None) -> Answer:
+    """The passages whose words match best, one a document, scored by negated SQLite bm25.
+
+    k: not more than there are documents. mask: rows outside of it are not found.
+    """
+    match = match_any(query)
+    answer = Answer([])
+    if not match or not k:
+        return answer
+    wanted = 4 * max(k, LEAST_CANDIDATES)
+    hidden = None
+    while True:
+        scored = store.lexical(match, mask, hidden, wanted)
+        for first in range(0, len(scored), _ROWS_AT_ONCE):
+            batch = scored[first : first + _ROWS_AT_ONCE]
+            known = _documents(answer)
+            more = _collapse(store.passages([row for row, _ in batch]), [score for _, score in batch])
+            # They come in order: what is known of a document is the best.
+            answer.ranked += [pair for pair in more.ranked if pair[0].doc not in known]
+            answer.candidates += more.candidates
+            if len(answer.ranked) >= k:
+                break
+        if len(answer.ranked) >= k or len(scored) < wanted:
+            answer.ranked = answer.ranked[:k]
+            return answer
+        hidden = store.rows_of(_documents(answer))
+        wanted = max(wanted, min(4 * wanted, _ROWS_AT_ONCE))
+
+
+def _documents(answer: Answer) -> set[int]:
+    return {passage.doc for passage, _ in answer.ranked}
+
+
+def match_any(query: str) -> str:
+    """The FTS5 query for texts with any of the query's words; empty if it has none.
+
+    A letter with marks is one character or several (NFC, NFD), and a text may spell it in either way: a word is looked
+    for in both, where FTS5 does not read them alike.
+    """
+    words = list[str]()
+    for word in _WORD.findall(unicodedata.normalize("NFC", query.lower())):
+        words.append(word)
+        if not all(character.isascii() or _is_folded(character) for character in word):
+            words.append(unicodedata.normalize("NFD", word))
+    return " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
+
+
+def _is_folded(character: str) -> bool:
+    """Whether FTS5 drops the marks of a letter, or it has none."""
+    letters = unicodedata.normalize("NFD", character)
+    return len(letters) == 1 or (letters[0].isascii() and character not in _NOT_FOLDED)
+
+
+def check_words(store: Store, query: str, texts: Sequence[str]) -> None:
+    """Raise CorruptIndexError unless each of `texts`, found by `query`'s words, has one of them."""
+    if texts and file.count_matching(match_any(query), texts) < len(texts):
+        raise store.damaged("the lexicon finds words where they are not")
+
+
+def better(one: Answer, other: Answer, k: int) -> Answer:
+    """The answer to a query of two parts: each document by the part that it is nearer to."""
+    pairs = one.ranked + other.ranked
+    found = _collapse([passage for passage, _ in pairs], [score for _, score in pairs])
+    return Answer(found.ranked[:k], one.candidates + other.candidates, one.scanned + other.scanned)
+
+
+def hybrid(vectors: Float32, by_meaning: Answer, by_words: Answer, k: int) -> Answer:
+    """Fuse two answers for one query, of vectors [n, dim], over documents.
+
+    What only the words found is scored by meaning too: its vector has been read already.
+    The passage shown is the dense one where there is one.
+    """
+    passages = {passage.doc: passage for passage, _ in by_meaning.ranked}
+    scores = [(passage.doc, score) for passage, score in by_meaning.ranked]
+    others = [passage for passage, _ in by_words.ranked if passage.doc not in passages]
+    passages |= {passage.doc: passage for passage in others}
+    nearest = np.max([_cosines(others, vector) for vector in vectors], axis=0).tolist()
+    scores += zip([passage.doc for passage in others], nearest, strict=True)
+    fused = fuse(scores, [(passage.doc, score) for passage, score in by_words.ranked], k)
+    return Answer(
+        [(passages[doc], score) for doc, score in fused],
+        by_meaning.candidates + by_words.candidates,
+        by_meaning.scanned,
+    )
+
+
+def rescore(store: Store, vector: Float32, rows: list[int]) -> Answer:
+    """The passages of `rows` by cosine to a unit vector [dim], the best of each document."""
+    passages, scores = [], list[float]()
+    for first in range(0, len(rows), _ROWS_AT_ONCE):
+        batch = store.passages(rows[first : first + _ROWS_AT_ONCE])
+        scores += _cosines(batch, vector)
+        if len(rows) > _ROWS_AT_ONCE:
+            # Their vectors have served, and there may be many.
+            batch = [passage._replace(vector=b"") for passage in batch]
+        passages += batch
+    return _collapse(passages, scores)
+
+
+def _cosines(passages: list[Passage], vector: Float32) -> list[float]:
+    stored = np.frombuffer(b"".join(passage.vector for passage in passages), dtype=np.int8)
+    scores: list[float] = cosines(stored.reshape(-1, len(vector)), vector).tolist()
+    return scores
+
+
+def _collapse(passages: list[Passage], scores: list[float]) -> Answer:
+    by_row = {passage.row: passage for passage in passages}
+    best = best_per_document(
+        [(passage.row, score) for passage, score in zip(passages, scores, strict=True)],
+        {passage.row: passage.doc for passage in passages},
+    )
+    return Answer([(by_row[row], score) for row, score in best], len(passages))

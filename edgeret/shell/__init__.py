@@ -1,0 +1,1 @@
+"""The command line: its grammar, what it reads, what it prints."""

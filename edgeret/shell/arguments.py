@@ -1,0 +1,243 @@
+"""Arguments: the grammar of the shell's verbs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any, Final, NoReturn
+
+from edgeret.index import DEFAULT_BITS, DEFAULT_MODEL
+from edgeret.search.stages import MODES
+from edgeret.shell import demo, show
+from edgeret.storage.file import WAIT_S
+
+_EXIT_CODES: Final = """\
+exit codes:
+  0    done; a search that finds nothing is done too
+  1    it cannot be done: one line on standard error says why, and what to do
+  2    wrong usage
+  130  interrupted
+"""
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from importlib import metadata
+
+        try:
+            version = metadata.version("edgeret")
+        except metadata.PackageNotFoundError:
+            version = "(not installed)"
+        sys.stdout.write(f"edgeret {version}\n")
+        parser.exit()
+
+
+class _Parser(argparse.ArgumentParser):
+    """Quotes what was typed without what could steer a terminal."""
+
+    def parse_args(self, *args: Any, **options: Any) -> Any:
+        found = super().parse_args(*args, **options)
+        # Some releases of argparse take a lone -- for an argument of no word.
+        if [] in vars(found).values():
+            self.error("expected an argument, got --: write ./-- for a file of this name")
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        super().error(show.message(message))
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all verbs; it sets `verb`."""
+    shell: argparse.ArgumentParser = _Parser(
+        prog="edgeret",
+        description="Semantic search in one file, without a network.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    shell.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    verbs = shell.add_subparsers(title="verbs", required=True, metavar="VERB")
+    bounded, waiting, making, answering = _bounded(), _waiting(), _making(), _answering()
+    opening = _opening(bounded)
+    path, signed = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
+    path.add_argument("path", metavar="PATH", help="the index file")
+    signed.add_argument("path", metavar="PATH", help="a sealed index, an update, or a model's folder")
+
+    def verb(name: str, summary: str, *parents: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        added = verbs.add_parser(
+            name, help=summary, description=f"{summary}.", parents=parents, allow_abbrev=False,
+            epilog=_EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter,
+        )  # fmt: skip
+        added.set_defaults(verb=name)
+        return added
+
+    index = verb(
+        "index", "add documents to an index, made if missing", path, opening, waiting, making, answering
+    )
+    index.add_argument(
+        "inputs", metavar="INPUT", nargs="+",
+        help="folder of text or Markdown, text file, .jsonl (id, text, any other key is metadata), or - for "
+        "JSON Lines on standard input",
+    )  # fmt: skip
+    index.add_argument(
+        "--follow-links", action="store_true",
+        help="read what links in a folder lead to outside of it too (default: it is named and left out)",
+    )  # fmt: skip
+
+    search = verb("search", "find the documents nearest to a query", path, opening, answering)
+    search.add_argument("query", metavar="QUERY")
+    search.add_argument("-k", type=int, default=10, help="documents to find (default: 10)")
+    search.add_argument("--where", type=_json_object, metavar="JSON", help="condition on the metadata")
+    search.add_argument("--mode", choices=MODES, default="dense", help="(default: dense)")
+    search.add_argument(
+        "--oversample",
+        type=int,
+        metavar="N",
+        help="candidates to rescore, as a multiple of k (default: by the size of the index)",
+    )
+
+    get = verb("get", "show a document", path, answering)
+    get.add_argument("id", metavar="ID")
+
+    delete = verb("delete", "remove documents; unknown ids are no error", path, waiting, answering)
+    delete.add_argument("ids", metavar="ID", nargs="+")
+    delete.add_argument(
+        "--erase", action="store_true", help="also rewrite the file, so that nothing of them remains in it"
+    )
+
+    verb("info", "show what an index is and how large", path, opening, answering)
+    check = verb(
+        "check", "verify every part of an index against every other", path, opening, waiting, answering
+    )
+    check.add_argument("--quick", action="store_true", help="only SQLite's structures and the counters")
+    check.add_argument(
+        "--repair", metavar="TARGET", help="write what can be saved to a new index, and check that"
+    )
+    verb("compact", "rewrite the file without what was deleted", path, waiting, answering)
+    recode = verb(
+        "recode", "make new codes from the stored vectors, for another codec or length",
+        path, bounded, waiting, answering,
+    )  # fmt: skip
+    recode.add_argument(
+        "--model", help="the model whose codec is used; the index's model from then on (default: its own)"
+    )
+    recode.add_argument("--bits", type=int, help="length of a code (default: as it is)")
+    reencode = verb(
+        "reencode", "encode all stored texts with another model, while the index is in use",
+        path, bounded, waiting, answering,
+    )  # fmt: skip
+    reencode.add_argument(
+        "--model", required=True, help="a model's name or folder, the index's model from then on"
+    )
+    reencode.add_argument("--bits", type=int, help="length of a code (default: as it is)")
+    verb(
+        "optimize",
+        "write partitions beside an index, so that searches scan a share of it",
+        path,
+        answering,
+    )
+    backup = verb("backup", "copy an index, also while it is in use", path, answering)
+    backup.add_argument("target", metavar="TARGET", help="the new file")
+    seal = verb("seal", "write an index to one compact file to ship", path, answering)
+    seal.add_argument("target", metavar="TARGET", help="the new file")
+    diff = verb("diff", "write the update from one index to another to standard output")
+    diff.add_argument("old", metavar="OLD", help="an index file")
+    diff.add_argument("new", metavar="NEW", help="another, of the same model")
+    apply = verb("apply", "apply an update to an index, all of it or nothing", path, waiting, answering)
+    apply.add_argument("update", metavar="UPDATE", help="a file that 'edgeret diff' wrote")
+    apply.add_argument("--model", help="a model of the index's space (default: the index's own)")
+    sign = verb("sign", "sign a sealed index, an update or a model", signed, answering)
+    sign.add_argument("--key", required=True, metavar="PEM", help="your private Ed25519 key")
+    verify = verb(
+        "verify", "tell whether a sealed index, an update or a model is what was signed", signed, answering
+    )
+    verify.add_argument("--public-key", required=True, metavar="PEM", help="the signer's public Ed25519 key")
+    verb("models", "list the installed models", answering)
+    modeled = argparse.ArgumentParser(add_help=False)
+    modeled.add_argument(
+        "--model", default=DEFAULT_MODEL, help=f"a model's name or folder (default: {DEFAULT_MODEL})"
+    )
+    plan = verb(
+        "plan",
+        "tell what an index will take in memory and on disk, and what is reduced to fit",
+        modeled,
+        answering,
+    )
+    plan.add_argument("--docs", type=int, required=True, metavar="N", help="documents")
+    plan.add_argument("--words", type=int, default=100, help="words of a document, on average (default: 100)")
+    plan.add_argument("--budget", metavar="SIZE", help="most memory to take, such as 112MB")
+    plan.add_argument("--bits", type=int, help="length of a code (default: enough for so many)")
+    plan.add_argument("--backend", help="what runs the model (default: as installed)")
+    plan.add_argument("--threads", type=int, default=1, help="texts encoded at once (default: 1)")
+
+    bench = verb("bench", "measure this machine with the demo's documents", modeled, answering)
+    bench.add_argument(
+        "--docs", type=int, default=demo.ENTRIES, metavar="N", help=f"documents (default: {demo.ENTRIES})"
+    )
+
+    shown = verb("demo", "search the docstrings of Python's own standard library", opening, waiting, making)
+    shown.add_argument(
+        "path", metavar="PATH", nargs="?", help="keep the index here (default: a temporary file)"
+    )
+    shown.add_argument("--all", action="store_true", help=f"all docstrings instead of {demo.ENTRIES}")
+    return shell
+
+
+def _bounded() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--memory-budget", metavar="SIZE", help="most memory to take, such as 112MB")
+    return options
+
+
+def _opening(bounded: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False, parents=[bounded])
+    options.add_argument(
+        "--model",
+        help=f"a model's name or folder (default: the index's own; for a new index {DEFAULT_MODEL})",
+    )
+    return options
+
+
+def _waiting() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--wait",
+        type=float,
+        default=WAIT_S,
+        metavar="SECONDS",
+        help=f"seconds to wait for another writer (default: {WAIT_S:g})",
+    )
+    return options
+
+
+def _making() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--bits", type=int, help=f"length of a code in a new index (default: {DEFAULT_BITS})"
+    )
+    options.add_argument(
+        "--filter",
+        action="append",
+        metavar="KEY",
+        help="metadata key often asked by --where; may be repeated",
+    )
+    return options
+
+
+def _answering() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--json", action="store_true", help="answer with one JSON value")
+    return options
+
+
+def _json_object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise argparse.ArgumentTypeError(f"expected JSON, got {text!r} ({error})") from None
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f'expected a JSON object such as {{"lang": "en"}}, got {text!r}')
+    return value

@@ -1,0 +1,426 @@
+"""The shell: the API's verbs, words and defaults."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final
+
+from edgeret import door, signing
+from edgeret.documents import Document
+from edgeret.encode.bundle import Bundle, available
+from edgeret.errors import (
+    EdgeretError,
+    IndexExistsError,
+    InvalidDocumentError,
+    InvalidQueryError,
+    NotAnIndexError,
+    StorageError,
+)
+from edgeret.fleet import shipping
+from edgeret.index import DEFAULT_BITS, DEFAULT_MODEL, Index
+from edgeret.plan import parse_bytes
+from edgeret.reports import Progress, RecodeSummary, ReencodeSummary
+from edgeret.shell import demo, inputs
+from edgeret.shell.arguments import parser
+from edgeret.shell.forecast import Forecast
+from edgeret.shell.show import as_json, document_as_json, harmless, lines, message, one_line, ranked
+from edgeret.shell.tally import Tally
+from edgeret.space import Unloaded
+from edgeret.upkeep.optimize import optimize
+
+_INDEXES: Final = ("path", "target", "old", "new", "repair")
+_PATHS: Final = (*_INDEXES, "update", "key", "public_key", "model")
+
+COMMIT_EVERY: Final = 1000
+"""Documents in one commit of `edgeret index`."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code. Raises SystemExit for wrong usage, --help and --version."""
+    if sys.stderr is None:
+        with Path(os.devnull).open("w") as nowhere, redirect_stderr(nowhere):
+            return main(argv)
+    arguments = parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+    try:
+        if sys.stdout is None:
+            raise StorageError("standard output is closed: send it to /dev/null where nobody reads it")
+        _check_paths(arguments)
+        _VERBS[arguments.verb](arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read our output has gone.
+        _drop_output()
+        return 1
+    except KeyboardInterrupt as interrupt:
+        return _fail("interrupted", interrupt, 130)
+    except (EdgeretError, OSError) as error:
+        return _fail(str(error), error, 1)
+    return 0
+
+
+def _check_paths(arguments: argparse.Namespace) -> None:
+    """Refuse what can be no path, and what SQLite cannot open."""
+    for name in _PATHS:
+        value = getattr(arguments, name, None)
+        if value is None:
+            continue
+        if not value or "\0" in value:
+            raise StorageError(f"expected a path, got {value!r}: name a file or folder")
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise StorageError(f"expected a path in UTF-8, got '{value}': rename it, or its folder") from None
+        if not Path(value).name and name in _INDEXES and arguments.verb not in ("sign", "verify"):
+            raise NotAnIndexError(f"'{value}' is a folder: an index is one file")
+
+
+def _fail(text: str, error: BaseException, code: int) -> int:
+    _say("; ".join([text, *getattr(error, "__notes__", ())]))
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except OSError:
+        _drop_output()
+    return code
+
+
+def _say(text: str) -> None:
+    """One line on standard error, also while a bar is shown there."""
+    from tqdm import tqdm
+
+    tqdm.write(message(f"edgeret: {text}"), file=sys.stderr)
+
+
+def _drop_output() -> None:
+    """Lose what nobody can take: the interpreter must not try to flush it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+# -- verbs
+
+
+def _index(arguments: argparse.Namespace) -> None:
+    tally = Tally(_say)
+    documents = inputs.read(arguments.inputs, tally.refuse, arguments.follow_links)
+    total = inputs.count(arguments.inputs, arguments.follow_links) if sys.stderr.isatty() else None
+    begun = time.perf_counter()
+    with _open_or_create(arguments) as index:
+        added = _add(index, tally.seen(documents, index.info().dim), total)
+        summary = {
+            "added": added,
+            "refused": tally.refused,
+            "repeated": tally.repeated(),
+            "documents": len(index),
+            "seconds": time.perf_counter() - begun,
+        }
+    _answer(arguments, summary)
+    if summary["repeated"]:
+        _say(f"{summary['repeated']} texts without an id are the same as another: each is kept once")
+    if tally.refused:
+        sys.stdout.flush()
+        raise InvalidDocumentError(
+            f"{tally.refused} of {tally.refused + added} documents were refused, as said above, the others are in "
+            "the index: mend these and run it again"
+        )
+
+
+def _search(arguments: argparse.Namespace) -> None:
+    with _open(arguments, readonly=True) as index:
+        hits = index.search(
+            arguments.query, arguments.k, arguments.where, arguments.mode, arguments.oversample
+        )
+    if arguments.json:
+        print(as_json([asdict(hit) for hit in hits]))
+    elif hits:
+        print(ranked(hits))
+    else:
+        print("nothing found", file=sys.stderr)
+
+
+def _get(arguments: argparse.Namespace) -> None:
+    with _open_bare(arguments, readonly=True) as index:
+        document = index.get(arguments.id)
+    if document is None:
+        raise InvalidQueryError(f"no document {arguments.id!r:.80} in '{arguments.path}': check the id")
+    print(document_as_json(document) if arguments.json else harmless(document.text))
+
+
+def _delete(arguments: argparse.Namespace) -> None:
+    with _open_bare(arguments) as index:
+        deleted = index.delete(arguments.ids, erase=arguments.erase)
+        _answer(arguments, {"deleted": deleted, "documents": len(index)})
+
+
+def _info(arguments: argparse.Namespace) -> None:
+    with _open(arguments, readonly=True) as index:
+        _answer(arguments, asdict(index.info()))
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    if arguments.repair:
+        _answer(arguments, asdict(Index.repair(arguments.path, arguments.repair, arguments.model)))
+        return
+    # The lexicon can be verified only where it may be written.
+    with _open(arguments, readonly=not os.access(arguments.path, os.W_OK)) as index:
+        _answer(arguments, asdict(index.check(quick=arguments.quick)))
+
+
+def _compact(arguments: argparse.Namespace) -> None:
+    with _open_bare(arguments) as index:
+        before = index.info().file_bytes
+        index.compact()
+        _answer(arguments, {"file_bytes_before": before, "file_bytes": index.info().file_bytes})
+
+
+def _recode(arguments: argparse.Namespace) -> None:
+    _convert(arguments, Index.recode, "passage")
+
+
+def _reencode(arguments: argparse.Namespace) -> None:
+    _convert(arguments, Index.reencode, "doc")
+
+
+def _convert(
+    arguments: argparse.Namespace, convert: Callable[..., RecodeSummary | ReencodeSummary], unit: str
+) -> None:
+    with _shown(unit) as progress:
+        summary = convert(
+            arguments.path,
+            arguments.model,
+            arguments.bits,
+            arguments.memory_budget,
+            arguments.wait,
+            progress,
+        )
+    _answer(arguments, asdict(summary))
+
+
+def _optimize(arguments: argparse.Namespace) -> None:
+    with _shown("step") as progress:
+        summary = optimize(arguments.path, progress)
+    _answer(arguments, asdict(summary))
+
+
+def _backup(arguments: argparse.Namespace) -> None:
+    with _open_bare(arguments, readonly=True) as index:
+        index.backup(arguments.target)
+    _answer(arguments, {"path": arguments.target, "file_bytes": Path(arguments.target).stat().st_size})
+
+
+def _seal(arguments: argparse.Namespace) -> None:
+    with _open_bare(arguments, readonly=True) as index:
+        index.seal(arguments.target)
+    _answer(arguments, {"path": arguments.target, "file_bytes": Path(arguments.target).stat().st_size})
+
+
+def _diff(arguments: argparse.Namespace) -> None:
+    if sys.stdout.isatty():
+        raise InvalidQueryError(
+            "expected a file for the update, standard output is a terminal: edgeret diff OLD NEW > UPDATE"
+        )
+    shipping.diff(arguments.old, arguments.new, sys.stdout.buffer)
+
+
+def _apply(arguments: argparse.Namespace) -> None:
+    _answer(
+        arguments,
+        asdict(shipping.apply(arguments.path, arguments.update, arguments.model, arguments.wait)),
+    )
+
+
+def _sign(arguments: argparse.Namespace) -> None:
+    _answer(arguments, {"signature": str(signing.sign(arguments.path, arguments.key))})
+
+
+def _verify(arguments: argparse.Namespace) -> None:
+    signing.verify(arguments.path, arguments.public_key)
+    _answer(arguments, {"verified": arguments.path})
+
+
+def _models(arguments: argparse.Namespace) -> None:
+    bundles = [Bundle.open(name) for name in available()]
+    described = [
+        {
+            "name": bundle.name,
+            "dim": bundle.dim,
+            "max_tokens": bundle.max_tokens,
+            "space": bundle.space,
+            "file_bytes": sum(file.nbytes for file in bundle.manifest.files.values()),
+        }
+        for bundle in bundles
+    ]
+    if arguments.json:
+        print(as_json(described))
+        return
+    for entry in described:
+        name = one_line(str(entry["name"]))
+        print(f"{name}  {entry['file_bytes']:,} bytes, dim {entry['dim']}, space {entry['space']}")
+
+
+def _plan(arguments: argparse.Namespace) -> None:
+    budget = None if arguments.budget is None else parse_bytes(arguments.budget)
+    forecast = Forecast.of(
+        arguments.model,
+        arguments.docs,
+        arguments.words,
+        budget,
+        arguments.bits,
+        arguments.backend,
+        arguments.threads,
+    )
+    if arguments.json:
+        print(as_json(forecast.described()))
+    else:
+        print(harmless(forecast.table()))
+
+
+def _bench(arguments: argparse.Namespace) -> None:
+    # It brings what starts processes, which no other verb needs.
+    from edgeret.shell import bench
+
+    _answer(arguments, bench.measure(arguments.model, arguments.docs))
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    documents = demo.corpus(None if arguments.all else demo.ENTRIES)
+    with tempfile.TemporaryDirectory(prefix="edgeret-") as folder:
+        arguments.path = arguments.path or str(Path(folder, "demo.edgeret"))
+        begun = time.perf_counter()
+        with _open_or_create(arguments) as index:
+            added = _add(index, documents, len(documents))
+            seconds = time.perf_counter() - begun
+            print(f"{added} docstrings of Python {platform.python_version()}'s own library, {seconds:.1f} s")
+            for question in demo.QUESTIONS:
+                print(f"\n? {question}")
+                _reply(index, question)
+            if sys.stdin.isatty():
+                _converse(index)
+
+
+def _converse(index: Index) -> None:
+    print("\nask your own; an empty line ends")
+    while True:
+        try:
+            question = input("? ").strip()
+        except EOFError:
+            print()
+            return
+        if not question:
+            return
+        _reply(index, question)
+
+
+def _reply(index: Index, question: str) -> None:
+    begun = time.perf_counter()
+    hits = index.search(question, k=3)
+    elapsed_ms = (time.perf_counter() - begun) * 1000
+    print(ranked(hits))
+    print(f"  {elapsed_ms:.1f} ms")
+
+
+# -- parts of verbs
+
+
+def _open(arguments: argparse.Namespace, readonly: bool = False) -> Index:
+    wait = 0.0 if readonly else arguments.wait
+    return Index.open(arguments.path, arguments.model, arguments.memory_budget, readonly, wait)
+
+
+def _open_bare(arguments: argparse.Namespace, readonly: bool = False) -> Index:
+    """The index without its model, which may not be installed here: for what encodes nothing."""
+    wait = 0.0 if readonly else arguments.wait
+    return Index.open(arguments.path, Unloaded.of(arguments.path), readonly=readonly, wait=wait)
+
+
+def _open_or_create(arguments: argparse.Namespace) -> Index:
+    path = door.path("path", arguments.path)
+    if not path.exists() or (path.is_file() and not path.stat().st_size):
+        return Index.create(
+            path,
+            model=arguments.model or DEFAULT_MODEL,
+            bits=DEFAULT_BITS if arguments.bits is None else arguments.bits,
+            filters=arguments.filter or (),
+            memory_budget=arguments.memory_budget,
+            wait=arguments.wait,
+        )
+    index = _open(arguments)
+    found = index.info()
+    if arguments.bits not in (None, found.bits) or arguments.filter not in (None, list(found.filters)):
+        index.close()
+        raise IndexExistsError(
+            f"'{path}' exists with {found.bits} bits and the filters {list(found.filters)}: "
+            "leave --bits and --filter out, or choose another path"
+        )
+    return index
+
+
+@contextmanager
+def _shown(unit: str) -> Iterator[Progress]:
+    """A progress callback that draws a bar; silent unless stderr is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(unit=unit, disable=None) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
+
+
+def _add(index: Index, documents: Iterable[Document], total: int | None) -> int:
+    """Add documents, commit by commit; an error notes how many are safe, never too many."""
+    from tqdm import tqdm
+
+    safe = 0
+    try:
+        # Without a terminal on standard error, `None` makes the bar silent.
+        with tqdm(documents, total=total, unit="doc", disable=None) as shown:
+            remaining = iter(shown)
+            while ids := index.add(islice(remaining, COMMIT_EVERY)):
+                safe += len(ids)
+    except (EdgeretError, OSError, KeyboardInterrupt) as error:
+        error.add_note(f"{safe} documents of this run are safe: run it again to go on")
+        raise
+    return safe
+
+
+def _answer(arguments: argparse.Namespace, summary: dict[str, Any]) -> None:
+    print(as_json(summary) if arguments.json else lines(summary))
+
+
+_VERBS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
+    "index": _index,
+    "search": _search,
+    "get": _get,
+    "delete": _delete,
+    "info": _info,
+    "check": _check,
+    "compact": _compact,
+    "recode": _recode,
+    "reencode": _reencode,
+    "optimize": _optimize,
+    "backup": _backup,
+    "seal": _seal,
+    "diff": _diff,
+    "apply": _apply,
+    "sign": _sign,
+    "verify": _verify,
+    "models": _models,
+    "plan": _plan,
+    "bench": _bench,
+    "demo": _demo,
+}

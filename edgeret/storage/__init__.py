@@ -1,0 +1,1 @@
+"""What is in the index file: one SQLite file, its tables, its transactions."""

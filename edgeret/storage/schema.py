@@ -1,0 +1,121 @@
+"""Schema: the statements that make an index file, word for word, and whether a file has no others."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from edgeret.errors import CorruptIndexError
+
+TOKENIZER: Final = "porter unicode61 remove_diacritics 2"
+_SCHEMA: Final = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE state (
+  one INTEGER PRIMARY KEY CHECK (one = 1),
+  generation INTEGER NOT NULL,
+  next_row INTEGER NOT NULL,
+  tail_changed INTEGER NOT NULL,
+  documents INTEGER NOT NULL,
+  passages INTEGER NOT NULL,
+  crc INTEGER NOT NULL
+);
+CREATE TABLE documents (
+  doc INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  text TEXT NOT NULL,
+  metadata TEXT NOT NULL,
+  digest BLOB NOT NULL,
+  own_vector INTEGER NOT NULL,
+  crc INTEGER NOT NULL{columns}
+);
+CREATE TABLE passages (
+  row INTEGER PRIMARY KEY,
+  doc INTEGER NOT NULL,
+  start INTEGER NOT NULL,
+  stop INTEGER NOT NULL,
+  vector BLOB NOT NULL,
+  crc INTEGER NOT NULL
+);
+CREATE INDEX passages_by_doc ON passages (doc);
+CREATE TABLE blocks (
+  block INTEGER PRIMARY KEY,
+  sealed INTEGER NOT NULL,
+  changed INTEGER NOT NULL,
+  live BLOB NOT NULL
+);
+CREATE TABLE columns (
+  block INTEGER NOT NULL,
+  word INTEGER NOT NULL,
+  crc INTEGER NOT NULL,
+  codes BLOB NOT NULL,
+  PRIMARY KEY (block, word)
+);
+CREATE TABLE tail (row INTEGER PRIMARY KEY, crc INTEGER NOT NULL, code BLOB NOT NULL);
+CREATE VIEW passage_texts AS
+  SELECT row, substr(text, start + 1, stop - start) AS text FROM passages JOIN documents USING (doc);
+CREATE VIRTUAL TABLE lexicon USING fts5 (
+  {lexicon}
+);
+"""
+
+# FTS5 writes these itself, with the name in quotes.
+_SHADOW_TABLES: Final = (
+    "CREATE TABLE lexicon_config(k PRIMARY KEY, v) WITHOUT ROWID",
+    "CREATE TABLE lexicon_data(id INTEGER PRIMARY KEY, block BLOB)",
+    "CREATE TABLE lexicon_docsize(id INTEGER PRIMARY KEY, sz BLOB)",
+    "CREATE TABLE lexicon_idx(segid, term, pgno, PRIMARY KEY(segid, term)) WITHOUT ROWID",
+)
+_SHADOW_NAME: Final = re.compile(r"""(?<=^CREATE TABLE )['"](lexicon_[a-z]+)['"](?=\()""")
+_LEXICON_VERSION: Final = 4
+
+
+def lexicon_options(content: str) -> str:
+    """What FTS5 is told of a lexicon over a table of `row` and `text`."""
+    return f"text, content = '{content}', content_rowid = 'row', tokenize = '{TOKENIZER}'"
+
+
+def filter_columns(filters: Sequence[str]) -> dict[str, str]:
+    """Metadata keys -> names of the columns that repeat their values for an SQL index.
+
+    Plain columns: with `trusted_schema = OFF` a generated one may not call json_extract.
+    """
+    return {key: f"filter_{number}" for number, key in enumerate(filters)}
+
+
+def statements(filters: int) -> list[str]:
+    """What makes an index with so many filters, FTS5's own tables aside."""
+    columns = filter_columns([str(number) for number in range(filters)]).values()
+    declared = "".join(f",\n  {column}" for column in columns)
+    indexes = [f"CREATE INDEX documents_by_{column} ON documents ({column})" for column in columns]
+    return [
+        *_SCHEMA.format(columns=declared, lexicon=lexicon_options("passage_texts"))
+        .strip()
+        .removesuffix(";")
+        .split(";\n"),
+        *indexes,
+    ]
+
+
+def check(connection: sqlite3.Connection, path: Path, filters: int) -> None:
+    """Raise CorruptIndexError unless the schema is, word for word, what `create` writes.
+
+    A stranger's file must not bring triggers, nor views in place of tables.
+    """
+    found = connection.execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL").fetchall()
+    named = [_SHADOW_NAME.sub(r"\1", str(sql)) for (sql,) in found]
+    if sorted(named) != sorted([*statements(filters), *_SHADOW_TABLES]):
+        raise damaged(path, "its schema is not an index's")
+    # It names the function that ranks, and sizes that memory is taken for.
+    settings = connection.execute("SELECT k, v FROM lexicon_config LIMIT 2").fetchall()
+    if settings != [("version", _LEXICON_VERSION)]:
+        raise damaged(path, "its lexicon has settings of its own")
+
+
+def damaged(path: Path, what: str) -> CorruptIndexError:
+    """The error for a file that `create` did not make."""
+    return CorruptIndexError(
+        f"'{path}' is damaged ({what}): restore a backup, or run 'edgeret check --repair'"
+    )

@@ -1,0 +1,1 @@
+"""What keeps an index sound, small and current: check, compact, recode, reencode, repair, optimize."""

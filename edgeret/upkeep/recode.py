@@ -1,0 +1,98 @@
+"""Recode: new codes from the stored vectors, for another codec of the same geometry or another length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeret import blocks
+from edgeret.codec import UInt64, words
+from edgeret.encode.records import TextEncoder, recorded_name
+from edgeret.plan import Plan, parse_bytes
+from edgeret.reports import Progress, RecodeSummary
+from edgeret.space import mismatch
+from edgeret.storage.change import Change
+from edgeret.storage.store import Store
+
+_BATCH_ROWS: Final = 256
+"""Passages in memory together."""
+
+
+def recode(
+    store: Store,
+    encoder: TextEncoder,
+    bits: int | None,
+    memory_budget: str | int | None,
+    progress: Progress | None,
+) -> RecodeSummary:
+    """Change all codes in one transaction, which `store`, described as it was, does not survive.
+
+    bits: None keeps the length. Raises SpaceMismatchError for an encoder of another geometry, InvalidQueryError
+    for bits that its codec lacks, BudgetError, CorruptIndexError if vectors and codes are not of the same rows,
+    LockedError, StorageError.
+    """
+    if store.meta["geometry"] != encoder.geometry:
+        raise mismatch(store, encoder)
+    if store.dim != encoder.dim:
+        raise store.damaged(f"vectors of dim {store.dim} in a geometry of dim {encoder.dim}")
+    bits = store.bits if bits is None else bits
+    encoder.codec.check_bits(bits)
+    budget = None if memory_budget is None else parse_bytes(memory_budget)
+    codec_bytes = encoder.codec.planned_bytes(bits, _BATCH_ROWS)
+    store.resize_cache(Plan.of_recode(bits, codec_bytes, budget).writing_cache_bytes)
+    done = 0
+    if (store.meta["space"], store.bits) != (encoder.space, bits):
+        with store.writing() as state:
+            change = Change(store, state)
+            for count in _replace_codes(change, encoder, bits):
+                done += count
+                if progress is not None:
+                    progress(done, state.passages)
+            if done != state.passages:
+                raise store.damaged(f"expected {state.passages} passages with a code, found {done}")
+            change.describe({"model": recorded_name(encoder), "space": encoder.space, "bits": str(bits)})
+            change.finish()
+    return RecodeSummary(str(store.path), encoder.name, encoder.space, bits, done)
+
+
+def _replace_codes(change: Change, encoder: TextEncoder, bits: int) -> Iterator[int]:
+    """Sealed blocks one by one, then the tail; yields how many passages were done since the last time."""
+    store = change.store
+    for block in store.block_numbers():
+        first = block * blocks.BLOCK_ROWS
+        codes = np.zeros((words(bits), blocks.BLOCK_ROWS), dtype=np.uint64)
+        found = np.zeros(blocks.BLOCK_ROWS, dtype=np.bool_)
+        for rows, encoded in _encoded(store, encoder, bits, first, first + blocks.BLOCK_ROWS):
+            codes[:, rows - first] = encoded.T
+            found[rows - first] = True
+            yield len(rows)
+        if blocks.pack(found).tobytes() != store.live(block):
+            raise store.damaged(f"the passages of block {block} are not those with a code")
+        change.replace_columns(block, codes)
+    first = change.next_row - change.next_row % blocks.BLOCK_ROWS
+    (unknown,) = store.connection.execute("SELECT count(*) FROM tail").fetchone()
+    for rows, encoded in _encoded(store, encoder, bits, first, change.next_row):
+        change.replace_tail(rows, encoded)
+        unknown -= len(rows)
+        yield len(rows)
+    if unknown:
+        raise store.damaged(f"the tail has codes of {unknown} rows without a passage")
+
+
+def _encoded(
+    store: Store, encoder: TextEncoder, bits: int, first: int, stop: int
+) -> Iterator[tuple[NDArray[np.int64], UInt64]]:
+    """Rows int64 [n] from `first` on to before `stop`, some at a time, and their codes, uint64 [n, words]."""
+    statement = (
+        "SELECT row, doc, start, stop, vector, crc FROM passages WHERE row >= ? AND row < ? ORDER BY row"
+    )
+    # The loop alone holds the statement: a traceback that somebody keeps would keep its read lock.
+    for batch in iter(partial(store.connection.execute(statement, (first, stop)).fetchmany, _BATCH_ROWS), []):
+        passages = [store.verified(read) for read in batch]
+        vectors = np.frombuffer(b"".join(passage.vector for passage in passages), dtype=np.int8)
+        codes = encoder.codec.encode(vectors.reshape(len(passages), -1), bits)
+        yield np.array([passage.row for passage in passages], dtype=np.int64), codes

@@ -1,0 +1,243 @@
+"""Reencode: passages, vectors and codes anew from the stored texts, by another encoder, while the index is in use."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+from edgeret.codec import normalize, quantize
+from edgeret.documents import Record
+from edgeret.encode.encoder import Encoder
+from edgeret.encode.records import TextEncoder, encode, recorded_name
+from edgeret.errors import InvalidDocumentError
+from edgeret.plan import Plan, parse_bytes
+from edgeret.reports import Progress, ReencodeSummary
+from edgeret.storage.change import Change
+from edgeret.storage.drafts import Draft, Drafts
+from edgeret.storage.store import Store
+from edgeret.upkeep.repair import LISTED_IDS
+
+_BATCH: Final = 256
+"""Numbers of documents in memory together."""
+
+_COMPARED: Final = 32
+"""Documents whose drafts of an interrupted call are made again, to see whether the others can be believed."""
+
+_PROBE: Final = "The quick brown fox jumps over the lazy dog, 1234567890 times."
+
+
+class _Known(NamedTuple):
+    """What tells a document from every other, and whether its vector came with it."""
+
+    doc: int
+    digest: bytes
+    own_vector: int
+
+
+def reencode(
+    store: Store,
+    encoder: TextEncoder,
+    bits: int | None,
+    memory_budget: str | int | None,
+    progress: Progress | None,
+) -> ReencodeSummary:
+    """Encode all texts into drafts, then change the index in one transaction, which `store` does not survive.
+
+    bits: None keeps the length. Raises InvalidDocumentError for a document that is a vector of another geometry and
+    no text, InvalidQueryError for bits that the codec lacks, BudgetError, LockedError, CorruptIndexError, StorageError.
+    """
+    bits = store.bits if bits is None else bits
+    encoder.codec.check_bits(bits)
+    shortens = isinstance(encoder, Encoder)
+    budget = None if memory_budget is None else parse_bytes(memory_budget)
+    plan = Plan.of(0, bits, encoder.planned_bytes, budget, shortens=shortens)
+    store.resize_cache(plan.writing_cache_bytes)
+    if isinstance(encoder, Encoder) and plan.text_divisor > 1:
+        encoder = encoder.shortened(plan.text_divisor)
+    return _Reencoding(store, encoder, bits).run(progress)
+
+
+class _Reencoding:
+    """One index on its way to one encoder."""
+
+    def __init__(self, store: Store, encoder: TextEncoder, bits: int) -> None:
+        self._store = store
+        self._encoder = encoder
+        self._bits = bits
+        self._keeps_vectors = store.meta["geometry"] == encoder.geometry
+        if self._keeps_vectors and store.dim != encoder.dim:
+            raise store.damaged(f"vectors of dim {store.dim} in a geometry of dim {encoder.dim}")
+
+    def run(self, progress: Progress | None) -> ReencodeSummary:
+        self._check_texts()
+        with Drafts(self._store.path, self._key(), self._store.wait) as drafts:
+            self._compare(drafts)
+            encoded = self._draft(drafts, progress)
+            summary = self._switch(drafts, encoded)
+            drafts.remove()
+        return summary
+
+    def _key(self) -> bytes:
+        """What a draft depends on beside the document; the vector of a text tells two bundles of one space apart."""
+        encoder = self._encoder
+        key = hashlib.blake2b(digest_size=16)
+        key.update(f"1 {encoder.space} {self._bits} {encoder.passage_tokens} ".encode())
+        key.update(quantize(normalize(encoder.encode([_PROBE]), encoder.dim)).tobytes())
+        return key.digest()
+
+    def _check_texts(self) -> None:
+        """Refuse what cannot be encoded before hours are spent on what can."""
+        if self._keeps_vectors:
+            return
+        with self._store.reading():
+            for (doc,) in self._store.connection.execute("SELECT doc FROM documents WHERE own_vector <> 0"):
+                self._record(doc, own_vector=True)
+
+    def _compare(self, drafts: Drafts) -> None:
+        """Forget all drafts if some, drawn at random, are not what this encoder makes of the documents."""
+        for doc, digest in drafts.sample(_COMPARED):
+            with self._store.reading():
+                found = self._store.connection.execute(
+                    "SELECT doc, digest, own_vector FROM documents WHERE doc = ?", (doc,)
+                ).fetchone()
+                if found is None or found[1] != digest or self._keeps(_Known(*found)):
+                    continue
+                record = self._record(doc, bool(found[2]))
+            kept = drafts.get(doc, digest, len(record.text), self._encoder.dim, self._bits)
+            made = self._encoded(record)
+            if kept is None or kept.spans != made.spans or (kept.vectors != made.vectors).any():
+                drafts.clear()
+                return
+
+    def _draft(self, drafts: Drafts, progress: Progress | None) -> int:
+        """Draft all documents, those that come meanwhile too; returns how many were encoded for that."""
+        encoded = 0
+        with self._store.reading() as state:
+            total = state.documents
+        for done, known in enumerate(self._each_outside(), start=1):
+            if not self._keeps(known) and not drafts.holds(known.doc, known.digest):
+                record = self._current(known)
+                if record is not None:
+                    drafts.add(known.doc, known.digest, self._encoded(record))
+                    encoded += 1
+            if progress is not None:
+                progress(done, max(done, total))
+        drafts.commit()
+        return encoded
+
+    def _switch(self, drafts: Drafts, encoded: int) -> ReencodeSummary:
+        """Give every document its draft, in one transaction."""
+        store, encoder, bits = self._store, self._encoder, self._bits
+        lost: list[str] = []
+        with store.writing() as state:
+            change = Change(store, state)
+            # Rows that are written from here on are of the new codes; own vectors that stay have the same dim.
+            store.bits, store.dim = bits, encoder.dim
+            change.forget_rows()
+            count = 0
+            for known in self._each():
+                doc, digest, own_vector = known
+                document = store.document(doc)
+                draft = None if self._keeps(known) else self._kept(drafts, known, len(document.text))
+                if draft is None:
+                    # It brought its vector, or came a moment ago.
+                    draft = self._encoded(self._record(doc, bool(own_vector)))
+                    encoded += not self._keeps(known)
+                passages = [(start, stop, document.text[start:stop]) for start, stop in draft.spans]
+                change.replace_passages(doc, passages, draft.vectors, draft.codes)
+                if own_vector and not self._keeps_vectors:
+                    change.disown_vector(doc, digest)
+                    lost += [document.id] if len(lost) < LISTED_IDS else []
+                count += 1
+            (left,) = store.connection.execute("SELECT count(*) FROM passages").fetchone()
+            if (count, left) != (state.documents, change.passages):
+                raise store.damaged(
+                    f"expected {state.documents} documents with {change.passages} passages, found {count} with {left}"
+                )
+            change.describe(
+                {
+                    "model": recorded_name(encoder),
+                    "space": encoder.space,
+                    "geometry": encoder.geometry,
+                    "dim": str(encoder.dim),
+                    "bits": str(bits),
+                }
+            )
+            change.finish()
+        return ReencodeSummary(
+            path=str(store.path),
+            model=encoder.name,
+            space=encoder.space,
+            bits=bits,
+            documents=count,
+            passages=change.passages,
+            encoded=encoded,
+            own_vectors_lost=lost,
+        )
+
+    def _kept(self, drafts: Drafts, known: _Known, length: int) -> Draft | None:
+        """The draft of a document whose text has so many characters; None if there is none that can be believed."""
+        draft = drafts.get(known.doc, known.digest, length, self._encoder.dim, self._bits)
+        if draft is None or (self._encoder.codec.encode(draft.vectors, self._bits) != draft.codes).any():
+            return None
+        return draft
+
+    # -- documents
+
+    def _each_outside(self) -> Iterator[_Known]:
+        """The documents there are, in the order of their numbers, each batch in a transaction of its own.
+
+        Numbers only grow: documents that come meanwhile come at the end.
+        """
+        after = -1
+        while True:
+            with self._store.reading():
+                batch = self._batch(after)
+            if not batch:
+                return
+            yield from batch
+            after = batch[-1].doc
+
+    def _each(self) -> Iterator[_Known]:
+        """The same, all in the current transaction."""
+        after = -1
+        while batch := self._batch(after):
+            yield from batch
+            after = batch[-1].doc
+
+    def _batch(self, after: int) -> list[_Known]:
+        found = self._store.connection.execute(
+            "SELECT doc, digest, own_vector FROM documents WHERE doc > ? ORDER BY doc LIMIT ?",
+            (after, _BATCH),
+        ).fetchall()
+        return [_Known(*read) for read in found]
+
+    def _keeps(self, known: _Known) -> bool:
+        """Whether its vector is the document's own, and stays."""
+        return bool(known.own_vector) and self._keeps_vectors
+
+    def _current(self, known: _Known) -> Record | None:
+        """A document as it is now; None if it has gone, or is another."""
+        with self._store.reading():
+            found = self._store.connection.execute(
+                "SELECT digest FROM documents WHERE doc = ?", (known.doc,)
+            ).fetchone()
+            return None if found != (known.digest,) else self._record(known.doc, bool(known.own_vector))
+
+    def _record(self, doc: int, own_vector: bool) -> Record:
+        """A document to encode: its text, or the vector that it came with if that is of the geometry to be."""
+        document = self._store.document(doc)
+        vector = None
+        if own_vector and self._keeps_vectors:
+            vector = self._store.own_vector(document)
+        elif own_vector and not document.text.strip():
+            raise InvalidDocumentError(
+                f"expected a text to encode, document {document.id!r} is a vector of the old geometry alone: add it "
+                "again with a text, or delete it"
+            )
+        return Record(document.id, document.text, "{}", vector)
+
+    def _encoded(self, record: Record) -> Draft:
+        encoded = encode(record, self._encoder, self._bits, {})
+        return Draft(encoded.spans, encoded.vectors, encoded.codes)
