@@ -98,10 +98,11 @@ build/neon/%: tests/native/%.c tests/native/random.h $(wildcard native/*.h)
 # The kernels by themselves, then the extensions under their unit tests. Leaks are left out: the interpreter has its own.
 sanitize: $(KERNELS:%=build/sanitized/%) $(VENV)/ready-$(EXTRAS)
 	set -e; for kernel in $(KERNELS:%=build/sanitized/%); do $$kernel; done
-	mkdir -p build/sanitized/edgeret
+	# Sources first: beside them may lie extensions as they are installed, which those made here replace.
+	rm -rf build/sanitized/edgeret
+	cp -r edgeret build/sanitized/
 	CFLAGS="$(SANITIZERS)" EDGERET_REQUIRE_NATIVE=1 $(BIN)/python setup.py -q build_ext --force \
 	    --build-temp build/sanitized/temp --build-lib build/sanitized
-	cp -r edgeret/*.py edgeret/*/ build/sanitized/edgeret/
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized \
 	    $(BIN)/python -P -m pytest tests/test_scan.py tests/test_static.py -p no:cacheprovider
@@ -209,4 +210,4 @@ docs: build/docs/ready
 	build/docs/venv/bin/sphinx-build -W --keep-going -q -b html docs build/docs/html
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* *.egg-info edgeret/*.so
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage* *.egg-info edgeret/*.so edgeret/*/*.so

@@ -65,3 +65,9 @@ def test_the_bundles_of_the_wheel_are_whole_and_small():
     assert all((folder / "manifest.json").is_file() for folder in folders)
     files = [path for folder in folders for path in folder.iterdir() if not any(map(path.match, left_out))]
     assert sum(path.stat().st_size for path in files) <= MOST_BUNDLED_BYTES
+
+
+def test_every_room_is_in_the_wheel():
+    rooms = {f"edgeret.{path.parent.name}" for path in (ROOT / "edgeret").glob("*/__init__.py")}
+    assert rooms
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == {"edgeret", "edgeret.models"} | rooms
