@@ -1,4 +1,4 @@
-"""Masks: what SQL sees of chosen rows, as bits and as a list."""
+"""Rows as bits: packed and unpacked, chosen and dropped; what SQL sees of them, as bits and as a list."""
 
 import sqlite3
 
@@ -45,3 +45,40 @@ def test_a_row_far_out_takes_no_memory():
     for condition, parameters in (blocks.condition(far, {}), blocks.condition(None, far)):
         assert "json_each" in condition
         assert len(str(parameters["rows"])) < 200
+
+
+flags = st.lists(st.booleans(), min_size=1, max_size=100).map(np.array)
+chosen = st.sets(st.integers(0, 99), min_size=1).map(lambda rows: np.array(sorted(rows)))
+
+
+@given(flags)
+def test_what_is_packed_is_unpacked(flags):
+    octets = blocks.pack(flags)
+    assert len(octets) == -(-len(flags) // 8)
+    assert blocks.unpack(octets, len(flags)).tolist() == flags.tolist()
+    assert blocks.unpack(octets.tobytes(), len(flags)).tolist() == flags.tolist()
+    assert not blocks.unpack(octets)[len(flags) :].any()
+    assert blocks.offsets(octets).tolist() == np.flatnonzero(flags).tolist()
+
+
+@given(chosen, chosen)
+def test_rows_are_chosen_asked_and_dropped(first, second):
+    octets = np.zeros(13, np.uint8)
+    blocks.choose(octets, np.concatenate([first, first[::-1]]))
+    assert blocks.offsets(octets).tolist() == first.tolist()
+    assert blocks.are_set(octets, np.arange(104)).tolist() == np.isin(np.arange(104), first).tolist()
+    assert blocks.choose_new(octets, second) == (not np.isin(second, first).any())
+    blocks.choose(octets, second)
+    blocks.drop(octets, first)
+    assert blocks.offsets(octets).tolist() == np.setdiff1d(second, first).tolist()
+
+
+@given(chosen, chosen)
+def test_new_rows_are_all_chosen_or_none(first, second):
+    octets = np.zeros(13, np.uint8)
+    assert blocks.choose_new(octets, first)
+    blocks.choose_new(octets, second)
+    apart = not np.isin(second, first).any()
+    assert set(blocks.offsets(octets).tolist()) == set(first.tolist()) | (
+        set(second.tolist()) if apart else set()
+    )
