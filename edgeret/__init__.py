@@ -46,6 +46,9 @@ from edgeret.fleet.shipping import apply, diff
 from edgeret.index import Index
 from edgeret.plan import Plan
 from edgeret.upkeep.optimize import optimize
+from edgeret.upkeep.recode import recode
+from edgeret.upkeep.reencode import reencode
+from edgeret.upkeep.repair import repair
 
 __all__ = [
     "ArgumentError",
@@ -85,4 +88,7 @@ __all__ = [
     "apply",
     "diff",
     "optimize",
+    "recode",
+    "reencode",
+    "repair",
 ]

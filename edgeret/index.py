@@ -12,6 +12,7 @@ from typing import Final, NoReturn, Self, TypeVar
 
 from edgeret import door, reports, scan
 from edgeret.documents import Document, Hit, Record
+from edgeret.encode.bundle import DEFAULT_MODEL
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.records import TextEncoder, encode, load, load_for, own_vector
 from edgeret.errors import (
@@ -43,7 +44,6 @@ from edgeret.upkeep.repair import repair
 
 Answer = TypeVar("Answer")
 
-DEFAULT_MODEL: Final = "small"
 DEFAULT_BITS: Final = 256
 
 
@@ -218,114 +218,10 @@ class Index:
             recorded = ""
         return cls(target, load_for(model, target, recorded), memory_budget, readonly, wait)
 
-    @classmethod
-    @door.checked
-    def repair(
-        cls,
-        path: str | os.PathLike[str],
-        target: str | os.PathLike[str],
-        model: str | os.PathLike[str] | TextEncoder | None = None,
-    ) -> reports.RepairSummary:
-        """Write what a damaged index still holds to a new index, and check that.
-
-        Documents and vectors are kept if their checksums hold. A text whose vectors are lost is encoded again.
-
-        Args:
-            path: The damaged index file. It is not changed.
-            target: Where the new index goes.
-            model: A bundle's name or folder, or an encoder, of the index's geometry. None takes the index's own.
-
-        Returns:
-            What was saved, and what was lost.
-
-        Raises:
-            NotAnIndexError: Nothing can be kept.
-            IndexExistsError: There is a file at `target`.
-            FormatVersionError: A newer edgeret wrote the file.
-            SpaceMismatchError: The model belongs to another geometry.
-            BundleError: The model is missing or damaged.
-            StorageError: The medium refused.
-        """
-        damaged = absolute(path)
-        return repair(damaged, absolute(target), lambda name: load_for(model, damaged, name or DEFAULT_MODEL))
-
-    @classmethod
-    @door.checked
-    def recode(
-        cls,
-        path: str | os.PathLike[str],
-        model: str | os.PathLike[str] | TextEncoder | None = None,
-        bits: int | None = None,
-        memory_budget: str | int | None = None,
-        wait: float = 0.0,
-        progress: reports.Progress | None = None,
-    ) -> reports.RecodeSummary:
-        """Replace all codes by those of another codec of the same geometry, or of another length.
-
-        They are made from the stored vectors: no text is encoded; ids, texts, vectors and words stay. It is one
-        transaction: searches go on with the old codes until it commits. An index that is open elsewhere then raises
-        SpaceMismatchError on its next call, until it is opened again.
-
-        Args:
-            path: The index file.
-            model: A bundle's name or folder, or an encoder, whose codec is used; the index's model from then on. None
-                keeps its own.
-            bits: Length of the new codes in bits. None keeps it.
-            memory_budget: As in `create`. None sets no bound.
-            wait: Seconds to wait for another writer. 0 waits for none.
-            progress: Called now and then as `progress(done, total)`, in passages. None calls nothing.
-
-        Returns:
-            The index's model, space and bits now, and how many passages have a new code.
-
-        Raises:
-            SpaceMismatchError: The model belongs to another geometry.
-            InvalidQueryError: The codec lacks these bits.
-            LockedError: Another writer is at work.
-            EdgeretError: What `open` raises.
-        """
-        return Store(absolute(path), readonly=False, wait=wait).use_once(
-            lambda store: recode(
-                store, load_for(model, store.path, store.meta["model"]), bits, memory_budget, progress
-            )
-        )
-
-    @classmethod
-    @door.checked
-    def reencode(
-        cls,
-        path: str | os.PathLike[str],
-        model: str | os.PathLike[str] | TextEncoder,
-        bits: int | None = None,
-        memory_budget: str | int | None = None,
-        wait: float = 0.0,
-        progress: reports.Progress | None = None,
-    ) -> reports.ReencodeSummary:
-        """Encode all stored texts with another model, of any geometry.
-
-        Passages, vectors and codes are replaced by one transaction at the end; the index may be searched and changed
-        meanwhile. Until then the new vectors wait in the file `PATH-reencode`, so an interrupted call is simply made
-        again. A document's own vector stays if the geometry does.
-
-        Args:
-            path: The index file.
-            model: A bundle's name or folder, or an encoder; the index's model from then on.
-            bits: Length of the new codes in bits. None keeps it.
-            memory_budget: As in `create`. None sets no bound.
-            wait: Seconds to wait for another writer. 0 waits for none.
-            progress: Called now and then as `progress(done, total)`, in documents. None calls nothing.
-
-        Returns:
-            The index's model, space and bits now, and what was encoded.
-
-        Raises:
-            InvalidDocumentError: A document has a vector of another geometry and no text.
-            InvalidQueryError: The codec lacks these bits.
-            EdgeretError: What `open` and `add` raise.
-        """
-        return Store(absolute(path), readonly=False, wait=wait).use_once(
-            lambda store: reencode(store, load(model), bits, memory_budget, progress)
-        )
+    # They need no open index, so they are functions of the package; callers may know them by these names.
+    recode = staticmethod(recode)
+    reencode = staticmethod(reencode)
+    repair = staticmethod(repair)
 
     # -- writing
 

@@ -118,7 +118,7 @@ class CheckSummary:
 
 @dataclass(frozen=True, slots=True)
 class RecodeSummary:
-    """What `Index.recode` returns.
+    """What `recode` returns.
 
     Attributes:
         path: The index file.
@@ -137,7 +137,7 @@ class RecodeSummary:
 
 @dataclass(frozen=True, slots=True)
 class ReencodeSummary:
-    """What `Index.reencode` returns.
+    """What `reencode` returns.
 
     Attributes:
         path: The index file.
@@ -203,7 +203,7 @@ class UpdateSummary:
 
 @dataclass(frozen=True, slots=True)
 class RepairSummary:
-    """What `Index.repair` returns.
+    """What `repair` returns.
 
     Attributes:
         path: The new index file.

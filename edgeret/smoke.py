@@ -27,9 +27,10 @@ import numpy as np
 
 from edgeret import scan
 from edgeret.documents import Document
+from edgeret.encode.bundle import DEFAULT_MODEL
 from edgeret.encode.encoder import Encoder
 from edgeret.errors import BackendError
-from edgeret.index import DEFAULT_MODEL, Index
+from edgeret.index import Index
 
 Report = dict[str, str | int | float | list[str] | None]
 

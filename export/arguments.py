@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgeret.index import DEFAULT_MODEL
+from edgeret.encode.bundle import DEFAULT_MODEL
 from edgeret.shell.arguments import DEFAULT_BITS
 from export import verify
 from export.handover import SYSTEMS

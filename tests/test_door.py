@@ -172,7 +172,7 @@ def bound(index, tmp_path, encoder) -> Callable[[str], Callable[..., Any]]:
         found = getattr(owners[owner], method) if method else CALLS[name]
         parameters = inspect.signature(found).parameters.values()
         required = {p.name: good[p.name] for p in parameters if p.default is p.empty}
-        if name in ("Index.open", "Index.recode", "Index.reencode"):
+        if name in ("Index.open", "Index.recode", "Index.reencode", "recode", "reencode"):
             required["path"] = index._path
         return found(**{**required, **arguments})
 

@@ -219,7 +219,7 @@ def test_a_recode_that_has_waited_for_another_is_told(large):
     with closing(Store(large, readonly=False)) as store:
         Index.recode(large, OTHER)
         with pytest.raises(SpaceMismatchError, match="open it again"):
-            recode.recode(store, OTHER, 64, None, None)
+            recode._recode(store, OTHER, 64, None, None)
     with Index.open(large, model=OTHER) as index:
         index.check()
 

@@ -15,7 +15,6 @@ import pytest
 
 from edgeret import scan
 from edgeret.encode import bundle
-from edgeret.index import DEFAULT_MODEL
 
 NAMES = {
     "edgeret", "numpy", "tokenizers", "onnxruntime", "ai-edge-litert", "tflite-runtime", "python", "sqlite",
@@ -85,7 +84,7 @@ def test_a_failure_is_named_by_its_step(change, failed):
 
 
 def test_a_damaged_bundle_is_named_without_its_path(tmp_path):
-    damaged = shutil.copytree(bundle.Bundle.open(DEFAULT_MODEL).path, tmp_path / "ann" / "mine")
+    damaged = shutil.copytree(bundle.Bundle.open(bundle.DEFAULT_MODEL).path, tmp_path / "ann" / "mine")
     (damaged / "tokens.bin").write_bytes(b"")
     done = smoke("--json", "--model", str(damaged))
     assert done.returncode == 1

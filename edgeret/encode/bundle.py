@@ -33,6 +33,8 @@ from edgeret.encode.manifest import (
 )
 from edgeret.errors import BundleError
 
+DEFAULT_MODEL: Final = "small"
+
 MODELS: Final = "EDGERET_MODELS"
 """The environment variable with further folders of installed bundles, as PATH has those of commands."""
 

@@ -7,7 +7,8 @@ import json
 import sys
 from typing import Any, Final, NoReturn
 
-from edgeret.index import DEFAULT_BITS, DEFAULT_MODEL
+from edgeret.encode.bundle import DEFAULT_MODEL
+from edgeret.index import DEFAULT_BITS
 from edgeret.search.stages import MODES
 from edgeret.shell import demo, show
 from edgeret.storage.file import WAIT_S

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from edgeret import door, signing
 from edgeret.documents import Document
-from edgeret.encode.bundle import Bundle, available
+from edgeret.encode.bundle import DEFAULT_MODEL, Bundle, available
 from edgeret.errors import (
     EdgeretError,
     IndexExistsError,
@@ -28,7 +28,7 @@ from edgeret.errors import (
     StorageError,
 )
 from edgeret.fleet import shipping
-from edgeret.index import DEFAULT_BITS, DEFAULT_MODEL, Index
+from edgeret.index import DEFAULT_BITS, Index
 from edgeret.plan import parse_bytes
 from edgeret.reports import Progress, RecodeSummary, ReencodeSummary
 from edgeret.shell import demo, inputs
@@ -38,6 +38,9 @@ from edgeret.shell.show import as_json, document_as_json, harmless, lines, messa
 from edgeret.shell.tally import Tally
 from edgeret.space import Unloaded
 from edgeret.upkeep.optimize import optimize
+from edgeret.upkeep.recode import recode
+from edgeret.upkeep.reencode import reencode
+from edgeret.upkeep.repair import repair
 
 _INDEXES: Final = ("path", "target", "old", "new", "repair")
 _PATHS: Final = (*_INDEXES, "update", "key", "public_key", "model")
@@ -171,7 +174,7 @@ def _info(arguments: argparse.Namespace) -> None:
 
 def _check(arguments: argparse.Namespace) -> None:
     if arguments.repair:
-        _answer(arguments, asdict(Index.repair(arguments.path, arguments.repair, arguments.model)))
+        _answer(arguments, asdict(repair(arguments.path, arguments.repair, arguments.model)))
         return
     # The lexicon can be verified only where it may be written.
     with _open(arguments, readonly=not os.access(arguments.path, os.W_OK)) as index:
@@ -186,11 +189,11 @@ def _compact(arguments: argparse.Namespace) -> None:
 
 
 def _recode(arguments: argparse.Namespace) -> None:
-    _convert(arguments, Index.recode, "passage")
+    _convert(arguments, recode, "passage")
 
 
 def _reencode(arguments: argparse.Namespace) -> None:
-    _convert(arguments, Index.reencode, "doc")
+    _convert(arguments, reencode, "doc")
 
 
 def _convert(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from typing import Final
@@ -11,18 +12,60 @@ from numpy.typing import NDArray
 
 from edgeret import blocks
 from edgeret.codec import UInt64, words
-from edgeret.encode.records import TextEncoder, recorded_name
+from edgeret.door import checked
+from edgeret.encode.records import TextEncoder, load_for, recorded_name
 from edgeret.plan import Plan, parse_bytes
 from edgeret.reports import Progress, RecodeSummary
 from edgeret.space import mismatch
 from edgeret.storage.change import Change
+from edgeret.storage.place import absolute
 from edgeret.storage.store import Store
 
 _BATCH_ROWS: Final = 256
 """Passages in memory together."""
 
 
+@checked
 def recode(
+    path: str | os.PathLike[str],
+    model: str | os.PathLike[str] | TextEncoder | None = None,
+    bits: int | None = None,
+    memory_budget: str | int | None = None,
+    wait: float = 0.0,
+    progress: Progress | None = None,
+) -> RecodeSummary:
+    """Replace all codes of an index by those of another codec of the same geometry, or of another length.
+
+    They are made from the stored vectors: no text is encoded; ids, texts, vectors and words stay. It is one
+    transaction: searches go on with the old codes until it commits. An index that is open elsewhere then raises
+    SpaceMismatchError on its next call, until it is opened again.
+
+    Args:
+        path: The index file.
+        model: A bundle's name or folder, or an encoder, whose codec is used; the index's model from then on. None
+            keeps its own.
+        bits: Length of the new codes in bits. None keeps it.
+        memory_budget: As in `Index.create`. None sets no bound.
+        wait: Seconds to wait for another writer. 0 waits for none.
+        progress: Called now and then as `progress(done, total)`, in passages. None calls nothing.
+
+    Returns:
+        The index's model, space and bits now, and how many passages have a new code.
+
+    Raises:
+        SpaceMismatchError: The model belongs to another geometry.
+        InvalidQueryError: The codec lacks these bits.
+        LockedError: Another writer is at work.
+        EdgeretError: What `Index.open` raises.
+    """
+    return Store(absolute(path), readonly=False, wait=wait).use_once(
+        lambda store: _recode(
+            store, load_for(model, store.path, store.meta["model"]), bits, memory_budget, progress
+        )
+    )
+
+
+def _recode(
     store: Store,
     encoder: TextEncoder,
     bits: int | None,

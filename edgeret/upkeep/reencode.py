@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
 from edgeret.codec import normalize, quantize
 from edgeret.documents import Record
+from edgeret.door import checked
 from edgeret.encode.encoder import Encoder
-from edgeret.encode.records import TextEncoder, encode, recorded_name
+from edgeret.encode.records import TextEncoder, encode, load, recorded_name
 from edgeret.errors import InvalidDocumentError
 from edgeret.plan import Plan, parse_bytes
 from edgeret.reports import Progress, ReencodeSummary
 from edgeret.storage.change import Change
 from edgeret.storage.drafts import Draft, Drafts
+from edgeret.storage.place import absolute
 from edgeret.storage.store import Store
 from edgeret.upkeep.repair import LISTED_IDS
 
@@ -35,7 +38,43 @@ class _Known(NamedTuple):
     own_vector: int
 
 
+@checked
 def reencode(
+    path: str | os.PathLike[str],
+    model: str | os.PathLike[str] | TextEncoder,
+    bits: int | None = None,
+    memory_budget: str | int | None = None,
+    wait: float = 0.0,
+    progress: Progress | None = None,
+) -> ReencodeSummary:
+    """Encode all texts of an index with another model, of any geometry.
+
+    Passages, vectors and codes are replaced by one transaction at the end; the index may be searched and changed
+    meanwhile. Until then the new vectors wait in the file `PATH-reencode`, so an interrupted call is simply made
+    again. A document's own vector stays if the geometry does.
+
+    Args:
+        path: The index file.
+        model: A bundle's name or folder, or an encoder; the index's model from then on.
+        bits: Length of the new codes in bits. None keeps it.
+        memory_budget: As in `Index.create`. None sets no bound.
+        wait: Seconds to wait for another writer. 0 waits for none.
+        progress: Called now and then as `progress(done, total)`, in documents. None calls nothing.
+
+    Returns:
+        The index's model, space and bits now, and what was encoded.
+
+    Raises:
+        InvalidDocumentError: A document has a vector of another geometry and no text.
+        InvalidQueryError: The codec lacks these bits.
+        EdgeretError: What `Index.open` and `Index.add` raise.
+    """
+    return Store(absolute(path), readonly=False, wait=wait).use_once(
+        lambda store: _reencode(store, load(model), bits, memory_budget, progress)
+    )
+
+
+def _reencode(
     store: Store,
     encoder: TextEncoder,
     bits: int | None,

@@ -7,6 +7,7 @@ its checksum says that it is what was written. Vectors that are lost are made an
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
@@ -17,8 +18,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from edgeret.documents import Record, parse
+from edgeret.door import checked
+from edgeret.encode.bundle import DEFAULT_MODEL
 from edgeret.encode.passages import Span
-from edgeret.encode.records import TextEncoder, encode
+from edgeret.encode.records import TextEncoder, encode, load_for
 from edgeret.errors import (
     CorruptIndexError,
     EdgeretError,
@@ -32,7 +35,7 @@ from edgeret.space import describe
 from edgeret.storage.file import check_path, checksum, connect, copy_pages, create, meta_checksum, translated
 from edgeret.storage.newfile import assembled
 from edgeret.storage.pages import Cell, Pages, Value
-from edgeret.storage.place import Place
+from edgeret.storage.place import Place, absolute
 from edgeret.storage.staging import Staging
 from edgeret.storage.store import META, Passage, Store, passage_checksum
 from edgeret.upkeep.check import check
@@ -55,7 +58,37 @@ CREATE TABLE suspects (id TEXT PRIMARY KEY);
 """
 
 
-def repair(path: Path, target: Path, load: Callable[[str | None], TextEncoder]) -> RepairSummary:
+@checked
+def repair(
+    path: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    model: str | os.PathLike[str] | TextEncoder | None = None,
+) -> RepairSummary:
+    """Write what a damaged index still holds to a new index, and check that.
+
+    Documents and vectors are kept if their checksums hold. A text whose vectors are lost is encoded again.
+
+    Args:
+        path: The damaged index file. It is not changed.
+        target: Where the new index goes.
+        model: A bundle's name or folder, or an encoder, of the index's geometry. None takes the index's own.
+
+    Returns:
+        What was saved, and what was lost.
+
+    Raises:
+        NotAnIndexError: Nothing can be kept.
+        IndexExistsError: There is a file at `target`.
+        FormatVersionError: A newer edgeret wrote the file.
+        SpaceMismatchError: The model belongs to another geometry.
+        BundleError: The model is missing or damaged.
+        StorageError: The medium refused.
+    """
+    damaged = absolute(path)
+    return _repair(damaged, absolute(target), lambda name: load_for(model, damaged, name or DEFAULT_MODEL))
+
+
+def _repair(path: Path, target: Path, load: Callable[[str | None], TextEncoder]) -> RepairSummary:
     """Write what `path` still holds to a new index at `target`, which is checked, and then whole or empty.
 
     load: gives an encoder for the name of the model that the file gives, None if that is lost.
