@@ -218,8 +218,8 @@ def ask_graph(path: str, questions: str, expansion: float) -> dict[str, Any]:
 
 def _codes(store: Store) -> NDArray[np.uint64]:
     """All codes, uint64 [rows, words]; the collection has no dead rows."""
-    sealed = [store.read_columns(block).T for block in store.block_numbers()]
-    return np.ascontiguousarray(np.concatenate([*sealed, store.tail()[1]]))
+    sealed = [store.codes.columns(block).T for block in store.codes.block_numbers()]
+    return np.ascontiguousarray(np.concatenate([*sealed, store.codes.tail()[1]]))
 
 
 def _asked(questions: str, ask: Callable[[NDArray[np.float32]], list[int]]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from edgeret.codec import Int8, dequantize, words
 from edgeret.errors import BackendError, IndexExistsError
-from edgeret.search.snapshot import Codes
+from edgeret.search.snapshot import CodeSnapshot
 from edgeret.storage.store import Passage, State, Store, StoredDocument
 
 COLLECTION: Final = "passages"
@@ -258,7 +258,7 @@ def _documents(store: Store) -> Iterator[list[StoredDocument]]:
 
 def _passages(store: Store, state: State) -> Iterator[Batch]:
     """Blocks one by one, so that codes and vectors of few passages are in memory."""
-    for first_row, codes, live in Codes.none(room=0).at(store, state).blocks(store):
+    for first_row, codes, live in CodeSnapshot.none(resident_blocks=0).at(store, state).blocks(store):
         offsets = np.arange(codes.shape[1])
         if live is not None:
             offsets = np.flatnonzero(np.unpackbits(live, count=codes.shape[1], bitorder="little"))

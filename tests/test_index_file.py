@@ -275,7 +275,7 @@ def test_deleting_everywhere_then_compacting(large, encoder, tmp_path):
         assert (summary.documents, summary.blocks) == (len(kept), 1)
         assert copy.stat().st_size < size * 0.7
         assert [index.search(vectors[row], k=5, oversample=400) for row in probes] == before
-        assert index._store.read_columns(2)[:, 5].tolist() == [0]
+        assert index._store.codes.columns(2)[:, 5].tolist() == [0]
 
 
 def test_erased_content_is_in_no_page(path, encoder):

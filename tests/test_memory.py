@@ -18,7 +18,7 @@ from fake import DIM, FakeEncoder, NarrowEncoder
 from benchmarks import fresh
 from edgeret import Document, Index, blocks, optimize
 from edgeret.errors import BudgetError
-from edgeret.search.snapshot import Codes
+from edgeret.search.snapshot import CodeSnapshot
 
 TESTS = Path(__file__).parent
 ROWS = 2 * blocks.BLOCK_ROWS + 300
@@ -278,7 +278,7 @@ def test_answers_are_the_same_whatever_stays_in_memory(copy):
     with Index.open(copy, model=FakeEncoder()) as writer:
         opened = [Index.open(copy, model=FakeEncoder(), readonly=True) for _ in range(4)]
         for room, index in enumerate(opened[1:]):
-            index._searcher._codes = Codes.none(room)
+            index._searcher._codes = CodeSnapshot.none(room)
             index._searcher._plan = _with_room(index._searcher._plan, room)
         for change in (
             lambda: None,

@@ -133,9 +133,9 @@ def test_every_way_to_a_codec_ends_in_the_same_codes(tmp_path_factory, count, de
 def test_codes_of_deleted_rows_do_not_outlive_a_recode(large):
     Index.recode(large, OTHER)
     with Index.open(large, model=OTHER) as index:
-        for block, _, live in index._store.blocks():
+        for block, _, live in index._store.codes.blocks():
             alive = np.unpackbits(np.frombuffer(live, dtype=np.uint8), bitorder="little").astype(bool)
-            dead = index._store.read_columns(block)[:, ~alive]
+            dead = index._store.codes.columns(block)[:, ~alive]
             assert dead.size
             assert not dead.any()
 

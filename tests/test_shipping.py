@@ -82,14 +82,14 @@ def described(path: Path) -> list[object]:
         read = index._store.connection.execute
         rows = dict(read("SELECT row, id || start FROM passages JOIN documents USING (doc)").fetchall())
         codes = {}
-        for block in index._store.block_numbers():
-            columns = index._store.read_columns(block).T
+        for block in index._store.codes.block_numbers():
+            columns = index._store.codes.columns(block).T
             codes |= {
                 rows[row]: columns[row % len(columns)].tobytes()
                 for row in range(block * len(columns), (block + 1) * len(columns))
                 if row in rows
             }
-        tail, tail_codes = index._store.tail()
+        tail, tail_codes = index._store.codes.tail()
         codes |= {rows[row]: code.tobytes() for row, code in zip(tail.tolist(), tail_codes, strict=True)}
         hits = [sorted(index.search(**query, k=200), key=repr) for query in QUERIES]
         return [workload.contents(index), codes, hits, index.info().documents, index.info().passages]

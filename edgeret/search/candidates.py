@@ -11,7 +11,7 @@ from edgeret.blocks import Mask, count
 from edgeret.codec import Codec, Float32, UInt64
 from edgeret.scan import Block, Int64, top_k
 from edgeret.search.partitions import Coverage, Partitions
-from edgeret.search.snapshot import Codes
+from edgeret.search.snapshot import CodeSnapshot
 from edgeret.storage.store import Passage, Store
 
 _CONFIRMED: Final = 4
@@ -32,7 +32,7 @@ There are fewer only where there are no more.
 """
 
 
-def by_all_codes(store: Store, codes: Codes, planes: UInt64, mask: Mask | None, rows: int) -> Finder:
+def by_all_codes(store: Store, codes: CodeSnapshot, planes: UInt64, mask: Mask | None, rows: int) -> Finder:
     """Scan every code once for all queries.
 
     planes: uint64 [queries, planes, words]. mask: rows outside of it are not found. rows: how many are left then.
@@ -56,7 +56,7 @@ class ByPartitions:
     def __init__(
         self,
         store: Store,
-        codes: Codes,
+        codes: CodeSnapshot,
         partitions: Partitions,
         coverage: Coverage,
         vectors: Float32,

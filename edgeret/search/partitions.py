@@ -325,11 +325,11 @@ class Partitions:
 
 def _unchanged(store: Store, stamps: Int64) -> dict[int, bytes]:
     """The blocks that are as they were stamped, and their bitmaps of live rows."""
-    present = {block: (sealed, live) for block, sealed, live in store.blocks()}
+    present = {block: (sealed, live) for block, sealed, live in store.codes.blocks()}
     return {
         block: present[block][1]
         for block, sealed, crc in stamps.tolist()
-        if block in present and present[block][0] == sealed and store.stamp(block) == crc
+        if block in present and present[block][0] == sealed and store.codes.stamp(block) == crc
     }
 
 

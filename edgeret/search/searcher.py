@@ -20,7 +20,7 @@ from edgeret.plan import LEAST_OVERSAMPLING, Plan, oversampling
 from edgeret.reports import Explanation
 from edgeret.search.candidates import ByPartitions, Finder, by_all_codes
 from edgeret.search.partitions import Coverage, Partitions
-from edgeret.search.snapshot import Codes
+from edgeret.search.snapshot import CodeSnapshot
 from edgeret.search.stages import (
     LEAST_CANDIDATES,
     Answer,
@@ -107,7 +107,7 @@ class Searcher:
         self._bits, self._filters = described.bits, described.filters
         self._plan = plan
         self._turn = turn
-        self._codes = Codes.none(plan.code_blocks)
+        self._codes = CodeSnapshot.none(plan.code_blocks)
         self._loading = Turn("the picture of the codes")
         self._partitions = partitions
         self._coverage: Coverage | None = None
@@ -313,16 +313,16 @@ class Searcher:
             [found.known for found in asked],
         )
 
-    def _picture(self, store: Store, state: State) -> Codes:
+    def _picture(self, store: Store, state: State) -> CodeSnapshot:
         if self._loading.mine:
-            return Codes.none(room=0).at(store, state)
+            return CodeSnapshot.none(resident_blocks=0).at(store, state)
 
-        def load() -> Codes:
+        def load() -> CodeSnapshot:
             if state.generation < self._codes.generation:
                 # Another thread is ahead: what this one sees is read for this search alone.
-                return Codes.none(room=0).at(store, state)
+                return CodeSnapshot.none(resident_blocks=0).at(store, state)
             if state.generation > self._codes.generation and self._codes.outdated(store):
-                self._codes = Codes.none(self._plan.code_blocks)
+                self._codes = CodeSnapshot.none(self._plan.code_blocks)
             self._codes = self._codes.at(store, state)
             return self._codes
 

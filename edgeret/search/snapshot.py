@@ -1,4 +1,4 @@
-"""Codes: what the scan reads, as one generation of the file has it, in RAM or streamed block by block."""
+"""Snapshot: what the scan reads, as one generation of the file has it, in RAM or streamed block by block."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from edgeret.storage.store import State, Store
 
 
 @dataclass(frozen=True, slots=True)
-class _Sealed:
+class _SealedCodes:
     """A sealed block: when it was written, its live rows, and its codes unless they are streamed."""
 
     written: int
@@ -24,32 +24,32 @@ class _Sealed:
 
 
 @dataclass(frozen=True, slots=True)
-class Codes:
-    """An immutable picture of the codes at one generation; the next one shares what did not change.
+class CodeSnapshot:
+    """The codes as they were at one generation, immutable; the next one shares what did not change.
 
-    room: how many sealed blocks may stay in RAM, the first ones; the others are streamed. None: all stay.
+    resident_blocks: how many sealed blocks may stay in RAM, the first ones; the others are streamed. None: all stay.
     """
 
-    room: int | None
+    resident_blocks: int | None
     generation: int
-    sealed: dict[int, _Sealed]
+    sealed: dict[int, _SealedCodes]
     tail: Block
     tail_changed: int
 
     @classmethod
-    def none(cls, room: int | None) -> Codes:
+    def none(cls, resident_blocks: int | None) -> CodeSnapshot:
         """The picture before anything was read."""
         empty = Block(0, np.zeros((0, 0), dtype=np.uint64), None)
-        return cls(room, -1, {}, empty, -1)
+        return cls(resident_blocks, -1, {}, empty, -1)
 
-    def at(self, store: Store, state: State) -> Codes:
+    def at(self, store: Store, state: State) -> CodeSnapshot:
         """The picture that the current read transaction of `store` sees, reading only what changed."""
         if state.generation == self.generation:
             return self
-        kept = {block: self.sealed[block] for block in store.block_numbers() if block in self.sealed}
+        kept = {block: self.sealed[block] for block in store.codes.block_numbers() if block in self.sealed}
         # A picture of a later generation than this transaction's can't tell what changed in between.
         since = self.generation if self.generation < state.generation else -1
-        changed = store.blocks(since)
+        changed = store.codes.blocks(since)
         stale = [
             block for block, written, _ in changed if block not in kept or kept[block].written != written
         ]
@@ -60,11 +60,13 @@ class Codes:
             if not 0 <= block < state.next_row // blocks.BLOCK_ROWS:
                 raise store.damaged(f"block {block} lies past the last row, {state.next_row - 1}")
             codes = loaded[block] if block in loaded else kept[block].codes
-            kept[block] = _Sealed(written, np.frombuffer(live, dtype=np.uint8), codes)
+            kept[block] = _SealedCodes(written, np.frombuffer(live, dtype=np.uint8), codes)
         ordered = dict(sorted(kept.items()))
-        return Codes(self.room, state.generation, ordered, self._next_tail(store, state), state.tail_changed)
+        return CodeSnapshot(
+            self.resident_blocks, state.generation, ordered, self._next_tail(store, state), state.tail_changed
+        )
 
-    def without(self, numbers: Collection[int]) -> Codes:
+    def without(self, numbers: Collection[int]) -> CodeSnapshot:
         """The picture less these sealed blocks."""
         return replace(self, sealed={n: sealed for n, sealed in self.sealed.items() if n not in numbers})
 
@@ -89,8 +91,8 @@ class Codes:
 
     def outdated(self, store: Store) -> bool:
         """Whether blocks kept in RAM were dropped or rewritten: the next snapshot would share only a part of them."""
-        written = {block: sealed for block, sealed, _ in store.blocks(self.generation)}
-        numbers = set(store.block_numbers())
+        written = {block: sealed for block, sealed, _ in store.codes.blocks(self.generation)}
+        numbers = set(store.codes.block_numbers())
         return any(
             sealed.codes is not None
             and (block not in numbers or written.get(block, sealed.written) != sealed.written)
@@ -116,7 +118,7 @@ class Codes:
                 live = live & mask[number]
                 if not live.any():
                     continue
-            codes = sealed.codes if sealed.codes is not None else store.read_columns(number)
+            codes = sealed.codes if sealed.codes is not None else store.codes.columns(number)
             yield Block(first_row, codes, live)
         tail = self.tail
         if tail.codes.shape[1]:
@@ -127,12 +129,12 @@ class Codes:
 
     def _load(self, store: Store, numbers: list[int], held: int) -> dict[int, UInt64]:
         """The codes of the first of `blocks` for which there is room beside the `held` ones."""
-        if self.room is not None:
-            numbers = numbers[: max(self.room - held, 0)]
+        if self.resident_blocks is not None:
+            numbers = numbers[: max(self.resident_blocks - held, 0)]
         # One allocation: the kernel backs large ones by huge pages, and the scan saves page walks.
         memory = np.empty((len(numbers), words(store.bits), blocks.BLOCK_ROWS), dtype=np.uint64)
         for block, codes in zip(numbers, memory, strict=True):
-            store.read_columns(block, codes)
+            store.codes.columns(block, codes)
         return dict(zip(numbers, memory, strict=True))
 
     def _next_tail(self, store: Store, state: State) -> Block:
@@ -141,7 +143,7 @@ class Codes:
         if state.tail_changed != self.tail_changed or self.generation > state.generation:
             known = Block(first_row, np.zeros((words(store.bits), 0), dtype=np.uint64), None)
         count = known.codes.shape[1]
-        rows, added = store.tail(after=first_row + count - 1)
+        rows, added = store.codes.tail(after=first_row + count - 1)
         if len(rows) and (rows[-1] >= state.next_row or (np.diff(rows) <= 0).any()):
             raise store.damaged(
                 f"the rows of the tail are not in order, or past the last one, {state.next_row - 1}"

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -26,6 +23,7 @@ class Change:
     def __init__(self, store: Store, state: State) -> None:
         self.store = store
         self.connection = store.connection
+        self.codes = store.codes
         self.generation = state.generation + 1
         self.next_row = state.next_row
         self.documents = state.documents
@@ -72,8 +70,8 @@ class Change:
         passages = self.store.passages_of(found.doc)
         for passage in passages:
             self._forget_words(passage.row, found.text[passage.start : passage.stop])
-        for block, own in itertools.groupby(passages, lambda passage: passage.row // blocks.BLOCK_ROWS):
-            self._drop_codes(block, [passage.row for passage in own])
+        if self.codes.drop([passage.row for passage in passages], self.generation):
+            self.tail_changed = self.generation
         self.connection.execute("DELETE FROM passages WHERE doc = ?", (found.doc,))
         self.connection.execute("DELETE FROM documents WHERE doc = ?", (found.doc,))
         self.documents -= 1
@@ -82,49 +80,25 @@ class Change:
 
     def empty_sparse_blocks(self) -> None:
         """Move the rows of blocks with many dead rows to the end, as new rows, and drop the blocks."""
-        for block, _, live in self.store.blocks():
-            rows = _rows(block, live)
-            if len(rows) < _SPARSE * blocks.BLOCK_ROWS:
-                self._move(
-                    rows,
-                    self.store.read_columns(block)[:, np.array(rows, dtype=np.int64) % blocks.BLOCK_ROWS],
-                )
-                self.connection.execute("DELETE FROM columns WHERE block = ?", (block,))
-                self.connection.execute("DELETE FROM blocks WHERE block = ?", (block,))
+        for block, rows, codes in self.codes.sparse(_SPARSE):
+            self._move(rows, codes)
+            self.codes.remove_block(block)
 
     def zero_dead_codes(self) -> None:
         """Overwrite the codes of deleted rows in sealed blocks."""
-        for block, _, live in self.store.blocks():
-            alive = blocks.unpack(live)
-            codes = self.store.read_columns(block)
-            if codes[:, ~alive].any():
-                codes[:, ~alive] = 0
-                self.replace_columns(block, codes)
+        self.codes.zero_dead(self.generation)
 
-    def replace_columns(self, block: int, codes: UInt64) -> None:
-        """Give a sealed block other codes, uint64 [words, BLOCK_ROWS]."""
-        self.connection.execute("DELETE FROM columns WHERE block = ? AND word >= ?", (block, len(codes)))
-        self._write_columns(block, codes)
-        self.connection.execute(
-            "UPDATE blocks SET sealed = ?, changed = ? WHERE block = ?",
-            (self.generation, self.generation, block),
-        )
-
-    def replace_tail(self, rows: NDArray[np.int64], codes: UInt64) -> None:
-        """Give rows [n] of the tail other codes, uint64 [n, words]. Raises CorruptIndexError if it lacks one."""
-        octets = [code.tobytes() for code in codes.astype("<u8")]
-        replaced = self.connection.executemany(
-            "UPDATE tail SET crc = ?, code = ? WHERE row = ?",
-            ((zlib.crc32(code), code, row) for code, row in zip(octets, rows.tolist(), strict=True)),
-        ).rowcount
-        if replaced != len(rows):
-            raise self.store.damaged(f"the tail lacks codes of {len(rows) - replaced} passages")
-        self.tail_changed = self.generation
+    def recode(
+        self, bits: int, made: Callable[[int, int], Iterable[tuple[NDArray[np.int64], UInt64]]]
+    ) -> Iterator[int]:
+        """Give all passages codes of `bits` bits, as `Codes.rewrite` does; yields how many were done meanwhile."""
+        has_tail = yield from self.codes.rewrite(words(bits), self.next_row, self.generation, made)
+        if has_tail:
+            self.tail_changed = self.generation
 
     def forget_rows(self) -> None:
         """Drop the codes and words of all documents, each of which `replace_passages` gives new ones."""
-        for table in ("columns", "blocks", "tail"):
-            self.connection.execute(f"DELETE FROM {table}")
+        self.codes.clear()
         self.connection.execute("INSERT INTO lexicon (lexicon) VALUES ('delete-all')")
         self.tail_changed = self.generation
         self.passages = 0
@@ -153,64 +127,24 @@ class Change:
         """Merge the lexicon into one segment: only then FTS5 lets go of deleted terms."""
         self.connection.execute("INSERT INTO lexicon (lexicon) VALUES ('optimize')")
 
-    def _write_columns(self, block: int, codes: UInt64) -> None:
-        """Write a block's codes, uint64 [words, BLOCK_ROWS], as one BLOB for each word."""
-        for word, column in enumerate(codes):
-            octets = column.astype("<u8").tobytes()
-            self.connection.execute(
-                "INSERT OR REPLACE INTO columns VALUES (?, ?, ?, ?)",
-                (block, word, zlib.crc32(octets), octets),
-            )
-
     def _append_all(
         self, doc: int, passages: Sequence[tuple[int, int, str]], vectors: Int8, codes: UInt64
     ) -> None:
         for (start, stop, text), vector, code in zip(passages, vectors, codes, strict=True):
-            self._append(doc, start, stop, text, vector.tobytes(), code.astype("<u8").tobytes())
+            self._append(doc, start, stop, text, vector.tobytes(), code)
         self.passages += len(passages)
 
-    def _append(self, doc: int, start: int, stop: int, text: str, vector: bytes, code: bytes) -> None:
+    def _append(self, doc: int, start: int, stop: int, text: str, vector: bytes, code: UInt64) -> None:
         passage = Passage(self.next_row, doc, start, stop, vector)
         self.connection.execute(
             "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", (*passage, passage_checksum(passage))
         )
-        self.connection.execute("INSERT INTO tail VALUES (?, ?, ?)", (passage.row, zlib.crc32(code), code))
+        self.codes.append(passage.row, code)
         self.connection.execute("INSERT INTO lexicon (rowid, text) VALUES (?, ?)", (passage.row, text))
         self.next_row += 1
         if self.next_row % blocks.BLOCK_ROWS == 0:
-            self._seal(self.next_row // blocks.BLOCK_ROWS - 1)
-
-    def _seal(self, block: int) -> None:
-        """Turn the full tail into a block of word columns."""
-        rows, tail = self.store.tail()
-        if (rows // blocks.BLOCK_ROWS != block).any():
-            raise self.store.damaged(f"the tail holds rows outside of block {block}")
-        codes = np.zeros((words(self.store.bits), blocks.BLOCK_ROWS), dtype=np.uint64)
-        codes[:, rows - block * blocks.BLOCK_ROWS] = tail.T
-        live = np.zeros(blocks.BLOCK_ROWS, dtype=np.bool_)
-        live[rows - block * blocks.BLOCK_ROWS] = True
-        bitmap = blocks.pack(live).tobytes()
-        self.connection.execute(
-            "INSERT INTO blocks VALUES (?, ?, ?, ?)", (block, self.generation, self.generation, bitmap)
-        )
-        self._write_columns(block, codes)
-        self.connection.execute("DELETE FROM tail")
-        self.tail_changed = self.generation
-
-    def _drop_codes(self, block: int, rows: Sequence[int]) -> None:
-        """Take rows of one block out of the tail, or clear their bits if the block is sealed."""
-        dropped = self.connection.execute(
-            "DELETE FROM tail WHERE row IN (SELECT value FROM json_each(?))", (json.dumps(rows),)
-        ).rowcount
-        if dropped:
+            self.codes.seal(self.next_row // blocks.BLOCK_ROWS - 1, self.generation)
             self.tail_changed = self.generation
-        if dropped < len(rows):
-            live = np.frombuffer(self.store.live(block), np.uint8).copy()
-            blocks.drop(live, np.array(rows) - block * blocks.BLOCK_ROWS)
-            self.connection.execute(
-                "UPDATE blocks SET live = ?, changed = ? WHERE block = ?",
-                (live.tobytes(), self.generation, block),
-            )
 
     def _forget_words(self, row: int, text: str) -> None:
         self.connection.execute(
@@ -227,9 +161,4 @@ class Change:
             own = text[passage.start : passage.stop]
             self._forget_words(row, own)
             self.connection.execute("DELETE FROM passages WHERE row = ?", (row,))
-            self._append(doc, passage.start, passage.stop, own, passage.vector, code.astype("<u8").tobytes())
-
-
-def _rows(block: int, live: bytes) -> list[int]:
-    rows: list[int] = (blocks.offsets(live) + block * blocks.BLOCK_ROWS).tolist()
-    return rows
+            self._append(doc, passage.start, passage.stop, own, passage.vector, code)

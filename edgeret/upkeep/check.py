@@ -13,7 +13,7 @@ from edgeret import blocks
 from edgeret.codec import Codec
 from edgeret.errors import EngineError
 from edgeret.reports import CheckSummary
-from edgeret.search.snapshot import Codes
+from edgeret.search.snapshot import CodeSnapshot
 from edgeret.storage import file, schema
 from edgeret.storage.pages import varint
 from edgeret.storage.store import Passage, State, Store, StoredDocument
@@ -46,7 +46,7 @@ def _check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
     with store.reading() as state, _able_to_copy(store):
         _check_sqlite(store, quick)
         _check_counters(store, state)
-        blocks = len(store.block_numbers())
+        blocks = len(store.codes.block_numbers())
         if not quick:
             _check_documents(store)
             _check_codes(store, state, codec)
@@ -179,7 +179,7 @@ def _cut_long_texts(store: Store) -> None:
 
 
 def _check_codes(store: Store, state: State, codec: Codec) -> None:
-    picture = Codes.none(room=0).at(store, state)
+    picture = CodeSnapshot.none(resident_blocks=0).at(store, state)
     passages = _batches(store)
     for first_row, codes, live in picture.blocks(store):
         offsets = np.arange(codes.shape[1])

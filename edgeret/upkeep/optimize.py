@@ -82,7 +82,7 @@ def optimize(index: str | os.PathLike[str], progress: Progress | None = None) ->
 def _made(store: Store, progress: Progress | None) -> Parts | None:
     """Partitions of one state of the index; None if no block is full."""
     with store.reading():
-        sealed_blocks = [_Sealed(block, sealed, _alive(live)) for block, sealed, live in store.blocks()]
+        sealed_blocks = [_Sealed(block, sealed, _alive(live)) for block, sealed, live in store.codes.blocks()]
         rows = sum(len(block.alive) for block in sealed_blocks)
         if not rows:
             return None
@@ -201,13 +201,13 @@ def _arranged(
     codes = np.empty(width * len(places), dtype=np.uint64)
     stamps = []
     for number, block in enumerate(sealed_blocks):
-        columns = store.read_columns(block.number)
+        columns = store.codes.columns(block.number)
         taken = number * blocks.BLOCK_ROWS + block.alive
         own = chosen[taken]
         # Word by word within a partition: each word's codes stand side by side there.
         first = starts[own] * (width - 1) + position[taken]
         for word, column in enumerate(columns):
             codes[first + word * counts[own]] = column[block.alive]
-        stamps.append((block.number, block.sealed, store.stamp(block.number)))
+        stamps.append((block.number, block.sealed, store.codes.stamp(block.number)))
         steps.done()
     return Parts(width, np.array(stamps, dtype=np.int64), centroids, starts, places.astype(np.uint32), codes)

@@ -10,8 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret import blocks
-from edgeret.codec import UInt64, words
+from edgeret.codec import UInt64
 from edgeret.door import checked
 from edgeret.encode.records import TextEncoder, load_for, recorded_name
 from edgeret.plan import Plan, parse_bytes
@@ -91,7 +90,7 @@ def _recode(
     if (store.meta["space"], store.bits) != (encoder.space, bits):
         with store.writing() as state:
             change = Change(store, state)
-            for count in _replace_codes(change, encoder, bits):
+            for count in change.recode(bits, partial(_encoded, store, encoder, bits)):
                 done += count
                 if progress is not None:
                     progress(done, state.passages)
@@ -100,30 +99,6 @@ def _recode(
             change.describe({"model": recorded_name(encoder), "space": encoder.space, "bits": str(bits)})
             change.finish()
     return RecodeSummary(str(store.path), encoder.name, encoder.space, bits, done)
-
-
-def _replace_codes(change: Change, encoder: TextEncoder, bits: int) -> Iterator[int]:
-    """Sealed blocks one by one, then the tail; yields how many passages were done since the last time."""
-    store = change.store
-    for block in store.block_numbers():
-        first = block * blocks.BLOCK_ROWS
-        codes = np.zeros((words(bits), blocks.BLOCK_ROWS), dtype=np.uint64)
-        found = np.zeros(blocks.BLOCK_ROWS, dtype=np.bool_)
-        for rows, encoded in _encoded(store, encoder, bits, first, first + blocks.BLOCK_ROWS):
-            codes[:, rows - first] = encoded.T
-            found[rows - first] = True
-            yield len(rows)
-        if blocks.pack(found).tobytes() != store.live(block):
-            raise store.damaged(f"the passages of block {block} are not those with a code")
-        change.replace_columns(block, codes)
-    first = change.next_row - change.next_row % blocks.BLOCK_ROWS
-    (unknown,) = store.connection.execute("SELECT count(*) FROM tail").fetchone()
-    for rows, encoded in _encoded(store, encoder, bits, first, change.next_row):
-        change.replace_tail(rows, encoded)
-        unknown -= len(rows)
-        yield len(rows)
-    if unknown:
-        raise store.damaged(f"the tail has codes of {unknown} rows without a passage")
 
 
 def _encoded(

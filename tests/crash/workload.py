@@ -186,8 +186,8 @@ def _repair(path: Path, _: Index) -> None:
 
 def _recode(path: Path, _: Index | None) -> None:
     with closing(Store(path, readonly=True)) as store:
-        assert store.block_numbers()
-        assert len(store.tail()[0])
+        assert store.codes.block_numbers()
+        assert len(store.codes.tail()[0])
     Index.recode(path, FakeEncoder(), bits=64)
 
 

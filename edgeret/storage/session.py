@@ -1,0 +1,274 @@
+"""Session: one connection to an index file, and its transactions."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self, TypeVar
+
+from edgeret.errors import CorruptIndexError, EngineError, LockedError, SpaceMismatchError
+from edgeret.storage import file, log, schema
+from edgeret.storage.place import Place, absolute
+
+META: Final = {"model", "space", "geometry", "dim", "bits", "filters", "crc"}
+"""What the table `meta` holds."""
+
+_READERS_S: Final = 1.0
+"""How long emptying the log waits for searches to end."""
+
+Answer = TypeVar("Answer")
+
+
+class State(NamedTuple):
+    """The counters of an index. `generation` grows by one with every commit that changes it."""
+
+    generation: int
+    next_row: int
+    tail_changed: int
+    documents: int
+    passages: int
+
+
+class Session:
+    """One connection to an index file. Not for two threads at once: Index sees to that."""
+
+    def __init__(
+        self,
+        path: Path,
+        readonly: bool,
+        cache_bytes: int = file.CACHE_BYTES,
+        wait: float = file.WAIT_S,
+        known: Place | None = None,
+    ) -> None:
+        self.path = path = absolute(path)
+        self.readonly = readonly
+        self.wait = wait
+        self._cache_bytes = cache_bytes
+        self._most_bytes: int | None = None
+        self._doubtful = False
+        if known is not None:
+            known.check()
+        file.check_path(path)
+        self.place = Place(path, known)
+        try:
+            self.connection = file.connect(self.place, readonly, cache_bytes, wait, known=known)
+        except BaseException:
+            self.place.leave()
+            raise
+        try:
+            with file.translated(path):
+                self.meta = self._read_meta()
+                self.filters: list[str] = self._described("filters", list)
+                self.bits: int = self._described("bits", int)
+                self.dim: int = self._described("dim", int)
+                schema.check(self.connection, path, len(self.filters))
+        except BaseException as error:
+            self.close()
+            if isinstance(error, EngineError) and file.contradicts(error):
+                raise self.damaged(str(error.__cause__)) from error
+            raise
+
+    def _read_meta(self) -> dict[str, str]:
+        entries = self.connection.execute("SELECT key, value FROM meta LIMIT ?", (2 * len(META),)).fetchall()
+        meta = {key: value for key, value in entries if isinstance(key, str) and isinstance(value, str)}
+        if meta.keys() != META or meta["crc"] != file.meta_checksum(meta):
+            raise self.damaged("its description, the table meta, is not what was written")
+        return meta
+
+    def _described(self, key: str, kind: type) -> Any:
+        try:
+            value = json.loads(self.meta[key])
+        except (ValueError, RecursionError):
+            value = None
+        strings = not isinstance(value, list) or all(isinstance(entry, str) for entry in value)
+        if not isinstance(value, kind) or not strings:
+            raise self.damaged(f"its {key} are {self.meta[key]!r:.40}")
+        return value
+
+    def check_description(self, meta: Mapping[str, str]) -> None:
+        """Raise SpaceMismatchError unless `meta`, a later reading of the description, differs in the model alone."""
+        if any(meta[key] != self.meta[key] for key in META - {"model", "crc"}):
+            raise SpaceMismatchError(
+                f"'{self.path}' was opened with codes of {self.bits} bits of space {self.meta['space'][:8]}, and "
+                f"by now has {meta['bits']:.8} bits of space {meta['space'][:8]}: close it and open it again"
+            )
+
+    def renew(self) -> None:
+        """Go on with a new connection; raises as opening does, and then the old one stays."""
+        self.place.check()
+        fresh = file.connect(self.place, self.readonly, self._cache_bytes, self.wait, known=self.place)
+        self.connection.close()
+        self.connection = fresh
+        self.place.enter()
+        self._doubtful = False
+        self.limit(self._most_bytes)
+
+    def limit(self, most_bytes: int | None) -> None:
+        """Read and write no text and no BLOB of more bytes, also after `renew`: SQLite refuses. None: its own limit."""
+        self._most_bytes = most_bytes
+        if most_bytes is not None:
+            self.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most_bytes)
+
+    def resize_cache(self, cache_bytes: int) -> None:
+        """Keep so many bytes of the file's pages, also after `renew`."""
+        self._cache_bytes = cache_bytes
+        with file.translated(self.path):
+            file.resize_cache(self.connection, cache_bytes)
+
+    def end_log(self) -> None:
+        """Merge the write-ahead log and go on without one: the file is whole by itself, and synced."""
+        with file.translated(self.path):
+            self.connection.execute("PRAGMA journal_mode = DELETE")
+            self.place.forget_log()
+
+    def truncate_log(self) -> None:
+        """Merge the write-ahead log and cut it to nothing; raises LockedError if a reader prevents it."""
+        # Searches end soon, and there may always be one: without a wait the log would never be cut.
+        file.patiently(self.path, self._try_to_truncate, max(_READERS_S, self.wait))
+        self.place.note_log()
+
+    def _try_to_truncate(self) -> None:
+        if self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise LockedError(
+                f"'{self.path}': deleted content is still in the file or its log because another connection "
+                "is reading: run it again when that has ended"
+            )
+
+    def vacuum(self) -> None:
+        """Write the file anew from what is live, through the log. Raises LockedError, StorageError."""
+        file.patiently(self.path, lambda: self.connection.execute("VACUUM"), self.wait)
+
+    def close(self) -> None:
+        """Close the connection; the last one merges the write-ahead log into the file, wherever that lies by now."""
+        with file.translated(self.path):
+            try:
+                if self.place.left_log():
+                    log.take_along(self.connection)
+            finally:
+                self.connection.close()
+                self.place.leave()
+
+    # -- transactions
+
+    def use(self, work: Callable[[], Answer]) -> Answer:
+        """What `work` returns, with this connection or, after an error within an earlier one, with a new one.
+
+        Whatever ends it, an interrupt at any instruction too, no transaction stays open: to leave one, `reading` and
+        `writing` run Python, and that may be where the interrupt comes.
+        """
+        if self._doubtful:
+            self.renew()
+        try:
+            return work()
+        except LockedError:
+            # Refused before anything was begun: what is staged stays.
+            self.connection.rollback()
+            raise
+        except BaseException:
+            self._doubtful = True
+            try:
+                # A statement that some traceback keeps would keep a closed connection's transaction with it.
+                self.connection.rollback()
+            except sqlite3.Error:
+                # Closing ends it all the same; what was raised first says more.
+                pass
+            finally:
+                self.close()
+            raise
+
+    def use_once(self, work: Callable[[Self], Answer]) -> Answer:
+        """What `work` returns; then the connection is closed."""
+        try:
+            return self.use(lambda: work(self))
+        finally:
+            self.close()
+
+    @contextmanager
+    def reading(self) -> Iterator[State]:
+        """One consistent view of the file.
+
+        Raises ReplacedError if another one, or none, lies there; LockedError if a reader that may not lock the file
+        finds it changed at the end.
+        """
+        self.place.check()
+        if self.place.changed():
+            self.renew()
+        # Its own: where an interrupt has left this behind, it ends when there may be another one.
+        connection = self.connection
+        try:
+            with file.translated(self.path, self._most_bytes):
+                try:
+                    connection.execute("BEGIN")
+                    yield self._begun(file.patiently(self.path, self.state))
+                finally:
+                    _roll_back(connection)
+        finally:
+            if self.place.changed():
+                raise LockedError(
+                    f"'{self.path}' was changed while it was read, and cannot be locked without permission to write it "
+                    "and its folder: try again"
+                )
+
+    @contextmanager
+    def writing(self) -> Iterator[State]:
+        """All or nothing.
+
+        Raises LockedError if another connection is writing, after the seconds of `wait`, and ReplacedError if
+        another file, or none, lies there at the beginning or at the end.
+        """
+        self.place.check()
+        connection = self.connection
+        with file.translated(self.path, self._most_bytes):
+            try:
+                file.patiently(self.path, lambda: connection.execute("BEGIN IMMEDIATE"), self.wait)
+                changes = connection.total_changes
+                yield self._begun(self.state())
+                if connection.total_changes != changes:
+                    file.mark(connection)
+                self.place.check()
+                connection.execute("COMMIT")
+                self.place.note_log()
+            except BaseException:
+                _roll_back(connection)
+                raise
+
+    def _begun(self, state: State) -> State:
+        self.place.expect_log()
+        return state
+
+    def state(self) -> State:
+        """The counters, as this transaction sees them.
+
+        Raises SpaceMismatchError if another connection has given the index other codes since this one was opened.
+        """
+        row = self.connection.execute(
+            "SELECT generation, next_row, tail_changed, documents, passages, crc,"
+            " (SELECT value FROM meta WHERE key = 'crc') FROM state"
+        ).fetchone()
+        if row is None:
+            raise self.damaged("the state is missing")
+        if row[6] != self.meta["crc"]:
+            meta = self._read_meta()
+            self.check_description(meta)
+            self.meta = meta
+        if not all(isinstance(value, int) for value in row[:6]) or file.checksum(*row[:5]) != row[5]:
+            raise self.damaged("the state is not what was written")
+        if min(row[:5]) < 0:
+            raise self.damaged(f"a counter is {min(row[:5])}")
+        return State(*row[:5])
+
+    def damaged(self, what: str) -> CorruptIndexError:
+        """The error for a file that contradicts itself."""
+        return CorruptIndexError(
+            f"'{self.path}' is damaged ({what}): restore a backup, or build it again from its documents"
+        )
+
+
+def _roll_back(connection: sqlite3.Connection) -> None:
+    """End the transaction, if there is one."""
+    # Closed, and so ended, by the call that was interrupted.
+    with suppress(sqlite3.ProgrammingError):
+        connection.rollback()
