@@ -101,15 +101,13 @@ class Index:
         self._encoder = encoder
         # A budget is for one text and one search at a time: others wait for their turn.
         what = f"the memory budget of '{self._path}'"
-        self._turn = Free(what) if budget is None else Turn(what)
+        self._memory_lock = Free(what) if budget is None else Turn(what)
         room = self._plan.document_bytes
         most_bytes = None if room is None else room // COPIES
         self._store.limit(most_bytes)
         self._connections = Connections(self._store, self._plan.cache_bytes, most_bytes)
         self._staging = Staging(self._store, self._connections.alive)
-        self._searcher = Searcher(
-            self._connections, encoder, self._store, self._plan, self._turn, near, fallback
-        )
+        self._searcher = Searcher(self._connections, encoder, self._plan, self._memory_lock, near, fallback)
 
     @classmethod
     @door.checked
@@ -545,10 +543,10 @@ class Index:
         """What `work` returns, in its turn and within a read transaction."""
         # Before the turn too: in a forked process it may be that of a thread that is not there.
         self._connections.alive()
-        if self._turn.mine:
+        if self._memory_lock.mine:
             # A signal handler within the call that has the turn: it is answered at once, and takes little.
             return self._connections.read(work)
-        return self._turn.hold(lambda: self._connections.read(work))
+        return self._memory_lock.hold(lambda: self._connections.read(work))
 
     def _add(self, documents: Iterable[Document | str], commit_every: int | None) -> list[str]:
         ids: list[str] = []
@@ -608,7 +606,9 @@ class Index:
             # Whoever is to be refused is refused before hours of encoding.
             self._staging.await_lock()
         known = {} if own is None else {(0, len(record.text)): own.tobytes()}
-        self._staging.stage(self._turn.hold(lambda: encode(record, self._encoder, self._store.bits, known)))
+        self._staging.stage(
+            self._memory_lock.hold(lambda: encode(record, self._encoder, self._store.bits, known))
+        )
         return True
 
     def _change(self, work: Callable[[], Answer]) -> Answer:

@@ -28,7 +28,7 @@ UInt16 = NDArray[np.uint16]
 UInt64 = NDArray[np.uint64]
 Int32 = NDArray[np.int32]
 Int64 = NDArray[np.int64]
-Ranked = tuple[Int64, Int32]
+Nearest = tuple[Int64, Int32]
 
 MAX_WORDS: Final = 16
 MAX_PLANES: Final = 4
@@ -61,7 +61,7 @@ def instruction_sets() -> tuple[str, ...]:
     return () if _scan is None else _scan.isas()
 
 
-def top_k(blocks: Iterable[Block], planes: UInt64, k: int) -> Ranked:
+def top_k(blocks: Iterable[Block], planes: UInt64, k: int) -> Nearest:
     """Return the k rows nearest to each query: int64 [queries, k'] rows, int32 [queries, k'] distances.
 
     blocks: in ascending order of rows; read once, whatever the number of queries, and each let go
@@ -94,23 +94,23 @@ def _check_planes(planes: UInt64) -> None:
         )
 
 
-def _scan_native(blocks: Iterable[Block], planes: UInt64, k: int, isa: str) -> Ranked:
+def _scan_native(blocks: Iterable[Block], planes: UInt64, k: int, isa: str) -> Nearest:
     rows, distances = _scan.top_k(blocks, planes, min(k, MAX_K), isa)
     shape = (len(planes), -1 if len(planes) else 0)
     return np.frombuffer(rows, np.int64).reshape(shape), np.frombuffer(distances, np.int32).reshape(shape)
 
 
-def _scan_numpy(blocks: Iterable[Block], planes: UInt64, k: int) -> Ranked:
+def _scan_numpy(blocks: Iterable[Block], planes: UInt64, k: int) -> Nearest:
     best = [_Best(k) for _ in planes]
     next_row = 0
     for block in blocks:
         next_row = _check_block(block, planes.shape[2], next_row)
         _scan_block(block, planes, best)
         del block  # a stream must not hold two at once
-    ranked = [found.ranked() for found in best]
-    if not ranked:
+    nearest = [found.nearest() for found in best]
+    if not nearest:
         return np.empty((0, 0), np.int64), np.empty((0, 0), np.int32)
-    return np.stack([rows for rows, _ in ranked]), np.stack([distances for _, distances in ranked])
+    return np.stack([rows for rows, _ in nearest]), np.stack([distances for _, distances in nearest])
 
 
 def _check_block(block: Block, words: int, next_row: int) -> int:
@@ -215,7 +215,7 @@ class _Best:
         if self._held > 2 * self.k:
             self._shrink()
 
-    def ranked(self) -> Ranked:
+    def nearest(self) -> Nearest:
         if not self._held:
             return np.empty(0, np.int64), np.empty(0, np.int32)
         self._shrink()

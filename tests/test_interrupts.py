@@ -148,7 +148,7 @@ class Calls:
             rival.execute("ROLLBACK")
             # Nobody reads an old state either.
             assert rival.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
-        for turn in (index._turn, index._changing, index._searcher._loading):
+        for turn in (index._memory_lock, index._changing, index._searcher._loading):
             assert turn._lock.acquire(blocking=False)
             turn._lock.release()
             assert not turn.mine

@@ -140,7 +140,7 @@ def test_a_handler_that_calls_its_index_is_answered_or_refused(small, outer, inn
                 signal.raise_signal(signal.SIGALRM)
             return FakeEncoder().encode(texts)
 
-    budgeted = small._turn.__class__.__name__ == "Turn"
+    budgeted = small._memory_lock.__class__.__name__ == "Turn"
     small._encoder = small._searcher._encoder = Interrupted()
     before = signal.signal(signal.SIGALRM, handle)
     try:

@@ -18,6 +18,21 @@ _CONFIRMED: Final = 4
 """Of the rows that partitions find for a query, how many are confirmed beside those that are shown."""
 
 
+class Request(NamedTuple):
+    """Queries, encoded, and what is asked for each.
+
+    vectors: float32 [queries, dim], unit rows. planes: uint64 [queries, planes, words]. mask: rows outside of it are
+    not found; None lets all be. rows: how many may be found. k: documents. oversample: candidates, as a multiple of k.
+    """
+
+    vectors: Float32
+    planes: UInt64
+    mask: Mask | None
+    rows: int
+    k: int
+    oversample: int
+
+
 class Candidates(NamedTuple):
     """Rows, int64 [n], nearest first, and how many rows were scanned for them."""
 
@@ -32,16 +47,14 @@ There are fewer only where there are no more.
 """
 
 
-def by_all_codes(store: Store, codes: CodeSnapshot, planes: UInt64, mask: Mask | None, rows: int) -> Finder:
-    """Scan every code once for all queries.
-
-    planes: uint64 [queries, planes, words]. mask: rows outside of it are not found. rows: how many are left then.
-    """
+def by_all_codes(store: Store, codes: CodeSnapshot, request: Request) -> Finder:
+    """Scan every code once for all queries."""
 
     def find(queries: Sequence[int], wanted: int, hidden: Mask | None) -> list[Candidates]:
-        left = mask if hidden is None else codes.left(mask, hidden)
-        found, _ = top_k(codes.blocks(store, left), planes[queries], wanted)
-        return [Candidates(nearest, rows if hidden is None else count(left or {})) for nearest in found]
+        left = request.mask if hidden is None else codes.left(request.mask, hidden)
+        scanned = request.rows if hidden is None else count(left or {})
+        found, _ = top_k(codes.blocks(store, left), request.planes[queries], wanted)
+        return [Candidates(nearest, scanned) for nearest in found]
 
     return find
 
@@ -49,8 +62,7 @@ def by_all_codes(store: Store, codes: CodeSnapshot, planes: UInt64, mask: Mask |
 class ByPartitions:
     """A Finder that scans the nearest partitions for each query, and all codes that they do not cover.
 
-    vectors: float32 [queries, dim]. k: documents wanted. The rest as in `by_all_codes`. Raises PartitionsError for
-    damage, as they are read.
+    Raises PartitionsError for damage, as they are read.
     """
 
     def __init__(
@@ -59,30 +71,26 @@ class ByPartitions:
         codes: CodeSnapshot,
         partitions: Partitions,
         coverage: Coverage,
-        vectors: Float32,
-        planes: UInt64,
-        mask: Mask | None,
-        k: int,
+        request: Request,
     ) -> None:
-        self._store, self._codes, self._mask = store, codes, mask
+        self._store, self._codes = store, codes
         self._partitions, self._coverage = partitions, coverage
-        self._vectors, self._planes, self._k = vectors, planes, k
+        self._request = request
         self._others = codes.without(coverage.blocks)
         self._distances: dict[int, dict[int, int]] = {}
 
     def __call__(self, queries: Sequence[int], wanted: int, hidden: Mask | None) -> list[Candidates]:
         """As a Finder."""
-        left = self._mask if hidden is None else self._codes.left(self._mask, hidden)
+        vectors, planes, mask, _, k, _ = self._request
+        left = mask if hidden is None else self._codes.left(mask, hidden)
         covered = self._coverage if left is None else self._partitions.masked(self._coverage, left)
         uncovered = self._others.rows(left)
 
         def find_one(query: int) -> Candidates:
-            near = self._partitions.nearest(
-                self._vectors[query], self._planes[query], wanted, self._k, covered
-            )
+            near = self._partitions.nearest(vectors[query], planes[query], wanted, k, covered)
             told = zip(near.rows.tolist(), near.distances.tolist(), strict=True)
             self._distances.setdefault(query, {}).update(told)
-            rest, distances = top_k(self._others.blocks(self._store, left), self._planes[query][None], wanted)
+            rest, distances = top_k(self._others.blocks(self._store, left), planes[query][None], wanted)
             rows = np.concatenate([near.rows, rest[0]])
             order = np.lexsort((rows, np.concatenate([near.distances, distances[0]])))[:wanted]
             return Candidates(rows[order], near.scanned + uncovered)
@@ -99,7 +107,7 @@ class ByPartitions:
             stored = b"".join(passage.vector for passage in self._store.passages(list(rows)))
             vectors = np.frombuffer(stored, dtype=np.int8).reshape(len(rows), -1)
             codes = np.ascontiguousarray(codec.encode(vectors, self._store.bits).T)
-            order, right = top_k([Block(0, codes)], self._planes[query][None], len(rows))
+            order, right = top_k([Block(0, codes)], self._request.planes[query][None], len(rows))
             told = [distances[row] for row in rows]
             if [told[number] for number in order[0].tolist()] != right[0].tolist():
                 raise self._partitions.damaged("codes that are not the index's")

@@ -8,16 +8,16 @@ from typing import Final
 LEXICAL_WEIGHT: Final = 0.3
 """What the words say against what the meaning says: the dense list is the stronger of the two."""
 
-Ranked = list[tuple[int, float]]
+Scores = list[tuple[int, float]]
 """(id, score) pairs, best first; equal scores by id."""
 
 
-def rank(scores: Iterable[tuple[int, float]], k: int | None = None) -> Ranked:
+def rank(scores: Iterable[tuple[int, float]], k: int | None = None) -> Scores:
     """Return the `k` highest scores (None: all), best first; ties by id, so that results repeat."""
     return sorted(scores, key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
-def best_per_document(passages: Iterable[tuple[int, float]], documents: Mapping[int, int]) -> Ranked:
+def best_per_document(passages: Iterable[tuple[int, float]], documents: Mapping[int, int]) -> Scores:
     """Keep the best passage of each document.
 
     `passages` are (row, score), `documents` maps a row to its document. Of a document's passages with
@@ -29,7 +29,7 @@ def best_per_document(passages: Iterable[tuple[int, float]], documents: Mapping[
     return list(best.values())
 
 
-def fuse(dense: Sequence[tuple[int, float]], lexical: Sequence[tuple[int, float]], k: int) -> Ranked:
+def fuse(dense: Sequence[tuple[int, float]], lexical: Sequence[tuple[int, float]], k: int) -> Scores:
     """Fuse two lists of (id, score) into the `k` best: a convex combination of min-max scaled scores.
 
     Scores keep distances that ranks throw away, and one weight suffices (Bruch, Gai and Ingber, "An

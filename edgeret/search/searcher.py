@@ -18,7 +18,7 @@ from edgeret.encode.records import TextEncoder, encode_query
 from edgeret.errors import PartitionsError
 from edgeret.plan import LEAST_OVERSAMPLING, Plan, oversampling
 from edgeret.reports import Explanation
-from edgeret.search.candidates import ByPartitions, Finder, by_all_codes
+from edgeret.search.candidates import ByPartitions, Request, by_all_codes
 from edgeret.search.partitions import Coverage, Partitions
 from edgeret.search.snapshot import CodeSnapshot
 from edgeret.search.stages import (
@@ -45,7 +45,6 @@ Kept = TypeVar("Kept")
 
 _QUERIES_AT_ONCE: Final = 32
 """The scan reads the codes once for so many queries; more would gain nothing and hold their candidates."""
-
 
 _CONFIRMED: Final = 10
 """Hits of a query whose codes in the partitions are compared with those of their vectors."""
@@ -88,25 +87,24 @@ class _Part(NamedTuple):
 class Searcher:
     """Answers queries from any thread; keeps the newest picture of the codes for all of them.
 
-    described: the index's first connection. turn: held while a call takes memory.
-    partitions: those beside the index; fallback: why they are not used, if they are there.
+    memory_lock: held while a call takes memory. partitions: those beside the index; fallback: why they are not used, if
+    they are there.
     """
 
     def __init__(
         self,
         connections: Connections,
         encoder: TextEncoder,
-        described: Store,
         plan: Plan,
-        turn: Turn,
+        memory_lock: Turn,
         partitions: Partitions | None,
         fallback: str,
     ) -> None:
         self._connections = connections
         self._encoder = encoder
-        self._bits, self._filters = described.bits, described.filters
+        self._bits, self._filters = connections.first.bits, connections.first.filters
         self._plan = plan
-        self._turn = turn
+        self._memory_lock = memory_lock
         self._codes = CodeSnapshot.none(plan.code_blocks)
         self._loading = Turn("the picture of the codes")
         self._partitions = partitions
@@ -154,9 +152,9 @@ class Searcher:
 
         def ask() -> list[Kept]:
             clock = Clock()
-            # Where a budget bounds what many queries find together, fewer; fusing takes several times k of each list.
-            each = (oversample or LEAST_OVERSAMPLING) * max(k, LEAST_CANDIDATES) if mode == "hybrid" else k
-            at_once = min(_QUERIES_AT_ONCE, self._plan.answers(min(each, sys.maxsize)))
+            # Where a budget bounds what many queries find together, fewer.
+            each = min(_pool(mode, k, oversample), sys.maxsize)
+            at_once = min(_QUERIES_AT_ONCE, self._plan.answers(each))
             # Most calls have one part, which is encoded before the transaction begins.
             first = self._encode(queries[:at_once], mode)
             encode_ms = clock.lap()
@@ -171,12 +169,7 @@ class Searcher:
                 mask = None
                 if condition.sql:
                     mask = store.matching(condition.sql, condition.parameters)
-                # Fusing needs more of either list than it gives.
-                pool = (
-                    (asked or LEAST_OVERSAMPLING) * max(found, LEAST_CANDIDATES)
-                    if mode == "hybrid"
-                    else found
-                )
+                pool = _pool(mode, found, asked)
                 wanted = asked or oversampling(state.passages, self._bits)
                 terms = _Terms(
                     state, mode, found, pool, wanted, condition, mask, encode_ms, clock.lap(), at_once
@@ -191,7 +184,7 @@ class Searcher:
 
             return self._connections.read(answer)
 
-        return self._turn.hold(ask)
+        return self._memory_lock.hold(ask)
 
     def _answer(self, store: Store, terms: _Terms, asked: _Part) -> list[Explanation]:
         queries = asked.queries
@@ -254,19 +247,15 @@ class Searcher:
     def _dense(
         self, store: Store, terms: _Terms, vectors: Float32, planes: UInt64
     ) -> tuple[list[Answer], Coverage | None]:
-        codes, mask, rows = self._picture(store, terms.state), terms.mask, terms.eligible
-        partitions = self._partitions
-
-        def find_with(finder: Finder) -> list[Answer]:
-            k = min(terms.pool, terms.state.documents)
-            return dense(store, finder, vectors, k, terms.oversample, rows, self._plan.admit)
-
+        codes, partitions = self._picture(store, terms.state), self._partitions
+        k = min(terms.pool, terms.state.documents)
+        request = Request(vectors, planes, terms.mask, terms.eligible, k, terms.oversample)
         if partitions is not None:
             try:
                 coverage = self._covered(partitions, store, terms.state)
-                k = max(terms.pool, LEAST_CANDIDATES)
-                near = ByPartitions(store, codes, partitions, coverage, vectors, planes, mask, k)
-                answers = find_with(near)
+                wide = request._replace(k=max(terms.pool, LEAST_CANDIDATES))
+                near = ByPartitions(store, codes, partitions, coverage, wide)
+                answers = dense(store, near, request, self._plan.admit)
                 for query, answer in enumerate(answers):
                     shown = [passage for passage, _ in answer.ranked[: terms.k][:_CONFIRMED]]
                     near.confirm(query, shown, self._encoder.codec)
@@ -274,7 +263,7 @@ class Searcher:
             except PartitionsError as error:
                 # They are derived: without them every answer is as good, only slower.
                 self._partitions, self.fallback = None, str(error)
-        return find_with(by_all_codes(store, codes, planes, mask, rows)), None
+        return dense(store, by_all_codes(store, codes, request), request, self._plan.admit), None
 
     def _covered(self, partitions: Partitions, store: Store, state: State) -> Coverage:
         if self._loading.mine:
@@ -327,6 +316,11 @@ class Searcher:
             return self._codes
 
         return self._loading.hold(load)
+
+
+def _pool(mode: str, k: int, oversample: int | None) -> int:
+    """How many documents each list gives: fusing needs several times k of either."""
+    return (oversample or LEAST_OVERSAMPLING) * max(k, LEAST_CANDIDATES) if mode == "hybrid" else k
 
 
 def _hits(

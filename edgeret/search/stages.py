@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgeret.blocks import Mask
 from edgeret.codec import Float32, cosines
 from edgeret.errors import InvalidQueryError
-from edgeret.search.candidates import Finder
+from edgeret.search.candidates import Finder, Request
 from edgeret.search.ranking import best_per_document, fuse
 from edgeret.storage import file
 from edgeret.storage.store import Passage, Store
@@ -78,27 +78,19 @@ def check_arguments(queries: Sequence[Query], mode: str) -> None:
         raise InvalidQueryError(f"mode {mode!r} needs the words of the query, got a vector: use mode='dense'")
 
 
-def dense(
-    store: Store,
-    find: Finder,
-    vectors: Float32,
-    k: int,
-    oversample: int,
-    rows: int,
-    admit: Callable[[int], object],
-) -> list[Answer]:
+def dense(store: Store, find: Finder, request: Request, admit: Callable[[int], object]) -> list[Answer]:
     """For each query the passages nearest to it, one a document, scored by cosine.
 
-    vectors: float32 [queries, dim], unit. find: gives candidates by code, which are rescored with the stored
-    int8 vectors. k: not more than there are documents. rows: how many may be found. admit: is told how many
-    candidates are asked for, and raises BudgetError for too many.
+    find: gives candidates by code, which are rescored with the stored int8 vectors. request: its k is not more than
+    there are documents. admit: is called with the number of candidates, and raises BudgetError for too many.
 
     Where several passages of one document take the places of others, as many candidates are asked for again
     among the documents that were not found, until k are or no row is left.
     """
+    vectors, rows, k = request.vectors, request.rows, request.k
     if not rows:
         return [Answer([]) for _ in vectors]
-    wanted = min(oversample * max(k, LEAST_CANDIDATES), rows)
+    wanted = min(request.oversample * max(k, LEAST_CANDIDATES), rows)
     admit(wanted)
     answers = []
     for query, found in enumerate(find(range(len(vectors)), wanted, None)):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import monotonic, sleep
 from typing import Final, TypeVar
 
-from edgeret.errors import ClosedError, ForkedError, SpaceMismatchError
+from edgeret.errors import ClosedError, ForkedError, ReplacedError, SpaceMismatchError
 from edgeret.storage.store import State, Store
 
 _MOST_IDLE: Final = 4
@@ -29,7 +29,7 @@ class Connections:
     """
 
     def __init__(self, first: Store, cache_bytes: int, most_bytes: int | None = None) -> None:
-        self._first = first
+        self.first = first
         self._most_bytes = most_bytes
         self._path = first.path
         self._cache_bytes = cache_bytes
@@ -74,9 +74,14 @@ class Connections:
             return work(store, state)
 
     def _connect(self) -> Store:
-        store = Store(self._path, readonly=True, cache_bytes=self._cache_bytes, known=self._first.place)
         try:
-            self._first.check_description(store.meta)
+            store = Store(self._path, readonly=True, cache_bytes=self._cache_bytes, known=self.first.place)
+        except ReplacedError:
+            # The log goes when a signal handler closes the index within this call.
+            self.alive()
+            raise
+        try:
+            self.first.check_description(store.meta)
         except SpaceMismatchError:
             store.close()
             raise
