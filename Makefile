@@ -21,8 +21,9 @@ build/demo/ready: pyproject.toml setup.py $(wildcard edgeret/*.py edgeret/*/*.py
 demo: build/demo/ready
 	build/demo/bin/edgeret demo
 
+# As many processes as cores; each gets neighbors of one file, whose fixtures are made once.
 test: $(VENV)/ready-$(EXTRAS)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 # The long counts; docs/trust.md shows those of such a run.
 test-full: $(VENV)/ready-$(EXTRAS)
