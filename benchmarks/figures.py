@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from statistics import mean
 from typing import Final, NamedTuple
@@ -93,7 +94,7 @@ class Figures:
         """Sizes that were measured, ascending."""
         return sorted({line["rows"] for line in self.lines if line["kind"] == "ask"})
 
-    @property
+    @cached_property
     def collections(self) -> list[str]:
         """Collections on which the baseline was judged."""
         judged = [line["collection"] for line in self.lines if line["kind"] == "quality"]
@@ -101,7 +102,7 @@ class Figures:
 
     def cell(self, kind: str, stack: str, rows: int, threads: int | str | None = None) -> Line | None:
         """A cell's line."""
-        return self._line(kind=kind, system=stack, rows=rows, threads=threads)
+        return self._known.get((kind, stack, rows, threads, None))
 
     def index(self, kind: str, index: str, rows: int) -> Line | None:
         """The line of a store, by whichever stack it was measured."""
@@ -116,7 +117,7 @@ class Figures:
 
     def judged(self, stack: str, collection: str) -> Line | None:
         """The line of a stack's quality."""
-        return self._line(kind="quality", system=stack, collection=collection)
+        return self._known.get(("quality", stack, None, None, collection))
 
     def encoding(self, encoder: str) -> Line | None:
         """The line of an encoder by itself."""
@@ -200,10 +201,11 @@ class Figures:
             and min(line["p50_ms"], asked[key(line)[:4]]["p50_ms"]) > 1
         ]
 
-    def _line(self, **wanted: object) -> Line | None:
-        return next(
-            (line for line in self.lines if all(line[name] == value for name, value in wanted.items())), None
-        )
+    @cached_property
+    def _known(self) -> dict[tuple[object, ...], Line]:
+        """The first line of each cell."""
+        names = ("kind", "system", "rows", "threads", "collection")
+        return {tuple(line[name] for name in names): line for line in reversed(self.lines)}
 
     def _ndcg10(self, stack: str, collection: str) -> float | None:
         line = self.judged(stack, collection)
