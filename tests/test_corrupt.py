@@ -27,7 +27,7 @@ from edgeret.storage.file import APPLICATION_ID, FORMAT_VERSION, checksum, meta_
 from edgeret.storage.store import Passage, passage_checksum
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
-FILES = 100_000 if FULL else 500
+FILES = 100_000 if FULL else 250
 BATCH = 250
 # Of processor time, so that a busy machine is not taken for an endless loop; and by the clock, for a child that waits.
 BATCH_SECONDS = 300

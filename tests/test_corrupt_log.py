@@ -14,7 +14,7 @@ from edgeret import EdgeretError, Index, ReplacedError
 from edgeret.errors import CorruptIndexError
 from edgeret.storage import log
 
-FILES = 7_000 if os.environ.get("EDGERET_TEST_FULL") == "1" else 140
+FILES = 7_000 if os.environ.get("EDGERET_TEST_FULL") == "1" else 70
 HEADER, FRAME = 32, 24 + 4096
 """Bytes of the log's header, and of a frame: a header of its own and a page."""
 

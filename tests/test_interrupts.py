@@ -22,7 +22,7 @@ from edgeret import Document, Index
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
-SIGNALS = 2000 if FULL else 40
+SIGNALS = 2000 if FULL else 20
 """Interrupted calls of each kind."""
 
 KEPT = {f"kept{number}" for number in range(30)}
