@@ -123,9 +123,10 @@ def test_long_queries_among_short_ones_are_answered_each_for_itself(index, mode)
         "tax",
         f"{QUESTIONS['dog']} {PREAMBLE * 5}",
         "pump",
-    ] * 9
+    ] * 4
     together = index.search_many(queries, k=3, mode=mode)
-    assert together == [index.search(query, k=3, mode=mode) for query in queries]
+    alone = {query: index.search(query, k=3, mode=mode) for query in set(queries)}
+    assert together == [alone[query] for query in queries]
     assert [hits[0].id for hits in together[:5]] == ["dog", "bread", "tax", "dog", "pump"]
 
 
