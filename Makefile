@@ -21,9 +21,9 @@ build/demo/ready: pyproject.toml setup.py $(wildcard edgeret/*.py edgeret/*/*.py
 demo: build/demo/ready
 	build/demo/bin/edgeret demo
 
-# As many processes as cores; each gets neighbors of one file, whose fixtures are made once.
+# As many processes as cores, each with one thread; each gets neighbors of one file, whose fixtures are made once.
 test: $(VENV)/ready-$(EXTRAS)
-	$(BIN)/python -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 # The long counts; docs/trust.md shows those of such a run.
 test-full: $(VENV)/ready-$(EXTRAS)

@@ -18,7 +18,7 @@ FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 TORN = 12 if FULL else 1
 """Images with a random choice of unsynced sectors for each crash point."""
 POINTS = 1 if FULL else 5
-"""After one in so many changes, all that was written may be on the medium, or any sectors; what was synced, after each."""
+"""What was synced is looked at after each change; all that was written, and any sectors of it, after one in so many."""
 STRIDE = 1 if FULL else 47
 """One in so many changes is made to fail, or to be the last one of a process."""
 KILLS = 1000 if FULL else 50
@@ -59,6 +59,14 @@ def put(image: medium.Image, folder: Path) -> Path:
     return folder / "test.edgeret"
 
 
+def left(disk: medium.Medium, number: int) -> list[medium.Image]:
+    """What may lie on the medium when the power fails after a change, by its number."""
+    images = [disk.lost(), disk.revived(), disk.unborn()]
+    if number % POINTS == 0:
+        images += [disk.kept(), *(disk.torn(random.Random(number * 1000 + turn)) for turn in range(TORN))]
+    return images
+
+
 def look(step: str, path: Path) -> workload.Contents | None:
     """What an interrupted step has made: nothing, or all of it; a backup may also say that it is damaged."""
     try:
@@ -93,11 +101,7 @@ def test_a_power_failure_leaves_the_old_or_the_new_state(memory, library, small_
         else:
             disk.apply(change)
             points += 1
-        images = [disk.lost(), disk.revived(), disk.unborn()]
-        if number % POINTS == 0:
-            images += [disk.kept()]
-            images += [disk.torn(random.Random(number * 1000 + turn)) for turn in range(TORN)]
-        for image in images:
+        for image in left(disk, number):
             key = (step, len(allowed), *sorted(hash(part) for part in image.items()))
             if key in seen:
                 continue
