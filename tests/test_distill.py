@@ -238,7 +238,7 @@ def test_the_loss_is_the_texts_own_losses_weighed(kl):
 
 
 def test_training_draws_both_students_nearer(teacher, material, tmp_path):
-    settings = training.Settings(steps=60, batch=64, rate=2e-3)
+    settings = training.Settings(steps=20, batch=16, rate=2e-3)
     for name, student in (
         ("nano", static.Static(np.random.default_rng(0).normal(size=teacher.table.shape).astype(np.float32))),
         ("small", students.layered(teacher, [1], "cpu")),
