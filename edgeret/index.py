@@ -13,8 +13,7 @@ from typing import Final, NoReturn, Self, TypeVar
 from edgeret import door, reports, scan
 from edgeret.documents import Document, Hit, Record
 from edgeret.encode.bundle import DEFAULT_MODEL
-from edgeret.encode.encoder import Encoder
-from edgeret.encode.records import TextEncoder, encode, load, load_for, own_vector
+from edgeret.encode.records import TextEncoder, encode, load, load_for, own_vector, plan_for, shortened
 from edgeret.errors import (
     ArgumentError,
     BudgetError,
@@ -25,7 +24,7 @@ from edgeret.errors import (
     ReplacedError,
 )
 from edgeret.footprint import COPIES, footprint
-from edgeret.plan import Plan, parse_bytes
+from edgeret.plan import parse_bytes
 from edgeret.search import partitions
 from edgeret.search.searcher import Searcher
 from edgeret.search.stages import Query, Where
@@ -72,15 +71,7 @@ class Index:
             check_space(self._store, encoder)
             near, fallback = partitions.beside(self._store)
             with self._store.reading() as state:
-                plan = partial(
-                    Plan.of,
-                    state.passages,
-                    self._store.bits,
-                    encoder.planned_bytes,
-                    budget,
-                    writing=not readonly,
-                    shortens=isinstance(encoder, Encoder),
-                )
+                plan = partial(plan_for, encoder, state.passages, self._store.bits, budget, not readonly)
                 try:
                     self._plan = plan(partitions=near.planned_bytes if near else 0)
                 except BudgetError as error:
@@ -96,9 +87,7 @@ class Index:
             finally:
                 self._store.connection.close()
             raise
-        if isinstance(encoder, Encoder) and self._plan.text_divisor > 1:
-            encoder = encoder.shortened(self._plan.text_divisor)
-        self._encoder = encoder
+        self._encoder = encoder = shortened(encoder, self._plan)
         # A budget is for one text and one search at a time: others wait for their turn.
         what = f"the memory budget of '{self._path}'"
         self._memory_lock = Free(what) if budget is None else Turn(what)
@@ -157,8 +146,8 @@ class Index:
         keys = list(filters or ())
         encoder.codec.check_bits(bits)
         if memory_budget is not None:
-            budget, shortens = parse_bytes(memory_budget), isinstance(encoder, Encoder)
-            Plan.of(0, bits, encoder.planned_bytes, budget, shortens=shortens)
+            # A budget that cannot be met is refused before there is a file.
+            plan_for(encoder, 0, bits, parse_bytes(memory_budget))
         try:
             file.create(target, describe(encoder, bits, keys), keys, wait)
         except IndexExistsError:

@@ -86,6 +86,15 @@ def _takes(*attributes: str) -> Callable[[ast.AST], bool]:
     return lambda node: isinstance(node, ast.Attribute) and node.attr in attributes
 
 
+def _asks_for(kind: str) -> Callable[[ast.AST], bool]:
+    def broken(node: ast.AST) -> bool:
+        if not isinstance(node, ast.Call) or getattr(node.func, "id", "") != "isinstance":
+            return False
+        return any(getattr(inner, "id", "") == kind for inner in ast.walk(node.args[1]))
+
+    return broken
+
+
 def _keeps_statement(node: ast.AST) -> bool:
     kept = node.iter if isinstance(node, ast.comprehension) else getattr(node, "value", None)
     if not isinstance(node, ast.comprehension | ast.Assign | ast.AnnAssign | ast.NamedExpr | ast.Return):
@@ -98,6 +107,7 @@ def _keeps_statement(node: ast.AST) -> bool:
 
 RULES = (
     Rule("imports a runtime", _imports(_RUNTIMES), frozenset({"encode", "smoke"})),
+    Rule("asks whether an encoder is ours", _asks_for("Encoder"), frozenset({"encode.records"})),
     Rule("packs bits", _takes("packbits", "unpackbits"), frozenset({"blocks"})),
     # A traceback that somebody keeps would keep its read lock: a loop has it, and lets go, or it is fetched.
     Rule("keeps a statement", _keeps_statement, frozenset()),
@@ -116,6 +126,7 @@ RULES = (
 
 EXAMPLES = (
     Fault("imports a runtime", "search.searcher", "def late():\n    import onnxruntime"),
+    Fault("asks whether an encoder is ours", "index", "isinstance(encoder, Encoder)"),
     Fault("packs bits", "codec", "np.packbits(signs)"),
     Fault("keeps a statement", "storage.store", "found = connection.execute(statement)"),
     Fault("keeps a statement", "storage.store", "[row for row in connection.execute(statement)]"),

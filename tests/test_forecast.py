@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from edgeret.encode.bundle import Bundle, write
-from edgeret.errors import BudgetError, InvalidQueryError
+from edgeret.encode.encoder import Encoder
+from edgeret.errors import ArgumentError, BudgetError, InvalidQueryError
 from edgeret.shell import cli, forecast
 from edgeret.shell.forecast import Forecast
 
@@ -39,7 +40,7 @@ def test_the_same_as_json(capsys):
 
 
 def test_long_documents_have_several_passages():
-    short, long = (Forecast.of("base", 1000, words, None) for words in (100, 1000))
+    short, long = (Forecast.of(Encoder.load("base"), 1000, words, None) for words in (100, 1000))
     assert short.passages == 1000
     assert 4000 <= long.passages <= 7000
     assert long.file["vectors"] == short.file["vectors"] * long.passages / 1000
@@ -52,7 +53,7 @@ def test_a_budget_that_cannot_be_met_names_what_can(capsys):
     assert "the largest part is the runtime library" in told
     assert "fit" in told
     with pytest.raises(BudgetError) as refusal:
-        Forecast.of("base", 1000, 100, 12_000_000)
+        Forecast.of(Encoder.load("base"), 1000, 100, 12_000_000)
     assert refusal.value.__notes__
 
 
@@ -86,16 +87,16 @@ def test_models_of_the_space_that_fit_are_named_others_not(tmp_path, monkeypatch
         (1, "no installed model fits"),
     ):
         with pytest.raises(BudgetError) as refusal:
-            Forecast.of("base", 1000, 100, budget)
+            Forecast.of(Encoder.load("base"), 1000, 100, budget)
         assert refusal.value.__notes__ == [told]
 
 
 @pytest.mark.parametrize(("documents", "words", "threads"), [(-1, 100, 1), (10, 0, 1), (10, 100, 0)])
 def test_impossible_numbers_are_refused(documents, words, threads):
-    with pytest.raises(InvalidQueryError, match="an integer of at least"):
-        Forecast.of("base", documents, words, None, threads=threads)
+    with pytest.raises(ArgumentError, match="an integer of at least"):
+        Forecast.of(Encoder.load("base", threads=threads), documents, words, None)
 
 
 def test_bits_that_the_codec_lacks_are_refused():
     with pytest.raises(InvalidQueryError, match="expected bits to be one of 64, 128"):
-        Forecast.of("base", 10, 100, None, bits=100)
+        Forecast.of(Encoder.load("base"), 10, 100, None, bits=100)

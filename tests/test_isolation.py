@@ -11,8 +11,8 @@ import pytest
 from fake import DIM, random_codec
 
 from edgeret.encode import bundle
-from edgeret.encode.backend import OnnxBackend
 from edgeret.encode.manifest import Graph
+from edgeret.encode.onnx import OnnxBackend
 from edgeret.errors import BackendError
 
 PACKAGE = Path(__file__).parent.parent / "edgeret"

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 
 from edgeret.codec import Codec, normalize
 from edgeret.door import checked
-from edgeret.encode.backend import Backend, OnnxBackend
+from edgeret.encode.backend import Backend
 from edgeret.encode.bundle import Bundle, available
 from edgeret.encode.manifest import refuse
+from edgeret.encode.onnx import OnnxBackend
 from edgeret.encode.passages import Span, split_windows
 from edgeret.encode.static import StaticBackend
 from edgeret.encode.tflite import TfliteBackend

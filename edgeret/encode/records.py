@@ -1,4 +1,7 @@
-"""Encoding: a record to its passages, their vectors and codes."""
+"""Encoding: a record to its passages, their vectors and codes.
+
+An encoder may be ours, which can do more than `TextEncoder` says, or an application's: only this module asks which.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ from edgeret.encode.encoder import Asked, Encoder
 from edgeret.encode.manifest import PLAIN_NAME
 from edgeret.encode.passages import Span, split_windows
 from edgeret.errors import BundleError
+from edgeret.plan import Plan
 
 _AT_ONCE: Final = 64
 """Passages of a document whose vectors are in memory as floating-point numbers."""
@@ -111,6 +115,29 @@ def recorded_name(encoder: TextEncoder) -> str:
     """The name by which an index remembers its encoder: never a path, which tells of its maker's machine."""
     name = encoder.bundle.name if isinstance(encoder, Encoder) else encoder.name
     return name.replace("\\", "/").rpartition("/")[2]
+
+
+def plan_for(
+    encoder: TextEncoder,
+    passages: int,
+    bits: int,
+    budget: int | None,
+    writing: bool = True,
+    partitions: int = 0,
+) -> Plan:
+    """The plan of an index in use with this encoder, as `Plan.of`: only the longest text of ours may give way.
+
+    Raises BudgetError.
+    """
+    shortens = isinstance(encoder, Encoder)
+    return Plan.of(passages, bits, encoder.planned_bytes, budget, writing, shortens, partitions)
+
+
+def shortened(encoder: TextEncoder, plan: Plan) -> TextEncoder:
+    """The encoder, its longest text as short as the plan has it."""
+    if isinstance(encoder, Encoder) and plan.text_divisor > 1:
+        return encoder.shortened(plan.text_divisor)
+    return encoder
 
 
 def own_vector(record: Record, encoder: TextEncoder) -> Int8 | None:

@@ -19,6 +19,7 @@ from typing import Any, Final
 from edgeret import door, signing
 from edgeret.documents import Document
 from edgeret.encode.bundle import DEFAULT_MODEL, Bundle, available
+from edgeret.encode.encoder import Encoder
 from edgeret.errors import (
     EdgeretError,
     IndexExistsError,
@@ -275,15 +276,8 @@ def _models(arguments: argparse.Namespace) -> None:
 
 def _plan(arguments: argparse.Namespace) -> None:
     budget = None if arguments.budget is None else parse_bytes(arguments.budget)
-    forecast = Forecast.of(
-        arguments.model,
-        arguments.docs,
-        arguments.words,
-        budget,
-        arguments.bits,
-        arguments.backend,
-        arguments.threads,
-    )
+    encoder = Encoder.load(arguments.model, arguments.backend, arguments.threads)
+    forecast = Forecast.of(encoder, arguments.docs, arguments.words, budget, arguments.bits)
     if arguments.json:
         print(as_json(forecast.described()))
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 from edgeret.door import integer
 from edgeret.encode.bundle import available
 from edgeret.encode.encoder import Encoder
+from edgeret.encode.records import plan_for
 from edgeret.errors import BudgetError, InvalidQueryError
 from edgeret.plan import Plan, enough_bits, file_parts, oversampling
 from edgeret.search import partitions
@@ -43,26 +43,18 @@ class Forecast:
     @classmethod
     def of(
         cls,
-        model: str | os.PathLike[str],
+        encoder: Encoder,
         documents: int,
         words: int,
         budget: int | None,
         bits: int | None = None,
-        backend: str | None = None,
-        threads: int = 1,
     ) -> Forecast:
         """Plan for `documents` of `words` words each on average; bits: None takes what so many need.
 
-        Raises BudgetError, which names the models that would fit, BundleError, BackendError, and InvalidQueryError
-        for numbers that cannot be.
+        Raises BudgetError, which names the models that would fit, and InvalidQueryError for numbers that cannot be.
         """
-        for name, number, least in (
-            ("documents", documents, 0),
-            ("words", words, 1),
-            ("threads", threads, 1),
-        ):
+        for name, number, least in (("documents", documents, 0), ("words", words, 1)):
             integer(name, number, least, refusal=InvalidQueryError)
-        encoder = Encoder.load(os.fspath(model), backend, threads)
         passages = documents * max(1, round(words * _WORD_TOKENS / encoder.max_tokens))
         enough = enough_bits(passages, encoder.codec.widths)
         chosen = enough if bits is None else bits
@@ -70,7 +62,7 @@ class Forecast:
         try:
             search, add = _plans(encoder, passages, chosen, budget)
         except BudgetError as refusal:
-            refusal.add_note(_others(encoder, passages, chosen, budget, threads))
+            refusal.add_note(_others(encoder, passages, chosen, budget))
             raise
         return cls(
             model=encoder.name,
@@ -134,9 +126,8 @@ class Forecast:
 
 
 def _plans(encoder: Encoder, passages: int, bits: int, budget: int | None) -> tuple[Plan, Plan]:
-    parts = encoder.planned_bytes
-    search = Plan.of(passages, bits, parts, budget, writing=False, shortens=True)
-    return search, Plan.of(passages, bits, parts, budget, writing=True, shortens=True)
+    search = plan_for(encoder, passages, bits, budget, writing=False)
+    return search, plan_for(encoder, passages, bits, budget)
 
 
 def _optimized(encoder: Encoder, passages: int, bits: int, search: Plan) -> Plan | None:
@@ -147,15 +138,15 @@ def _optimized(encoder: Encoder, passages: int, bits: int, search: Plan) -> Plan
         return None
     size = partitions.forecast(passages, bits, encoder.dim)
     try:
-        return Plan.of(passages, bits, encoder.planned_bytes, search.budget, False, True, size)
+        return plan_for(encoder, passages, bits, search.budget, writing=False, partitions=size)
     except BudgetError:
         return None
 
 
-def _others(encoder: Encoder, passages: int, bits: int, budget: int | None, threads: int) -> str:
+def _others(encoder: Encoder, passages: int, bits: int, budget: int | None) -> str:
     fitting = []
     for name in available():
-        other = Encoder.load(name, threads=threads)
+        other = Encoder.load(name, threads=encoder.threads)
         if other.space != encoder.space:
             continue
         try:

@@ -10,10 +10,9 @@ from typing import Final, NamedTuple
 from edgeret.codec import normalize, quantize
 from edgeret.documents import Record
 from edgeret.door import checked
-from edgeret.encode.encoder import Encoder
-from edgeret.encode.records import TextEncoder, encode, load, recorded_name
+from edgeret.encode.records import TextEncoder, encode, load, plan_for, recorded_name, shortened
 from edgeret.errors import InvalidDocumentError
-from edgeret.plan import Plan, parse_bytes
+from edgeret.plan import parse_bytes
 from edgeret.reports import Progress, ReencodeSummary
 from edgeret.storage.change import Change
 from edgeret.storage.drafts import Draft, Drafts
@@ -88,13 +87,10 @@ def _reencode(
     """
     bits = store.bits if bits is None else bits
     encoder.codec.check_bits(bits)
-    shortens = isinstance(encoder, Encoder)
     budget = None if memory_budget is None else parse_bytes(memory_budget)
-    plan = Plan.of(0, bits, encoder.planned_bytes, budget, shortens=shortens)
+    plan = plan_for(encoder, 0, bits, budget)
     store.resize_cache(plan.writing_cache_bytes)
-    if isinstance(encoder, Encoder) and plan.text_divisor > 1:
-        encoder = encoder.shortened(plan.text_divisor)
-    return _Reencoding(store, encoder, bits).run(progress)
+    return _Reencoding(store, shortened(encoder, plan), bits).run(progress)
 
 
 class _Reencoding:
