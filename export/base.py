@@ -56,31 +56,33 @@ def _write(
     rows, scales = convert.quantize_rows(teacher.table)
     return bundle.write(
         out,
-        name=out.name,
-        max_tokens=teacher.max_tokens,
-        geometry=teacher.geometry,
-        codec=codec,
-        kind="transformer",
-        graphs={"onnx": Graph("model.int8.onnx", convert.INPUT, convert.OUTPUT)},
-        tensors={
-            "tokens.bin": {"tokens": rows, "token_scales": scales},
-            "golden.bin": {"golden.teacher": proof.teacher, "golden.own": proof.own},
-        },
-        files={
-            "model.int8.onnx": model.SerializeToString(deterministic=True),
-            "tokenizer.json": teacher.tokenizer_json.encode(),
-            "golden.json": golden.listed(proof.texts),
-            "card.md": described.encode(),
-        },
-        about={
-            "license": teacher.license,
-            "teacher": {
-                "name": teacher.name,
-                "weights_sha256": teacher.weights_sha256,
-                "pooling": teacher.pooling,
+        bundle.Content(
+            name=out.name,
+            max_tokens=teacher.max_tokens,
+            geometry=teacher.geometry,
+            codec=codec,
+            kind="transformer",
+            graphs={"onnx": Graph("model.int8.onnx", convert.INPUT, convert.OUTPUT)},
+            tensors={
+                "tokens.bin": {"tokens": rows, "token_scales": scales},
+                "golden.bin": {"golden.teacher": proof.teacher, "golden.own": proof.own},
             },
-            "made_with": made_with(),
-        },
+            files={
+                "model.int8.onnx": model.SerializeToString(deterministic=True),
+                "tokenizer.json": teacher.tokenizer_json.encode(),
+                "golden.json": golden.listed(proof.texts),
+                "card.md": described.encode(),
+            },
+            about={
+                "license": teacher.license,
+                "teacher": {
+                    "name": teacher.name,
+                    "weights_sha256": teacher.weights_sha256,
+                    "pooling": teacher.pooling,
+                },
+                "made_with": made_with(),
+            },
+        ),
     )
 
 

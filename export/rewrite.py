@@ -52,16 +52,18 @@ def rewrite(
     def made() -> Bundle:
         return bundle.write(
             out,
-            name=out.name,
-            max_tokens=manifest.max_tokens,
-            geometry=geometry or manifest.geometry,
-            codec=codec or origin.codec(),
-            kind=manifest.kind,
-            graphs={name: graph for name, graph in served.items() if graph.file in contents},
-            tensors=arrays,
-            files=contents,
-            about=manifest.about,
-            optional={*optional, *(name for name in kept if manifest.files[name].optional)},
+            bundle.Content(
+                name=out.name,
+                max_tokens=manifest.max_tokens,
+                geometry=geometry or manifest.geometry,
+                codec=codec or origin.codec(),
+                kind=manifest.kind,
+                graphs={name: graph for name, graph in served.items() if graph.file in contents},
+                tensors=arrays,
+                files=contents,
+                about=manifest.about,
+                optional={*optional, *(name for name in kept if manifest.files[name].optional)},
+            ),
         )
 
     fresh = made()

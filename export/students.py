@@ -127,23 +127,25 @@ def write(
         proofs = {"golden.teacher": proof.teacher, "golden.own": proof.own}
         return bundle.write(
             out,
-            name=out.name,
-            max_tokens=teacher.max_tokens,
-            geometry=origin.geometry,
-            codec=origin.codec(),
-            kind=kind,
-            graphs=graphs,
-            tensors=tensors | {"golden.bin": proofs},
-            files=files
-            | {
-                "tokenizer.json": teacher.tokenizer_json.encode(),
-                "golden.json": golden.listed(texts),
-                "card.md": described.encode(),
-            },
-            about={
-                **{key: origin.manifest.about[key] for key in ("license", "teacher")},
-                "made_with": made_with() | {"torch": torch.__version__},
-            },
+            bundle.Content(
+                name=out.name,
+                max_tokens=teacher.max_tokens,
+                geometry=origin.geometry,
+                codec=origin.codec(),
+                kind=kind,
+                graphs=graphs,
+                tensors=tensors | {"golden.bin": proofs},
+                files=files
+                | {
+                    "tokenizer.json": teacher.tokenizer_json.encode(),
+                    "golden.json": golden.listed(texts),
+                    "card.md": described.encode(),
+                },
+                about={
+                    **{key: origin.manifest.about[key] for key in ("license", "teacher")},
+                    "made_with": made_with() | {"torch": torch.__version__},
+                },
+            ),
         )
 
     # What torch computes passes the check at the encoder's start; the bundle's own vectors replace it.

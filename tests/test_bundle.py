@@ -10,7 +10,7 @@ from fake import DIM, WIDTHS, random_codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeret.encode.bundle import Bundle, available, fingerprint, space, write
+from edgeret.encode.bundle import Bundle, Content, available, fingerprint, space, write
 from edgeret.errors import BundleError, FormatVersionError
 
 DTYPES = ("int8", "uint8", "int16", "float16", "float32", "float64")
@@ -21,15 +21,17 @@ def make(path: Path, seed: int = 0, geometry: str = "ab" * 16, **tensors: np.nda
     table = {"tokens": rng.integers(-127, 128, (5, DIM), np.int8), "token_scales": np.ones(5, np.float32)}
     return write(
         path,
-        name="tiny",
-        max_tokens=16,
-        geometry=geometry,
-        codec=random_codec(),
-        kind="static",
-        graphs={},
-        tensors={"tokens.bin": table | tensors},
-        files={"card.md": "# tiny, très\n".encode()},
-        about={"license": "Apache-2.0"},
+        Content(
+            name="tiny",
+            max_tokens=16,
+            geometry=geometry,
+            codec=random_codec(),
+            kind="static",
+            graphs={},
+            tensors={"tokens.bin": table | tensors},
+            files={"card.md": "# tiny, très\n".encode()},
+            about={"license": "Apache-2.0"},
+        ),
     )
 
 
@@ -327,15 +329,17 @@ def test_a_file_in_place_of_a_folder_is_refused(tmp_path):
 def test_widths_that_do_not_ascend_are_refused(tmp_path, widths):
     made = write(
         tmp_path / "tiny",
-        name="tiny",
-        max_tokens=16,
-        geometry="ab" * 16,
-        codec=replace(random_codec(), widths=widths),
-        kind="static",
-        graphs={},
-        tensors={},
-        files={},
-        about={},
+        Content(
+            name="tiny",
+            max_tokens=16,
+            geometry="ab" * 16,
+            codec=replace(random_codec(), widths=widths),
+            kind="static",
+            graphs={},
+            tensors={},
+            files={},
+            about={},
+        ),
     )
     with pytest.raises(BundleError, match="ascending widths"):
         made.codec()
@@ -345,15 +349,17 @@ def test_widths_that_do_not_ascend_are_refused(tmp_path, widths):
 def test_golden_texts_that_are_none_are_refused(tmp_path, texts):
     made = write(
         tmp_path / "tiny",
-        name="tiny",
-        max_tokens=16,
-        geometry="ab" * 16,
-        codec=random_codec(),
-        kind="static",
-        graphs={},
-        tensors={},
-        files={"golden.json": json.dumps({"texts": texts}).encode()},
-        about={},
+        Content(
+            name="tiny",
+            max_tokens=16,
+            geometry="ab" * 16,
+            codec=random_codec(),
+            kind="static",
+            graphs={},
+            tensors={},
+            files={"golden.json": json.dumps({"texts": texts}).encode()},
+            about={},
+        ),
     )
     with pytest.raises(BundleError, match=r"a list of texts in golden\.json"):
         made.golden()

@@ -28,14 +28,15 @@ def make_bundle(folder: Path, **files: bytes) -> Path:
         name.replace("_", "."): content for name, content in files.items()
     }
     own = np.full((1, DIM), DIM**-0.5, np.float32)
-    return bundle.write(
-        folder, name="tiny", max_tokens=16, geometry="ab" * 16, codec=random_codec(), kind="transformer",
+    content = bundle.Content(
+        name="tiny", max_tokens=16, geometry="ab" * 16, codec=random_codec(), kind="transformer",
         graphs={"onnx": Graph("model.onnx", "tokens", "vector")}, files=contents, about={},
         tensors={
             "tokens.bin": {"tokens": np.ones((5, DIM), np.int8), "token_scales": np.ones(5, np.float32)},
             "golden.bin": {"golden.teacher": own, "golden.own": own},
         },
-    ).path  # fmt: skip
+    )  # fmt: skip
+    return bundle.write(folder, content).path
 
 
 GARBAGE = {

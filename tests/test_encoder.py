@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from edgeret.encode.bundle import Bundle, Golden, available, write
+from edgeret.encode.bundle import Bundle, Content, Golden, available, write
 from edgeret.encode.encoder import BACKENDS, Encoder
 from edgeret.errors import BackendError, BundleError, InvalidDocumentError
 
@@ -61,24 +61,26 @@ def copy(
     known = golden or base.golden()
     return write(
         tmp_path / "copy",
-        name="copy",
-        max_tokens=base.max_tokens,
-        geometry=base.geometry,
-        codec=base.codec(),
-        kind=base.manifest.kind,
-        graphs={"onnx": base.manifest.graphs["onnx"]} | (graphs or {}),
-        tensors={
-            "tokens.bin": {"tokens": rows, "token_scales": scales},
-            "golden.bin": {"golden.teacher": known.teacher, "golden.own": known.own},
-        },
-        files={
-            name: base.file(name).read_bytes()
-            for name in ("tokenizer.json", "golden.json", "model.int8.onnx")
-        }
-        | ({"model.int8.onnx": graph} if graph is not None else {})
-        | files,
-        about={},
-        optional=files.keys(),
+        Content(
+            name="copy",
+            max_tokens=base.max_tokens,
+            geometry=base.geometry,
+            codec=base.codec(),
+            kind=base.manifest.kind,
+            graphs={"onnx": base.manifest.graphs["onnx"]} | (graphs or {}),
+            tensors={
+                "tokens.bin": {"tokens": rows, "token_scales": scales},
+                "golden.bin": {"golden.teacher": known.teacher, "golden.own": known.own},
+            },
+            files={
+                name: base.file(name).read_bytes()
+                for name in ("tokenizer.json", "golden.json", "model.int8.onnx")
+            }
+            | ({"model.int8.onnx": graph} if graph is not None else {})
+            | files,
+            about={},
+            optional=files.keys(),
+        ),
     )
 
 

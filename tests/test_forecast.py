@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from edgeret.encode.bundle import Bundle, write
+from edgeret.encode.bundle import Bundle, Content, write
 from edgeret.encode.encoder import Encoder
 from edgeret.errors import ArgumentError, BudgetError, InvalidQueryError
 from edgeret.shell import cli, forecast
@@ -62,21 +62,23 @@ def test_models_of_the_space_that_fit_are_named_others_not(tmp_path, monkeypatch
     lean = {
         geometry: write(
             tmp_path / geometry[:2],
-            name="lean",
-            max_tokens=base.max_tokens,
-            geometry=geometry,
-            codec=base.codec(),
-            kind="static",
-            graphs={},
-            tensors={
-                "tokens.bin": {
-                    "tokens": np.zeros((9, base.dim), np.int8),
-                    "token_scales": np.ones(9, np.float32),
+            Content(
+                name="lean",
+                max_tokens=base.max_tokens,
+                geometry=geometry,
+                codec=base.codec(),
+                kind="static",
+                graphs={},
+                tensors={
+                    "tokens.bin": {
+                        "tokens": np.zeros((9, base.dim), np.int8),
+                        "token_scales": np.ones(9, np.float32),
+                    },
+                    "static.bin": {name: np.zeros((1, base.dim), np.int8) for name in ("inner", "outer")},
                 },
-                "static.bin": {name: np.zeros((1, base.dim), np.int8) for name in ("inner", "outer")},
-            },
-            files={"tokenizer.json": b"{}"},
-            about={},
+                files={"tokenizer.json": b"{}"},
+                about={},
+            ),
         ).path
         for geometry in (base.geometry, "ab" * 16)
     }

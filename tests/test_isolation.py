@@ -196,17 +196,19 @@ def graph_of(domain: bytes, operator: bytes) -> bytes:
 def write(folder: Path, model: bytes) -> bundle.Bundle:
     return bundle.write(
         folder,
-        name="tiny",
-        max_tokens=16,
-        geometry="ab" * 16,
-        codec=random_codec(),
-        kind="transformer",
-        graphs={"onnx": Graph("model.onnx", "x", "y")},
-        tensors={
-            "tokens.bin": {"tokens": np.ones((5, DIM), np.int8), "token_scales": np.ones(5, np.float32)}
-        },
-        files={"model.onnx": model},
-        about={},
+        bundle.Content(
+            name="tiny",
+            max_tokens=16,
+            geometry="ab" * 16,
+            codec=random_codec(),
+            kind="transformer",
+            graphs={"onnx": Graph("model.onnx", "x", "y")},
+            tensors={
+                "tokens.bin": {"tokens": np.ones((5, DIM), np.int8), "token_scales": np.ones(5, np.float32)}
+            },
+            files={"model.onnx": model},
+            about={},
+        ),
     )
 
 

@@ -69,15 +69,17 @@ def make(folder: Path, table: dict[str, np.ndarray], golden: np.ndarray) -> Path
     files = {"tokenizer.json": TOKENIZER, "golden.json": {"texts": TEXTS}}
     return bundle.write(
         folder,
-        name="hand",
-        max_tokens=16,
-        geometry="ab" * 16,
-        codec=random_codec(),
-        kind="static",
-        graphs={},
-        tensors={"static.bin": table, "golden.bin": {"golden.teacher": golden, "golden.own": golden}},
-        files={name: json.dumps(content).encode() for name, content in files.items()},
-        about={},
+        bundle.Content(
+            name="hand",
+            max_tokens=16,
+            geometry="ab" * 16,
+            codec=random_codec(),
+            kind="static",
+            graphs={},
+            tensors={"static.bin": table, "golden.bin": {"golden.teacher": golden, "golden.own": golden}},
+            files={name: json.dumps(content).encode() for name, content in files.items()},
+            about={},
+        ),
     ).path
 
 

@@ -51,8 +51,11 @@ def with_map(turn: np.ndarray, folder) -> Bundle:
     golden["golden.own"] = unit(golden["golden.own"] @ turn[:, : nano.dim])
     files = {n: nano.file(n).read_bytes() for n in nano.manifest.files if n not in {*tensors, "codec.bin"}}
     return bundle.write(
-        folder, name=folder.name, max_tokens=nano.max_tokens, geometry="0" * 32, codec=nano.codec(), kind="static",
-        graphs={}, tensors=tensors, files=files, about={},
+        folder,
+        bundle.Content(
+            name=folder.name, max_tokens=nano.max_tokens, geometry="0" * 32, codec=nano.codec(), kind="static",
+            graphs={}, tensors=tensors, files=files, about={},
+        ),
     )  # fmt: skip
 
 

@@ -222,45 +222,47 @@ def space(geometry: str, codec_id: str) -> str:
     return fingerprint({"geometry": geometry, "codec": codec_id})
 
 
-def write(
-    path: Path,
-    *,
-    name: str,
-    max_tokens: int,
-    geometry: str,
-    codec: Codec,
-    kind: str,
-    graphs: Mapping[str, Graph],
-    tensors: Mapping[str, Mapping[str, NDArray[Any]]],
-    files: Mapping[str, bytes],
-    about: Mapping[str, Any],
-    optional: Collection[str] = (),
-) -> Bundle:
-    """Write a bundle and open it. An older one at `path` is replaced as a whole.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What a new bundle holds.
 
-    tensors: the arrays of each file of tensors; codec.bin is added, the queries' projection
-    rounded to float16. files: the bytes of every other file. optional: files that an installation
-    may leave out. Raises BundleError as `Bundle.open` does.
+    tensors: the arrays of each file of tensors; codec.bin is added, the queries' projection rounded to float16. files:
+    the bytes of every other file. optional: files that an installation may leave out.
     """
-    codec_tensors = _codec_tensors(codec)
-    contents, entries = dict(files), dict[str, Tensor]()
-    for file, arrays in {**tensors, "codec.bin": codec_tensors}.items():
+
+    name: str
+    max_tokens: int
+    geometry: str
+    codec: Codec
+    kind: str
+    graphs: Mapping[str, Graph]
+    tensors: Mapping[str, Mapping[str, NDArray[Any]]]
+    files: Mapping[str, bytes]
+    about: Mapping[str, Any]
+    optional: Collection[str] = ()
+
+
+def write(path: Path, content: Content) -> Bundle:
+    """Write a bundle and open it. An older one at `path` is replaced as a whole. Raises BundleError as `open` does."""
+    codec_tensors = _codec_tensors(content.codec)
+    contents, entries = dict(content.files), dict[str, Tensor]()
+    for file, arrays in {**content.tensors, "codec.bin": codec_tensors}.items():
         contents[file], placed = _pack(file, arrays)
         entries |= placed
     manifest = Manifest(
-        name=name,
-        dim=codec.dim,
-        max_tokens=max_tokens,
-        geometry=geometry,
+        name=content.name,
+        dim=content.codec.dim,
+        max_tokens=content.max_tokens,
+        geometry=content.geometry,
         codec=_codec_id(codec_tensors),
-        kind=kind,
-        graphs=dict(graphs),
+        kind=content.kind,
+        graphs=dict(content.graphs),
         tensors=entries,
         files={
-            file: File(len(blob), hashlib.sha256(blob).hexdigest(), optional=file in optional)
+            file: File(len(blob), hashlib.sha256(blob).hexdigest(), optional=file in content.optional)
             for file, blob in contents.items()
         },
-        about=dict(about),
+        about=dict(content.about),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     # Renamed into place: whoever opens the folder meanwhile finds the old files or the new ones.

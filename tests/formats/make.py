@@ -82,15 +82,17 @@ def make_bundle(path: Path) -> None:
     }
     bundle.write(
         path,
-        name="bundle-1",
-        max_tokens=16,
-        geometry="0123456789abcdef" * 2,
-        codec=codec,
-        kind="static",
-        graphs={},
-        tensors={"tokens.bin": tokens},
-        files={"card.md": "# For ever, für immer\n".encode()},
-        about={"license": "Apache-2.0"},
+        bundle.Content(
+            name="bundle-1",
+            max_tokens=16,
+            geometry="0123456789abcdef" * 2,
+            codec=codec,
+            kind="static",
+            graphs={},
+            tensors={"tokens.bin": tokens},
+            files={"card.md": "# For ever, für immer\n".encode()},
+            about={"license": "Apache-2.0"},
+        ),
     )
 
 

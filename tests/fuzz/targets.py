@@ -28,7 +28,7 @@ from source import Source  # noqa: E402
 
 from edgeret import Document, Index  # noqa: E402
 from edgeret.encode import static  # noqa: E402
-from edgeret.encode.bundle import Bundle, write  # noqa: E402
+from edgeret.encode.bundle import Bundle, Content, write  # noqa: E402
 from edgeret.errors import (  # noqa: E402
     BundleError,
     FilterError,
@@ -343,11 +343,12 @@ def _rewrite(source: Source, value: Any) -> None:
 @cache
 def _bundle() -> tuple[Path, str]:
     path = folder() / "tiny"
-    write(
-        path, name="tiny", max_tokens=16, geometry="ab" * 16, codec=random_codec(), kind="static", graphs={},
+    content = Content(
+        name="tiny", max_tokens=16, geometry="ab" * 16, codec=random_codec(), kind="static", graphs={},
         tensors={"tokens.bin": {"tokens": np.ones((5, DIM), np.int8), "token_scales": np.ones(5, np.float32)}},
         files={"card.md": b"# tiny\n"}, about={"license": "Apache-2.0"},
     )  # fmt: skip
+    write(path, content)
     return path, (path / "manifest.json").read_text()
 
 
