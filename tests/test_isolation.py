@@ -99,23 +99,18 @@ def test_the_guard_sees_a_socket(tmp_path, guard):
         assert run(SOCKETS[name], tmp_path, LD_PRELOAD=guard).returncode == 99
 
 
-def test_nothing_opens_a_socket(tmp_path):
-    done = run(AUDITED + EVERYTHING, tmp_path)
+def test_nothing_opens_a_socket_nor_keeps_notes_about_the_user(tmp_path):
+    """onnxruntime would: an id of the device, and events that it sends some seconds later."""
+    home = tmp_path / "home"
+    home.mkdir()
+    done = run(AUDITED + EVERYTHING, tmp_path, HOME=str(home))
     assert done.returncode == 0, done.stderr
+    assert list(home.rglob("*")) == []
 
 
 def test_no_library_opens_a_socket(tmp_path, guard):
     done = run(EVERYTHING, tmp_path, LD_PRELOAD=guard)
     assert done.returncode == 0, done.stderr
-
-
-def test_no_library_keeps_notes_about_the_user(tmp_path):
-    """onnxruntime would: an id of the device, and events that it sends some seconds later."""
-    home = tmp_path / "home"
-    home.mkdir()
-    done = run(EVERYTHING, tmp_path, HOME=str(home))
-    assert done.returncode == 0, done.stderr
-    assert list(home.rglob("*")) == []
 
 
 # -- nothing that could run what a file brings

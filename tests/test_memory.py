@@ -245,12 +245,14 @@ def test_a_plan_predicts_what_is_measured(chore, tmp_path):
     with Index.create(path, model="base") as index:
         index.add(Document(str(row), "words", {}, vector) for row, vector in enumerate(np.eye(384)))
     arguments = ("search", path, "base", None) if chore == "search" else ("add", path, "base", None, 80)
-    # The larger of two peaks: on a busy machine one may miss what all threads take at once.
-    found = max((run(*arguments) for _ in range(2)), key=lambda measured: measured["rss_over_import_bytes"])
-    measured = found["rss_over_import_bytes"]
     # So small a file does not fill the page caches that are planned for: of 4 MB, and 2 MB of the writer's.
-    planned = found["planned"] - (4_000_000 if chore == "search" else 6_000_000)
-    assert 0.85 <= planned / measured <= 1.15, found
+    unused = 4_000_000 if chore == "search" else 6_000_000
+    # Once more if need be: on a busy machine one peak may miss what all threads take at once.
+    for found in (run(*arguments) for _ in range(2)):
+        share = (found["planned"] - unused) / found["rss_over_import_bytes"]
+        if share <= 1.15:
+            break
+    assert 0.85 <= share <= 1.15, found
 
 
 def test_a_budget_holds_in_a_memory_cgroup(large, cgroup):
@@ -273,10 +275,13 @@ def test_what_cannot_be_met_is_refused_by_name(large):
         Index.open(large, model=FakeEncoder(), memory_budget="3MB", readonly=True)
 
 
-def test_answers_are_the_same_whatever_stays_in_memory(copy):
+def test_answers_are_the_same_whatever_stays_in_memory(path, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 1024)
     queries = np.random.default_rng(1).normal(size=(4, DIM)).astype(np.float32)
-    with Index.open(copy, model=FakeEncoder()) as writer:
-        opened = [Index.open(copy, model=FakeEncoder(), readonly=True) for _ in range(4)]
+    vectors = np.random.default_rng(0).normal(size=(2 * blocks.BLOCK_ROWS + 300, DIM))
+    with Index.create(path, model=FakeEncoder(), bits=64) as writer:
+        writer.add(Document(str(row), f"text {row}", {}, vector) for row, vector in enumerate(vectors))
+        opened = [Index.open(path, model=FakeEncoder(), readonly=True) for _ in range(4)]
         for room, index in enumerate(opened[1:]):
             index._searcher._codes = CodeSnapshot.none(room)
             index._searcher._plan = _with_room(index._searcher._plan, room)

@@ -24,7 +24,7 @@ from oddities import alarm, laid
 from test_bundle import make
 
 import edgeret
-from edgeret import Document, Index, signing
+from edgeret import Document, Index, blocks, signing
 from edgeret.errors import BundleError, IndexMissingError, NotAnIndexError, SignatureError, StorageError
 from edgeret.shell.cli import main
 from edgeret.signing import sign, verify
@@ -178,10 +178,11 @@ def test_what_a_later_call_would_believe_is_refused_through_a_link_too(sealed, k
             verify(path, keys[1])
 
 
-def test_partitions_beside_a_signed_index_are_signed_or_refused(tmp_path, keys):
+def test_partitions_beside_a_signed_index_are_signed_or_refused(tmp_path, keys, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 1024)
     private, public = keys
     sealed = tmp_path / "sealed.edgeret"
-    rows = np.random.default_rng(0).normal(size=(16_384, 96)).astype(np.float32)
+    rows = np.random.default_rng(0).normal(size=(1024, 96)).astype(np.float32)
     with Index.create(tmp_path / "x.edgeret", model=FakeEncoder(), bits=64) as index:
         index.add(Document(f"d{n}", f"text {n}", vector=row) for n, row in enumerate(rows))
         index.seal(sealed)
