@@ -14,7 +14,7 @@ from targets import TARGETS
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 GUIDED = FULL or os.environ.get("CI") == "true"
-SECONDS = 600 if FULL else 20
+SECONDS = 600 if FULL else 10
 RUN = Path(__file__).parent / "fuzz" / "run.py"
 
 
@@ -31,7 +31,7 @@ def test_arbitrary_bytes(name):
 
 
 @pytest.mark.skipif(
-    not GUIDED, reason="guided fuzzing takes 20 s a target: set CI=true, or EDGERET_TEST_FULL=1"
+    not GUIDED, reason="guided fuzzing takes 10 s a target: set CI=true, or EDGERET_TEST_FULL=1"
 )
 @pytest.mark.parametrize("name", TARGETS)
 def test_guided_by_coverage(name, tmp_path, trust):
