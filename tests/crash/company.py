@@ -96,11 +96,11 @@ def read(path: Path, threads: int) -> None:
 
 
 def change(path: Path) -> None:
-    """Change the index in every way until a line comes in; say how often each was done."""
+    """Change the index in every way, once at least and until a line comes in; say how often each was done."""
     ended, done, number = threading.Event(), Counter[str](), 0
     print("open", flush=True)
     threading.Thread(target=lambda: (sys.stdin.readline(), ended.set())).start()
-    while not ended.is_set():
+    while not ended.is_set() or "recode" not in done:
         number += 1
         try:
             with Index.open(path, FakeEncoder(), wait=10) as index:
