@@ -1,4 +1,4 @@
-"""Footprint: what one document takes while it is written, in bytes, told before it does."""
+"""Footprint: what one document takes while it is written, in bytes, before it is."""
 
 from __future__ import annotations
 

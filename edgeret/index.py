@@ -370,7 +370,7 @@ class Index:
         mode: str = "dense",
         oversample: int | None = None,
     ) -> reports.Explanation:
-        """Search as `search` does, and tell the counts and the time of each stage.
+        """Search as `search` does, and return the counts and the time of each stage too.
 
         Args:
             query: As in `search`.

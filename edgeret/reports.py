@@ -104,7 +104,7 @@ class CheckSummary:
     Attributes:
         documents: Number of documents.
         passages: Number of passages.
-        blocks: Number of sealed blocks of codes.
+        blocks: Number of full blocks of codes, of 16,384 passages each.
         quick: Whether only SQLite's own structures and the counters were checked.
         lexicon: "verified" against the texts; "skipped" if `quick`.
     """

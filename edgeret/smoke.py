@@ -1,7 +1,7 @@
 """A real query in this installation, and what it ran on: `python -m edgeret.smoke`, to paste into a bug report.
 
 The query runs in a process of its own, so that a runtime that crashes is reported too, with the step in
-which it did. Nothing private is told: no paths, no names of users or hosts.
+which it did. It prints nothing private: no paths, no names of users or hosts.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     index.add_argument(
         "--follow-links", action="store_true",
-        help="read what links in a folder lead to outside of it too (default: it is named and left out)",
+        help="also read what links in a folder lead to outside of it (default: each such link is named and left out)",
     )  # fmt: skip
 
     search = verb("search", "find the documents nearest to a query", path, opening, answering)
@@ -136,7 +136,7 @@ def parser() -> argparse.ArgumentParser:
     reencode.add_argument("--bits", type=int, help="length of a code (default: as it is)")
     verb(
         "optimize",
-        "write partitions beside an index, so that searches scan a share of it",
+        "write partitions beside an index, so that a search scans a share of its codes",
         path,
         answering,
     )
@@ -153,7 +153,7 @@ def parser() -> argparse.ArgumentParser:
     sign = verb("sign", "sign a sealed index, an update or a model", signed, answering)
     sign.add_argument("--key", required=True, metavar="PEM", help="your private Ed25519 key")
     verify = verb(
-        "verify", "tell whether a sealed index, an update or a model is what was signed", signed, answering
+        "verify", "check that a sealed index, an update or a model is what was signed", signed, answering
     )
     verify.add_argument("--public-key", required=True, metavar="PEM", help="the signer's public Ed25519 key")
     verb("models", "list the installed models", answering)
@@ -163,7 +163,7 @@ def parser() -> argparse.ArgumentParser:
     )
     plan = verb(
         "plan",
-        "tell what an index will take in memory and on disk, and what is reduced to fit",
+        "show what an index will take in memory and on disk, and what is reduced to fit the budget",
         modeled,
         answering,
     )

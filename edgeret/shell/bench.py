@@ -1,7 +1,7 @@
 """A row of figures from this machine: `edgeret bench --json`, with what is installed and nothing else.
 
 Documents and questions are those of the demo; the search runs in a process of its own, so that its memory is its own.
-Nothing private is told: no paths, no names of users or hosts.
+It prints nothing private: no paths, no names of users or hosts.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def _index(arguments: argparse.Namespace) -> None:
         sys.stdout.flush()
         raise InvalidDocumentError(
             f"{tally.refused} of {tally.refused + added} documents were refused, as said above, the others are in "
-            "the index: mend these and run it again"
+            "the index: fix these and run it again"
         )
 
 

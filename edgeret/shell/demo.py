@@ -34,7 +34,7 @@ def corpus(limit: int | None = ENTRIES, folder: Path | None = None) -> list[Docu
 
     With a `limit` those of few dots go first (modules, then what stands at their top, then methods), and the
     level that no longer fits is thinned out evenly: the same choice each time. The id is the dotted name,
-    the metadata tell the `module` and the `kind` ("module", "class", "function"); a long docstring is cut
+    the metadata hold the `module` and the `kind` ("module", "class", "function"); a long docstring is cut
     at a paragraph. `folder`: where the sources lie, by default those of the running Python.
 
     Raises InvalidDocumentError if there are no sources.

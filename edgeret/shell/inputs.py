@@ -29,7 +29,7 @@ _WHOLE: Final = frozenset(("id", "text", "metadata", "vector"))
 _CHUNK: Final = 1 << 16
 
 Refuse = Callable[[EdgeretError], None]
-"""Is told what cannot be indexed, by name; if it returns, the others are read."""
+"""Called with the error of what cannot be indexed; if it returns, the other inputs are read."""
 
 
 class _File(NamedTuple):
@@ -54,8 +54,8 @@ def read(inputs: Sequence[str], refuse: Refuse = _raise, follow_links: bool = Fa
     input) hold one JSON object a line, as docs/shell.md defines it: `text`, perhaps `id`, and any other key is
     metadata; blank lines are passed over.
 
-    refuse: is told each file and each line that cannot be indexed, and may raise. follow_links: read what links in
-    a folder lead to outside of it too; a folder is read once, whatever leads to it.
+    refuse: called with an error for each file and each line that cannot be indexed; it may raise. follow_links: also
+    read what links in a folder lead to outside of it; a folder is read once, whatever leads to it.
 
     Raises InvalidDocumentError, or StorageError for what cannot be read, at once for an input that is none of these.
     """
@@ -222,9 +222,9 @@ def _parse(place: str, line: bytes) -> Document:
             f"{place}: expected a JSON object, got {error.msg.lower()} in column {error.colno}: fix this line"
         ) from None
     except (ValueError, RecursionError) as error:
-        raise InvalidDocumentError(f"{place}: expected a JSON object, got {error}: mend this line") from None
+        raise InvalidDocumentError(f"{place}: expected a JSON object, got {error}: fix this line") from None
     if not isinstance(fields, dict) or "text" not in fields:
-        raise InvalidDocumentError(f"{place}: expected a JSON object with a key 'text': mend this line")
+        raise InvalidDocumentError(f"{place}: expected a JSON object with a key 'text': fix this line")
     if fields.keys() <= _WHOLE and isinstance(fields.get("metadata"), dict):
         # As `edgeret get --json` prints a document.
         vector = _vector(place, fields.get("vector"))
@@ -236,11 +236,11 @@ def _vector(place: str, value: Any) -> Float32 | None:
     if value is None:
         return None
     if not isinstance(value, list) or not all(type(number) in (int, float) for number in value):
-        raise InvalidDocumentError(f"{place}: expected the vector to be a list of numbers: mend this line")
+        raise InvalidDocumentError(f"{place}: expected the vector to be a list of numbers: fix this line")
     try:
         vector: Float32 = normalize(np.array([value], dtype=np.float64), len(value))[0]
     except (OverflowError, InvalidVectorError) as error:
-        raise InvalidDocumentError(f"{place}: expected a vector ({error}): mend this line") from None
+        raise InvalidDocumentError(f"{place}: expected a vector ({error}): fix this line") from None
     return vector
 
 
