@@ -213,7 +213,7 @@ def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path) -> None:
 values = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(2**63), 2**63 - 1)
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(encodable),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(encodable), inner, max_size=3),
