@@ -211,7 +211,7 @@ def ask_graph(path: str, questions: str, expansion: float) -> dict[str, Any]:
             different = np.bitwise_count(codes[found][:, None] ^ planes).sum(axis=2, dtype=np.int64)
             order = np.argsort(different @ (1 << np.arange(len(planes))), kind="stable")[:CANDIDATES]
             answer = stages.rescore(store, vector, found[order].tolist())
-            return [int(store.document(passage.doc).id) for passage, _ in answer.ranked[:10]]
+            return [int(store.rows.document(passage.doc).id) for passage, _ in answer.ranked[:10]]
 
         return _asked(questions, ask)
 

@@ -489,10 +489,10 @@ class Index:
     # -- inside
 
     def _get(self, store: Store, id: str) -> Document | None:
-        stored = store.document_of(id)
+        stored = store.rows.document_of(id)
         if stored is None:
             return None
-        return Document(stored.id, stored.text, stored.metadata, store.own_vector(stored))
+        return Document(stored.id, stored.text, stored.metadata, store.rows.own_vector(stored))
 
     def _info(self, store: Store, state: State) -> reports.Info:
         file_bytes = store.place.file_bytes

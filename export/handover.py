@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from importlib.util import find_spec
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 from edgeret.codec import Int8, dequantize, words
 from edgeret.errors import BackendError, IndexExistsError
 from edgeret.search.snapshot import CodeSnapshot
-from edgeret.storage.store import Passage, State, Store, StoredDocument
+from edgeret.storage.rows import Passage, StoredDocument
+from edgeret.storage.store import State, Store
 
 COLLECTION: Final = "passages"
 """Its name in Qdrant."""
@@ -190,7 +192,7 @@ class _Parquet(_Sink):
             batch.rows,
             [document.id for document in batch.documents],
             [passage.start for passage in batch.passages],
-            [passage.stop for passage in batch.passages],
+            [passage.end for passage in batch.passages],
             self._arrow.FixedSizeListArray.from_arrays(entries, batch.vectors.shape[1]),
             [code.tobytes() for code in batch.codes],
         ]
@@ -251,9 +253,9 @@ def handover(path: Path, system: str, out: Path) -> dict[str, Any]:
 
 
 def _documents(store: Store) -> Iterator[list[StoredDocument]]:
-    cursor = store.connection.execute("SELECT doc FROM documents ORDER BY doc")
-    while batch := cursor.fetchmany(_BATCH):
-        yield [store.document(doc) for (doc,) in batch]
+    found = store.rows.each_id()
+    while batch := list(islice(found, _BATCH)):
+        yield [store.rows.document(doc) for doc, _ in batch]
 
 
 def _passages(store: Store, state: State) -> Iterator[Batch]:
@@ -264,7 +266,7 @@ def _passages(store: Store, state: State) -> Iterator[Batch]:
             offsets = np.flatnonzero(np.unpackbits(live, count=codes.shape[1], bitorder="little"))
         for first in range(0, len(offsets), _BATCH):
             part = offsets[first : first + _BATCH]
-            passages = store.passages((first_row + part).tolist())
+            passages = store.rows.passages((first_row + part).tolist())
             vectors = np.frombuffer(b"".join(passage.vector for passage in passages), dtype=np.int8)
             yield Batch(
                 passages,
@@ -275,7 +277,7 @@ def _passages(store: Store, state: State) -> Iterator[Batch]:
 
 
 def _documents_of(store: Store, passages: list[Passage]) -> list[StoredDocument]:
-    found = {doc: store.document(doc) for doc in {passage.doc for passage in passages}}
+    found = {doc: store.rows.document(doc) for doc in {passage.doc for passage in passages}}
     return [found[passage.doc] for passage in passages]
 
 

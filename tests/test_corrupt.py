@@ -23,8 +23,9 @@ from edgeret.errors import (
     NotAnIndexError,
     SpaceMismatchError,
 )
-from edgeret.storage.file import APPLICATION_ID, FORMAT_VERSION, checksum, meta_checksum
-from edgeret.storage.store import Passage, passage_checksum
+from edgeret.storage.file import APPLICATION_ID, FORMAT_VERSION, meta_checksum
+from edgeret.storage.rows import Passage, passage_checksum
+from edgeret.storage.schema import checksum
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 FILES = 100_000 if FULL else 250

@@ -12,7 +12,7 @@ from fake import DIM, FakeEncoder
 import edgeret
 from edgeret import Document
 from edgeret.errors import BudgetError, CorruptIndexError
-from edgeret.storage.store import Store
+from edgeret.storage.rows import Rows
 
 MODES = ("dense", "lexical", "hybrid")
 PASSAGES = 20_000
@@ -54,7 +54,7 @@ def three(tmp_path_factory):
 def reads(monkeypatch):
     """The documents that are read, and the rows, each as often as it is."""
     found: dict[str, list[int]] = {"documents": [], "rows": []}
-    document, passages = Store.document, Store.passages
+    document, passages = Rows.document, Rows.passages
 
     def noted(self, doc):
         found["documents"].append(doc)
@@ -64,8 +64,8 @@ def reads(monkeypatch):
         found["rows"].extend(rows)
         return passages(self, rows)
 
-    monkeypatch.setattr(Store, "document", noted)
-    monkeypatch.setattr(Store, "passages", noted_rows)
+    monkeypatch.setattr(Rows, "document", noted)
+    monkeypatch.setattr(Rows, "passages", noted_rows)
     return found
 
 
@@ -196,7 +196,7 @@ def test_a_word_that_no_passage_of_a_book_has_is_damage(path, passages):
 
 def test_an_index_of_passages_that_lacks_some_is_told(three, tmp_path, monkeypatch):
     with edgeret.Index.open(three, encoder(), readonly=True) as index:
-        monkeypatch.setattr(Store, "rows_of", lambda self, docs: {})
+        monkeypatch.setattr(Rows, "rows_of", lambda self, docs: {})
         with pytest.raises(CorruptIndexError, match="lacks some"):
             index.search("lamp atlas")
 

@@ -9,7 +9,7 @@ from fake import DIM, FakeEncoder
 import edgeret
 from edgeret import Document
 from edgeret.errors import FilterError, InvalidDocumentError
-from edgeret.storage.store import Store
+from edgeret.storage.rows import Rows
 
 MODES = ("dense", "lexical", "hybrid")
 DOCUMENTS = 5000
@@ -53,8 +53,8 @@ def test_a_list_of_many_values_is_read_a_few_times_and_not_for_each_hit(crowd, m
 
 def test_a_where_is_evaluated_once_for_all_queries(crowd, monkeypatch):
     calls = []
-    matching = Store.matching
-    monkeypatch.setattr(Store, "matching", lambda *arguments: calls.append(1) or matching(*arguments))
+    matching = Rows.matching
+    monkeypatch.setattr(Rows, "matching", lambda *arguments: calls.append(1) or matching(*arguments))
     for mode in MODES:
         answers = crowd.search_many(["ships", "cats", "text"] * 5, mode=mode, where={"part": 3})
         assert {hit.metadata["part"] for hits in answers for hit in hits} == {3}
@@ -81,8 +81,8 @@ def test_words_are_found_among_the_rows_that_pass_alone(crowd, mode):
 @pytest.mark.parametrize("where", [{}, {"$and": [{}]}, {"$or": [{}, {"part": 1}]}])
 def test_a_where_without_conditions_costs_nothing(crowd, monkeypatch, mode, where):
     plain = crowd.search("ships", mode=mode)
-    monkeypatch.setattr(Store, "matching", None)
-    monkeypatch.setattr(Store, "meeting", None)
+    monkeypatch.setattr(Rows, "matching", None)
+    monkeypatch.setattr(Rows, "meeting", None)
     assert crowd.search("ships", mode=mode, where=where) == plain
 
 

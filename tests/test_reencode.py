@@ -32,7 +32,7 @@ from edgeret.errors import (
 from edgeret.fleet.contents import Contents
 from edgeret.shell.cli import main
 from edgeret.storage import drafts
-from edgeret.storage.file import checksum
+from edgeret.storage.schema import checksum
 from edgeret.storage.store import Store
 from edgeret.upkeep import reencode
 
@@ -73,10 +73,10 @@ def anew(source: Path, target: Path, encoder: FakeEncoder, bits: int, keep_vecto
     documents = []
     with closing(Store(source, readonly=True)) as store:
         for doc, own in store.connection.execute("SELECT doc, own_vector FROM documents ORDER BY doc"):
-            found = store.document(doc)
+            found = store.rows.document(doc)
             vector = None
             if own and keep_vectors:
-                vector = np.frombuffer(store.passages_of(doc)[0].vector, np.int8).astype(float)
+                vector = np.frombuffer(store.rows.passages_of(doc)[0].vector, np.int8).astype(float)
             documents.append(Document(found.id, found.text, found.metadata, vector))
     with Index.create(target, encoder, bits, ["year"]) as index:
         index.add(documents)

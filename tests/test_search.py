@@ -11,7 +11,7 @@ from edgeret import Document, Index
 from edgeret.errors import ClosedError, InvalidQueryError
 from edgeret.search.stages import match_any
 from edgeret.storage import file
-from edgeret.storage.store import Store
+from edgeret.storage.rows import Rows
 
 YEAR = {"year": 1}
 
@@ -19,7 +19,7 @@ YEAR = {"year": 1}
 @pytest.fixture
 def meanwhile(monkeypatch):
     """Has a search do something else in the middle: once its view of the file is taken, before it looks at codes."""
-    matching = Store.matching
+    matching = Rows.matching
 
     def install(action) -> None:
         def interrupted(store, condition, parameters):
@@ -27,7 +27,7 @@ def meanwhile(monkeypatch):
             action()
             return matching(store, condition, parameters)
 
-        monkeypatch.setattr(Store, "matching", interrupted)
+        monkeypatch.setattr(Rows, "matching", interrupted)
 
     return install
 

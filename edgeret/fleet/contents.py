@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Iterable, Iterator
-from functools import partial
 from itertools import islice
 from typing import Final
 
@@ -29,7 +28,7 @@ _BATCH: Final = 256
 """Passages whose long hashes are in memory together."""
 
 Part = tuple[int, int, bytes]
-"""A passage's start and stop in its text, and its vector as stored."""
+"""A passage's start and end in its text, and its vector as stored."""
 
 
 class Contents:
@@ -49,21 +48,13 @@ class Contents:
     @classmethod
     def _read(cls, store: Store, version: int) -> Contents:
         contents = cls(store.meta["space"], store.bits, version)
-        # The documents outside, so that a long text is passed over once, not once for each of its passages.
-        statement = (
-            "SELECT p.row, p.doc, p.start, p.stop, p.vector, p.crc, d.digest, d.own_vector, d.crc"
-            " FROM documents d LEFT JOIN passages p ON p.doc = d.doc"
-        )
-        for batch in iter(partial(store.connection.execute(statement).fetchmany, _BATCH), []):
-            hashes = []
-            for row, doc, start, stop, vector, crc, digest, own_vector, document_crc in batch:
-                if row is None:
-                    raise store.damaged("a document has no passage")
-                store.verified((row, doc, start, stop, vector, crc))
-                if not _sound(doc, own_vector, digest, document_crc):
-                    raise store.damaged(f"document {doc} is not what was written")
-                hashes.append(_hash(digest, own_vector, (start, stop, vector)))
-            contents._sum += contents._total(hashes)
+        for batch in store.rows.each_of_documents(_BATCH):
+            contents._sum += contents._total(
+                [
+                    _hash(digest, own_vector, (passage.start, passage.end, passage.vector))
+                    for passage, digest, own_vector in batch
+                ]
+            )
         return contents
 
     @property
@@ -97,13 +88,7 @@ class Contents:
         return total
 
 
-def _sound(doc: int, own_vector: object, digest: object, crc: object) -> bool:
-    if not isinstance(digest, bytes) or not isinstance(own_vector, int):
-        return False
-    return file.checksum(doc, own_vector, content=digest) == crc
-
-
 def _hash(digest: bytes, own_vector: int, part: Part) -> bytes:
-    start, stop, vector = part
-    head = struct.pack("<16s3q", digest, own_vector, start, stop)
+    start, end, vector = part
+    head = struct.pack("<16s3q", digest, own_vector, start, end)
     return hashlib.shake_128(head + vector).digest(_HASH_BYTES)

@@ -11,7 +11,7 @@ from typing import BinaryIO
 import numpy as np
 
 from edgeret.codec import Codec
-from edgeret.documents import MOST_LEVELS, Record, is_deep
+from edgeret.documents import MOST_LEVELS, Encoded, Record, is_deep
 from edgeret.door import checked
 from edgeret.encode.records import TextEncoder, load_for
 from edgeret.errors import InvalidDocumentError, SpaceMismatchError, UpdateMismatchError
@@ -25,7 +25,7 @@ from edgeret.storage.place import absolute
 from edgeret.storage.store import Store
 
 _Content = tuple[bytes, bool, list[tuple[int, int, bytes]]]
-"""A document's digest, whether it came with its vector, and (start, stop, vector) of its passages."""
+"""A document's digest, whether it came with its vector, and (start, end, vector) of its passages."""
 
 
 @checked
@@ -131,55 +131,44 @@ def _check_alike(old: Store, new: Store) -> None:
 def _missing(old: Store, new: Store) -> Iterator[str]:
     """Ids that only `old` has."""
     with file.translated(old.path):
-        for doc, identity in old.connection.execute("SELECT doc, id FROM documents ORDER BY doc"):
-            if not _holds(new, identity):
-                yield old.document(doc).id
+        for doc, identity in old.rows.each_id():
+            with file.translated(new.path):
+                held = new.rows.holds(identity)
+            if not held:
+                yield old.rows.document(doc).id
 
 
 def _different(old: Store, new: Store) -> Iterator[int]:
     """Numbers, in `new`, of documents that `old` does not have like this."""
-    for doc, identity, digest, own_vector in new.connection.execute(
-        "SELECT doc, id, digest, own_vector FROM documents ORDER BY doc"
-    ):
-        known = _content(old, identity)
-        if known is None or known != (digest, bool(own_vector), _parts(new, doc)):
-            yield doc
-
-
-def _holds(store: Store, identity: str) -> bool:
-    with file.translated(store.path):
-        found = store.connection.execute("SELECT 1 FROM documents WHERE id = ?", (identity,)).fetchone()
-    return found is not None
+    for head in new.rows.each_head():
+        known = _content(old, head.id)
+        if known is None or known != (head.digest, head.own_vector, _parts(new, head.doc)):
+            yield head.doc
 
 
 def _content(store: Store, identity: str) -> _Content | None:
     with file.translated(store.path):
-        found = store.connection.execute(
-            "SELECT doc, digest, own_vector FROM documents WHERE id = ?", (identity,)
-        ).fetchone()
-        return None if found is None else (found[1], bool(found[2]), _parts(store, found[0]))
+        head = store.rows.head_of(identity)
+        return None if head is None else (head.digest, head.own_vector, _parts(store, head.doc))
 
 
 def _parts(store: Store, doc: int) -> list[tuple[int, int, bytes]]:
-    passages = store.passages_of(doc)
-    return sorted((passage.start, passage.stop, passage.vector) for passage in passages)
+    passages = store.rows.passages_of(doc)
+    return sorted((passage.start, passage.end, passage.vector) for passage in passages)
 
 
 def _addition(store: Store, doc: int) -> Addition:
-    document = store.document(doc)
+    document = store.rows.document(doc)
     if is_deep(document.metadata):
         raise InvalidDocumentError(
             f"expected metadata of at most {MOST_LEVELS} levels, those of document {document.id!r} in "
             f"'{store.path}' have more: add it again with fewer, or ship the whole index"
         )
-    metadata, own_vector = store.connection.execute(
-        "SELECT metadata, own_vector FROM documents WHERE doc = ?", (doc,)
-    ).fetchone()
     parts = _parts(store, doc)
     vectors = np.frombuffer(b"".join(vector for _, _, vector in parts), dtype=np.int8).reshape(-1, store.dim)
-    own = vectors[0].astype(np.float32) if own_vector else None
-    record = Record(document.id, document.text, metadata, own)
-    return Addition(record, [(start, stop) for start, stop, _ in parts], vectors)
+    own = vectors[0].astype(np.float32) if document.own_vector else None
+    record = Record(document.id, document.text, document.json, own)
+    return Addition(record, [(start, end) for start, end, _ in parts], vectors)
 
 
 # -- applying one
@@ -240,15 +229,10 @@ def _change(change: Change, contents: Contents, shipped: Update, codec: Codec) -
 
 def _insert(change: Change, contents: Contents, addition: Addition, codec: Codec) -> None:
     record = addition.record
-    own_vector = record.vector is not None
-    change.insert(
-        (record.id, record.text, record.metadata, record.digest, own_vector),
-        [(start, stop, record.text[start:stop]) for start, stop in addition.spans],
-        addition.vectors,
-        codec.encode(addition.vectors, change.store.bits),
-    )
+    codes = codec.encode(addition.vectors, change.store.bits)
+    change.insert(Encoded(record, addition.spans, addition.vectors, codes))
     contents.add(
         record.digest,
-        own_vector,
+        record.vector is not None,
         ((*span, vector.tobytes()) for span, vector in zip(addition.spans, addition.vectors, strict=True)),
     )

@@ -12,7 +12,8 @@ from edgeret.codec import Codec, Float32, UInt64
 from edgeret.scan import Block, Int64, top_k
 from edgeret.search.partitions import Coverage, Partitions
 from edgeret.search.snapshot import CodeSnapshot
-from edgeret.storage.store import Passage, Store
+from edgeret.storage.rows import Passage
+from edgeret.storage.store import Store
 
 _CONFIRMED: Final = 4
 """Of the rows that partitions find for a query, how many are confirmed beside those that are shown."""
@@ -104,7 +105,7 @@ class ByPartitions:
         rows = dict.fromkeys(passage.row for passage in passages if passage.row in distances)
         rows.update(dict.fromkeys(list(distances)[:_CONFIRMED]))
         if rows:
-            stored = b"".join(passage.vector for passage in self._store.passages(list(rows)))
+            stored = b"".join(passage.vector for passage in self._store.rows.passages(list(rows)))
             vectors = np.frombuffer(stored, dtype=np.int8).reshape(len(rows), -1)
             codes = np.ascontiguousarray(codec.encode(vectors, self._store.bits).T)
             order, right = top_k([Block(0, codes)], self._request.planes[query][None], len(rows))

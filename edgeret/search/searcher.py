@@ -38,7 +38,8 @@ from edgeret.search.stages import (
 from edgeret.storage import schema
 from edgeret.storage.filters import compile_where
 from edgeret.storage.readers import Connections
-from edgeret.storage.store import Passage, State, Store
+from edgeret.storage.rows import Passage
+from edgeret.storage.store import State, Store
 from edgeret.turns import Turn
 
 Kept = TypeVar("Kept")
@@ -168,7 +169,7 @@ class Searcher:
                 asked = min(oversample, max(state.passages, 1)) if oversample else None
                 mask = None
                 if condition.sql:
-                    mask = store.matching(condition.sql, condition.parameters)
+                    mask = store.rows.matching(condition.sql, condition.parameters)
                 pool = _pool(mode, found, asked)
                 wanted = asked or oversampling(state.passages, self._bits)
                 terms = _Terms(
@@ -333,16 +334,16 @@ def _hits(
         for rank, (passage, _) in enumerate(answer)
     )
     docs = {doc for doc, _, _ in places}
-    meeting = store.meeting(docs, condition.sql, condition.parameters) if condition.sql else docs
+    meeting = store.rows.meeting(docs, condition.sql, condition.parameters) if condition.sql else docs
     made = {}
     for doc, shown in groupby(places, key=itemgetter(0)):
-        stored = store.document(doc)
+        stored = store.rows.document(doc)
         if doc not in meeting:
             raise store.damaged(f"an index finds document {stored.id!r} where it is not")
         for number, (_, *place) in enumerate(shown):
             passage, score = answers[place[0]][place[1]]
-            text = stored.text[passage.start : passage.stop]
+            text = stored.text[passage.start : passage.end]
             # Each hit has metadata of its own, which its owner may change.
             metadata = (parse(stored.json) or {}) if number else stored.metadata
-            made[tuple(place)] = Hit(stored.id, float(score), text, passage.start, passage.stop, metadata)
+            made[tuple(place)] = Hit(stored.id, float(score), text, passage.start, passage.end, metadata)
     return [[made[number, rank] for rank in range(len(answer))] for number, answer in enumerate(answers)]

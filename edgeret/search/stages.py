@@ -18,7 +18,8 @@ from edgeret.errors import InvalidQueryError
 from edgeret.search.candidates import Finder, Request
 from edgeret.search.ranking import best_per_document, fuse
 from edgeret.storage import file
-from edgeret.storage.store import Passage, Store
+from edgeret.storage.rows import Passage
+from edgeret.storage.store import Store
 
 LEAST_CANDIDATES: Final = 10
 """Candidates are `oversample` times k, but never fewer than for this k: below it recall falls fast."""
@@ -97,7 +98,7 @@ def dense(store: Store, find: Finder, request: Request, admit: Callable[[int], o
         answer = rescore(store, vectors[query], found.rows.tolist())
         answer.scanned = found.scanned
         while len(answer.ranked) < k and len(found.rows) == wanted and answer.candidates < rows:
-            (found,) = find([query], wanted, store.rows_of(_documents(answer)))
+            (found,) = find([query], wanted, store.rows.rows_of(_documents(answer)))
             more = rescore(store, vectors[query], found.rows.tolist())
             if _documents(answer) & _documents(more):
                 raise store.damaged("the index of passages by document lacks some")
@@ -125,7 +126,7 @@ def lexical(store: Store, query: str, k: int, mask: Mask | None) -> Answer:
         for first in range(0, len(scored), _ROWS_AT_ONCE):
             batch = scored[first : first + _ROWS_AT_ONCE]
             known = _documents(answer)
-            more = _collapse(store.passages([row for row, _ in batch]), [score for _, score in batch])
+            more = _collapse(store.rows.passages([row for row, _ in batch]), [score for _, score in batch])
             # They come in order: what is known of a document is the best.
             answer.ranked += [pair for pair in more.ranked if pair[0].doc not in known]
             answer.candidates += more.candidates
@@ -134,7 +135,7 @@ def lexical(store: Store, query: str, k: int, mask: Mask | None) -> Answer:
         if len(answer.ranked) >= k or len(scored) < wanted:
             answer.ranked = answer.ranked[:k]
             return answer
-        hidden = store.rows_of(_documents(answer))
+        hidden = store.rows.rows_of(_documents(answer))
         wanted = max(wanted, min(4 * wanted, _ROWS_AT_ONCE))
 
 
@@ -199,7 +200,7 @@ def rescore(store: Store, vector: Float32, rows: list[int]) -> Answer:
     """The passages of `rows` by cosine to a unit vector [dim], the best of each document."""
     passages, scores = [], list[float]()
     for first in range(0, len(rows), _ROWS_AT_ONCE):
-        batch = store.passages(rows[first : first + _ROWS_AT_ONCE])
+        batch = store.rows.passages(rows[first : first + _ROWS_AT_ONCE])
         scores += _cosines(batch, vector)
         if len(rows) > _ROWS_AT_ONCE:
             # Their vectors have served, and there may be many.

@@ -10,8 +10,11 @@ from numpy.typing import NDArray
 
 from edgeret import blocks
 from edgeret.codec import Int8, UInt64, words
-from edgeret.storage.file import checksum, meta_checksum
-from edgeret.storage.store import Passage, State, Store, passage_checksum
+from edgeret.documents import Encoded
+from edgeret.storage.file import meta_checksum
+from edgeret.storage.rows import Passage, StoredDocument
+from edgeret.storage.schema import checksum
+from edgeret.storage.store import State, Store
 
 _SPARSE: Final = 0.75
 """`compact` empties a sealed block with a smaller share of live rows than this."""
@@ -23,7 +26,7 @@ class Change:
     def __init__(self, store: Store, state: State) -> None:
         self.store = store
         self.connection = store.connection
-        self.codes = store.codes
+        self.codes, self.rows = store.codes, store.rows
         self.generation = state.generation + 1
         self.next_row = state.next_row
         self.documents = state.documents
@@ -38,42 +41,26 @@ class Change:
             (*state, checksum(*state)),
         )
 
-    def insert(
-        self,
-        document: tuple[str, str, str, bytes, bool],
-        passages: Sequence[tuple[int, int, str]],
-        vectors: Int8,
-        codes: UInt64,
-    ) -> None:
-        """Add a document that is not there.
-
-        document: id, text, metadata, digest, whether it brought its vector. passages: (start, stop, text).
-        vectors: int8 [n, dim]. codes: uint64 [n, words].
-        """
-        filtered = "".join(", json_extract(?3, ?)" for _ in self.store.filters)
+    def insert(self, encoded: Encoded) -> None:
+        """Add a document that is not there."""
         # The number of its first row, so that it is never another document's.
         doc = self.next_row
-        crc = checksum(doc, int(document[4]), content=document[3])
-        self.connection.execute(
-            f"INSERT INTO documents VALUES (?6, ?1, ?2, ?3, ?4, ?5, ?7{filtered})",
-            (*document, doc, crc, *(f'$."{key}"' for key in self.store.filters)),
-        )
+        self.rows.insert(doc, encoded.record)
         self.documents += 1
-        self._append_all(doc, passages, vectors, codes)
+        self._append_all(doc, encoded.record.text, encoded.spans, encoded.vectors, encoded.codes)
 
     def remove(self, identity: str) -> bool:
         """Take a document out of everything that is searched; False if there is none."""
-        found = self.store.document_of(identity)
+        found = self.rows.document_of(identity)
         if found is None:
             return False
         # Verified: forgetting words that the lexicon does not have would damage it.
-        passages = self.store.passages_of(found.doc)
+        passages = self.rows.passages_of(found.doc)
         for passage in passages:
-            self._forget_words(passage.row, found.text[passage.start : passage.stop])
+            self._forget_words(passage.row, found.text[passage.start : passage.end])
         if self.codes.drop([passage.row for passage in passages], self.generation):
             self.tail_changed = self.generation
-        self.connection.execute("DELETE FROM passages WHERE doc = ?", (found.doc,))
-        self.connection.execute("DELETE FROM documents WHERE doc = ?", (found.doc,))
+        self.rows.remove(found.doc)
         self.documents -= 1
         self.passages -= len(passages)
         return True
@@ -104,18 +91,14 @@ class Change:
         self.passages = 0
 
     def replace_passages(
-        self, doc: int, passages: Sequence[tuple[int, int, str]], vectors: Int8, codes: UInt64
+        self, document: StoredDocument, spans: Sequence[tuple[int, int]], vectors: Int8, codes: UInt64
     ) -> None:
-        """Give a document, whose rows were forgotten, other passages, in new rows; arguments as of `insert`."""
-        self.connection.execute("DELETE FROM passages WHERE doc = ?", (doc,))
-        self._append_all(doc, passages, vectors, codes)
+        """Give a document, whose rows were forgotten, other passages, in new rows.
 
-    def disown_vector(self, doc: int, digest: bytes) -> None:
-        """Note that a document's vector is no longer the one that it brought."""
-        self.connection.execute(
-            "UPDATE documents SET own_vector = 0, crc = ? WHERE doc = ?",
-            (checksum(doc, 0, content=digest), doc),
-        )
+        spans: (start, end) in its text. vectors: int8 [n, dim]. codes: uint64 [n, words].
+        """
+        self.rows.remove_passages(document.doc)
+        self._append_all(document.doc, document.text, spans, vectors, codes)
 
     def describe(self, meta: Mapping[str, str]) -> None:
         """Change entries of the file's description."""
@@ -128,17 +111,14 @@ class Change:
         self.connection.execute("INSERT INTO lexicon (lexicon) VALUES ('optimize')")
 
     def _append_all(
-        self, doc: int, passages: Sequence[tuple[int, int, str]], vectors: Int8, codes: UInt64
+        self, doc: int, text: str, spans: Sequence[tuple[int, int]], vectors: Int8, codes: UInt64
     ) -> None:
-        for (start, stop, text), vector, code in zip(passages, vectors, codes, strict=True):
-            self._append(doc, start, stop, text, vector.tobytes(), code)
-        self.passages += len(passages)
+        for (start, end), vector, code in zip(spans, vectors, codes, strict=True):
+            self._append(Passage(self.next_row, doc, start, end, vector.tobytes()), text[start:end], code)
+        self.passages += len(spans)
 
-    def _append(self, doc: int, start: int, stop: int, text: str, vector: bytes, code: UInt64) -> None:
-        passage = Passage(self.next_row, doc, start, stop, vector)
-        self.connection.execute(
-            "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", (*passage, passage_checksum(passage))
-        )
+    def _append(self, passage: Passage, text: str, code: UInt64) -> None:
+        self.rows.insert_passage(passage)
         self.codes.append(passage.row, code)
         self.connection.execute("INSERT INTO lexicon (rowid, text) VALUES (?, ?)", (passage.row, text))
         self.next_row += 1
@@ -155,10 +135,10 @@ class Change:
         """Give passages new rows at the end; those of a document stand together. codes: uint64 [words, n]."""
         doc, text = -1, ""
         for row, code in zip(rows, codes.T, strict=True):
-            passage = self.store.passage(row)
+            passage = self.rows.passage(row)
             if passage.doc != doc:
-                doc, text = passage.doc, self.store.document(passage.doc).text
-            own = text[passage.start : passage.stop]
+                doc, text = passage.doc, self.rows.document(passage.doc).text
+            own = text[passage.start : passage.end]
             self._forget_words(row, own)
-            self.connection.execute("DELETE FROM passages WHERE row = ?", (row,))
-            self._append(doc, passage.start, passage.stop, own, passage.vector, code)
+            self.rows.remove_passage(row)
+            self._append(passage._replace(row=self.next_row), own, code)

@@ -19,7 +19,7 @@ import numpy as np
 
 from edgeret.codec import Int8, UInt64, words
 from edgeret.errors import CorruptIndexError, EngineError, LockedError, NotAnIndexError, StorageError
-from edgeret.storage import file, sides
+from edgeret.storage import file, schema, sides
 from edgeret.storage.store import Store
 
 APPLICATION_ID: Final = 0x45644472  # "EdDr"
@@ -69,8 +69,7 @@ def forget(store: Store) -> None:
         gone = [
             doc
             for doc, digest in connection.execute("SELECT doc, digest FROM drafts").fetchall()
-            if store.connection.execute("SELECT digest FROM documents WHERE doc = ?", (doc,)).fetchone()
-            != (digest,)
+            if (head := store.rows.head(doc)) is None or head.digest != digest
         ]
         connection.execute("BEGIN EXCLUSIVE")
         connection.executemany("DELETE FROM drafts WHERE doc = ?", ((doc,) for doc in gone))
@@ -168,7 +167,7 @@ class Drafts:
             if not self._connection.in_transaction:
                 self._connection.execute("BEGIN")
                 self._begun = monotonic()
-            crc = file.checksum(doc, content=b"".join(row))
+            crc = schema.checksum(doc, content=b"".join(row))
             self._connection.execute(
                 "INSERT OR REPLACE INTO drafts VALUES (?, ?, ?, ?, ?, ?)", (doc, *row, crc)
             )
@@ -197,7 +196,7 @@ class Drafts:
             ).fetchone()
         if found is None or not all(isinstance(part, bytes) for part in found[:4]):
             return None
-        if file.checksum(doc, content=b"".join(found[:4])) != found[4]:
+        if schema.checksum(doc, content=b"".join(found[:4])) != found[4]:
             return None
         spans = np.frombuffer(found[1], dtype="<i8").reshape(-1, 2)
         vectors = np.frombuffer(found[2], dtype=np.int8).reshape(len(spans), dim)

@@ -6,9 +6,7 @@ import json
 import os
 import sqlite3
 import stat
-import struct
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -94,7 +92,7 @@ def _fill(connection: sqlite3.Connection, meta: dict[str, str], filters: Sequenc
         connection.execute(statement)
     meta = {**meta, "crc": meta_checksum(meta)}
     connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-    connection.execute("INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, ?)", (checksum(0, 0, 0, 0, 0),))
+    connection.execute("INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, ?)", (schema.checksum(0, 0, 0, 0, 0),))
     connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
     mark(connection)
     log.name(connection)
@@ -263,15 +261,10 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
         raise schema.damaged(path, f"its pages have {layout[0]} bytes and its texts are in {layout[1]}")
 
 
-def checksum(*numbers: int, content: bytes = b"") -> int:
-    """CRC-32 over `numbers`, 8 bytes each, little-endian, then `content`."""
-    return zlib.crc32(content, zlib.crc32(struct.pack(f"<{len(numbers)}q", *numbers)))
-
-
 def meta_checksum(meta: Mapping[str, str]) -> str:
     """CRC-32, in decimal, over all of `meta` but its own entry."""
     entries = sorted((key, value) for key, value in meta.items() if key != "crc")
-    return str(checksum(content=json.dumps(entries).encode()))
+    return str(schema.checksum(content=json.dumps(entries).encode()))
 
 
 def backup(source: sqlite3.Connection, path: Path, target: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import struct
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -119,3 +121,8 @@ def damaged(path: Path, what: str) -> CorruptIndexError:
     return CorruptIndexError(
         f"'{path}' is damaged ({what}): restore a backup, or run 'edgeret check --repair'"
     )
+
+
+def checksum(*numbers: int, content: bytes = b"") -> int:
+    """CRC-32 over `numbers`, 8 bytes each, little-endian, then `content`."""
+    return zlib.crc32(content, zlib.crc32(struct.pack(f"<{len(numbers)}q", *numbers)))

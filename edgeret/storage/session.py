@@ -254,7 +254,7 @@ class Session:
             meta = self._read_meta()
             self.check_description(meta)
             self.meta = meta
-        if not all(isinstance(value, int) for value in row[:6]) or file.checksum(*row[:5]) != row[5]:
+        if not all(isinstance(value, int) for value in row[:6]) or schema.checksum(*row[:5]) != row[5]:
             raise self.damaged("the state is not what was written")
         if min(row[:5]) < 0:
             raise self.damaged(f"a counter is {min(row[:5])}")

@@ -125,12 +125,8 @@ class Staging:
                         (record.id,),
                     )
                     return True
-            row = connection.execute(
-                "SELECT digest, own_vector, (SELECT vector FROM passages p WHERE p.doc = d.doc)"
-                " FROM documents d WHERE id = ?",
-                (record.id,),
-            ).fetchone()
-        return row is not None and same(row)
+            stored = self.store.rows.stored_as(record.id)
+        return stored is not None and same(stored)
 
     # -- changes
 
@@ -139,27 +135,13 @@ class Staging:
         if self._count_staged() == 0:
             return
         with self.changing() as change:
-            for (
-                identity,
-                text,
-                metadata,
-                digest,
-                own_vector,
-                spans,
-                vectors,
-                codes,
-            ) in change.connection.execute(
-                "SELECT id, text, metadata, digest, own_vector, spans, vectors, codes FROM staged"
+            for read in change.connection.execute(
+                "SELECT id, text, metadata, own_vector, spans, vectors, codes FROM staged"
                 " WHERE asked ORDER BY number"
             ):
-                change.remove(identity)
-                located = np.frombuffer(spans, dtype="<i8").reshape(-1, 2).tolist()
-                change.insert(
-                    (identity, text, metadata, digest, own_vector),
-                    [(start, stop, text[start:stop]) for start, stop in located],
-                    np.frombuffer(vectors, dtype=np.int8).reshape(len(located), -1),
-                    np.frombuffer(codes, dtype="<u8").reshape(len(located), -1),
-                )
+                encoded = _encoded(*read)
+                change.remove(encoded.record.id)
+                change.insert(encoded)
         self._forget("DELETE FROM staged WHERE asked")
 
     def _count_staged(self) -> int:
@@ -185,3 +167,18 @@ class Staging:
             yield change
             change.finish()
             self._alive()
+
+
+def _encoded(
+    identity: str, text: str, metadata: str, own_vector: int, spans: bytes, vectors: bytes, codes: bytes
+) -> Encoded:
+    """A document as it was staged."""
+    located = np.frombuffer(spans, dtype="<i8").reshape(-1, 2).tolist()
+    stored = np.frombuffer(vectors, dtype=np.int8).reshape(len(located), -1)
+    record = Record(identity, text, metadata, stored[0].astype(np.float32) if own_vector else None)
+    return Encoded(
+        record,
+        [(start, end) for start, end in located],
+        stored,
+        np.frombuffer(codes, dtype="<u8").reshape(len(located), -1),
+    )

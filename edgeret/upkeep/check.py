@@ -16,7 +16,8 @@ from edgeret.reports import CheckSummary
 from edgeret.search.snapshot import CodeSnapshot
 from edgeret.storage import file, schema
 from edgeret.storage.pages import varint
-from edgeret.storage.store import Passage, State, Store, StoredDocument
+from edgeret.storage.rows import Passage
+from edgeret.storage.store import State, Store
 
 _BATCH_ROWS: Final = 1024
 """Passages in memory together; divides the rows of a block."""
@@ -48,7 +49,7 @@ def _check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
         _check_counters(store, state)
         blocks = len(store.codes.block_numbers())
         if not quick:
-            _check_documents(store)
+            store.rows.verify()
             _check_codes(store, state, codec)
             _count_lexicon(store)
             _check_lexicon(store)
@@ -76,51 +77,13 @@ def _check_sqlite(store: Store, quick: bool) -> None:
 
 
 def _check_counters(store: Store, state: State) -> None:
-    counted = store.connection.execute(
-        "SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM passages),"
-        " (SELECT ifnull(max(row), -1) FROM passages)"
-    ).fetchone()
-    if counted[:2] != (state.documents, state.passages):
+    documents, passages, last = store.rows.counts()
+    if (documents, passages) != (state.documents, state.passages):
         raise store.damaged(
-            f"expected {state.documents} documents and {state.passages} passages, found {counted[0]} and {counted[1]}"
+            f"expected {state.documents} documents and {state.passages} passages, found {documents} and {passages}"
         )
-    if counted[2] >= state.next_row:
-        raise store.damaged(f"row {counted[2]} lies past the last one, {state.next_row - 1}")
-
-
-def _check_documents(store: Store) -> None:
-    for doc, *_ in store.connection.execute("SELECT doc FROM documents"):
-        document = store.document(doc)
-        spans = store.connection.execute(
-            "SELECT start, stop FROM passages WHERE doc = ? ORDER BY row", (doc,)
-        ).fetchall()
-        if not spans:
-            raise store.damaged(f"document {document.id!r} has no passage")
-        _check_spans(store, document, spans)
-    _check_filters(store)
-    (lost,) = store.connection.execute(
-        "SELECT count(*) FROM passages WHERE doc NOT IN (SELECT doc FROM documents)"
-    ).fetchone()
-    if lost:
-        raise store.damaged(f"{lost} passages belong to no document")
-
-
-def _check_filters(store: Store) -> None:
-    for key, column in schema.filter_columns(store.filters).items():
-        (different,) = store.connection.execute(
-            f"SELECT count(*) FROM documents WHERE {column} IS NOT json_extract(metadata, ?)", (f'$."{key}"',)
-        ).fetchone()
-        if different:
-            raise store.damaged(
-                f"{different} documents have another {key!r} than the column that is searched for it"
-            )
-
-
-def _check_spans(store: Store, document: StoredDocument, spans: list[tuple[int, int]]) -> None:
-    for start, stop in spans:
-        integers = isinstance(start, int) and isinstance(stop, int)
-        if not integers or not 0 <= start <= stop <= len(document.text):
-            raise store.damaged(f"a passage of document {document.id!r} lies outside of its text")
+    if last >= state.next_row:
+        raise store.damaged(f"row {last} lies past the last one, {state.next_row - 1}")
 
 
 def _count_lexicon(store: Store) -> None:
@@ -173,7 +136,7 @@ def _cut_long_texts(store: Store) -> None:
     for (doc,) in execute(
         "SELECT doc FROM main.passages GROUP BY doc HAVING count(*) > ?", (_MANY_PASSAGES,)
     ):
-        text = store.document(doc).text
+        text = store.rows.document(doc).text
         for row, start, stop in execute("SELECT row, start, stop FROM main.passages WHERE doc = ?", (doc,)):
             execute("INSERT INTO temp.cut VALUES (?, ?)", (row, text[start:stop]))
 
@@ -208,10 +171,7 @@ def _parts(offsets: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
 def _batches(store: Store) -> Iterator[list[Passage]]:
     """All passages, verified, those of one batch of row numbers at a time."""
     batch: list[Passage] = []
-    for read in store.connection.execute(
-        "SELECT row, doc, start, stop, vector, crc FROM passages ORDER BY row"
-    ):
-        passage = store.verified(read)
+    for passage in store.rows.each():
         if batch and passage.row // _BATCH_ROWS != batch[0].row // _BATCH_ROWS:
             yield batch
             batch = []

@@ -91,7 +91,7 @@ def _made(store: Store, progress: Progress | None) -> Parts | None:
         centroids = _centroids(_sample(store, sealed_blocks, min(1.0, _SAMPLED * count / rows)), count, steps)
         chosen = np.full(len(sealed_blocks) * blocks.BLOCK_ROWS, -1, dtype=np.int32)
         for number, block in enumerate(sealed_blocks):
-            vectors = store.vectors(block.number)
+            vectors = store.rows.vectors(block.number)
             if len(vectors) != len(block.alive):
                 raise store.damaged(
                     f"block {block.number} has {len(block.alive)} codes and {len(vectors)} vectors"
@@ -154,7 +154,7 @@ def _sample(store: Store, sealed_blocks: list[_Sealed], share: float) -> Int8:
         for block in sealed_blocks
         for offset in np.sort(rng.permutation(block.alive)[: math.ceil(share * len(block.alive))]).tolist()
     ]
-    octets = b"".join(store.passage(row).vector for row in drawn)
+    octets = b"".join(store.rows.passage(row).vector for row in drawn)
     return np.frombuffer(octets, dtype=np.int8).reshape(-1, store.dim)
 
 

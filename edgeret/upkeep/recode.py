@@ -105,12 +105,7 @@ def _encoded(
     store: Store, encoder: TextEncoder, bits: int, first: int, stop: int
 ) -> Iterator[tuple[NDArray[np.int64], UInt64]]:
     """Rows int64 [n] from `first` on to before `stop`, some at a time, and their codes, uint64 [n, words]."""
-    statement = (
-        "SELECT row, doc, start, stop, vector, crc FROM passages WHERE row >= ? AND row < ? ORDER BY row"
-    )
-    # The loop alone holds the statement: a traceback that somebody keeps would keep its read lock.
-    for batch in iter(partial(store.connection.execute(statement, (first, stop)).fetchmany, _BATCH_ROWS), []):
-        passages = [store.verified(read) for read in batch]
+    for passages in store.rows.batches(first, stop, _BATCH_ROWS):
         vectors = np.frombuffer(b"".join(passage.vector for passage in passages), dtype=np.int8)
         codes = encoder.codec.encode(vectors.reshape(len(passages), -1), bits)
         yield np.array([passage.row for passage in passages], dtype=np.int64), codes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final
 
 from edgeret.codec import normalize, quantize
 from edgeret.documents import Record
@@ -17,6 +17,7 @@ from edgeret.reports import Progress, ReencodeSummary
 from edgeret.storage.change import Change
 from edgeret.storage.drafts import Draft, Drafts
 from edgeret.storage.place import absolute
+from edgeret.storage.rows import Head
 from edgeret.storage.store import Store
 from edgeret.upkeep.repair import LISTED_IDS
 
@@ -27,14 +28,6 @@ _COMPARED: Final = 32
 """Documents whose drafts of an interrupted call are made again, to see whether the others can be believed."""
 
 _PROBE: Final = "The quick brown fox jumps over the lazy dog, 1234567890 times."
-
-
-class _Known(NamedTuple):
-    """What tells a document from every other, and whether its vector came with it."""
-
-    doc: int
-    digest: bytes
-    own_vector: int
 
 
 @checked
@@ -126,19 +119,18 @@ class _Reencoding:
         if self._keeps_vectors:
             return
         with self._store.reading():
-            for (doc,) in self._store.connection.execute("SELECT doc FROM documents WHERE own_vector <> 0"):
-                self._record(doc, own_vector=True)
+            for head in self._store.rows.each_head():
+                if head.own_vector:
+                    self._record(head)
 
     def _compare(self, drafts: Drafts) -> None:
         """Forget all drafts if some, drawn at random, are not what this encoder makes of the documents."""
         for doc, digest in drafts.sample(_COMPARED):
             with self._store.reading():
-                found = self._store.connection.execute(
-                    "SELECT doc, digest, own_vector FROM documents WHERE doc = ?", (doc,)
-                ).fetchone()
-                if found is None or found[1] != digest or self._keeps(_Known(*found)):
+                head = self._store.rows.head(doc)
+                if head is None or head.digest != digest or self._keeps(head):
                     continue
-                record = self._record(doc, bool(found[2]))
+                record = self._record(head)
             kept = drafts.get(doc, digest, len(record.text), self._encoder.dim, self._bits)
             made = self._encoded(record)
             if kept is None or kept.spans != made.spans or (kept.vectors != made.vectors).any():
@@ -150,11 +142,11 @@ class _Reencoding:
         encoded = 0
         with self._store.reading() as state:
             total = state.documents
-        for done, known in enumerate(self._each_outside(), start=1):
-            if not self._keeps(known) and not drafts.holds(known.doc, known.digest):
-                record = self._current(known)
+        for done, head in enumerate(self._each_outside(), start=1):
+            if not self._keeps(head) and not drafts.holds(head.doc, head.digest):
+                record = self._current(head)
                 if record is not None:
-                    drafts.add(known.doc, known.digest, self._encoded(record))
+                    drafts.add(head.doc, head.digest, self._encoded(record))
                     encoded += 1
             if progress is not None:
                 progress(done, max(done, total))
@@ -171,21 +163,19 @@ class _Reencoding:
             store.bits, store.dim = bits, encoder.dim
             change.forget_rows()
             count = 0
-            for known in self._each():
-                doc, digest, own_vector = known
-                document = store.document(doc)
-                draft = None if self._keeps(known) else self._kept(drafts, known, len(document.text))
+            for head in self._each():
+                document = store.rows.document(head.doc)
+                draft = None if self._keeps(head) else self._kept(drafts, head, len(document.text))
                 if draft is None:
                     # It brought its vector, or came a moment ago.
-                    draft = self._encoded(self._record(doc, bool(own_vector)))
-                    encoded += not self._keeps(known)
-                passages = [(start, stop, document.text[start:stop]) for start, stop in draft.spans]
-                change.replace_passages(doc, passages, draft.vectors, draft.codes)
-                if own_vector and not self._keeps_vectors:
-                    change.disown_vector(doc, digest)
+                    draft = self._encoded(self._record(head))
+                    encoded += not self._keeps(head)
+                change.replace_passages(document, draft.spans, draft.vectors, draft.codes)
+                if head.own_vector and not self._keeps_vectors:
+                    change.rows.disown_vector(head)
                     lost += [document.id] if len(lost) < LISTED_IDS else []
                 count += 1
-            (left,) = store.connection.execute("SELECT count(*) FROM passages").fetchone()
+            _, left, _ = store.rows.counts()
             if (count, left) != (state.documents, change.passages):
                 raise store.damaged(
                     f"expected {state.documents} documents with {change.passages} passages, found {count} with {left}"
@@ -211,16 +201,16 @@ class _Reencoding:
             own_vectors_lost=lost,
         )
 
-    def _kept(self, drafts: Drafts, known: _Known, length: int) -> Draft | None:
+    def _kept(self, drafts: Drafts, head: Head, length: int) -> Draft | None:
         """The draft of a document whose text has so many characters; None if there is none that can be believed."""
-        draft = drafts.get(known.doc, known.digest, length, self._encoder.dim, self._bits)
+        draft = drafts.get(head.doc, head.digest, length, self._encoder.dim, self._bits)
         if draft is None or (self._encoder.codec.encode(draft.vectors, self._bits) != draft.codes).any():
             return None
         return draft
 
     # -- documents
 
-    def _each_outside(self) -> Iterator[_Known]:
+    def _each_outside(self) -> Iterator[Head]:
         """The documents there are, in the order of their numbers, each batch in a transaction of its own.
 
         Numbers only grow: documents that come meanwhile come at the end.
@@ -228,45 +218,36 @@ class _Reencoding:
         after = -1
         while True:
             with self._store.reading():
-                batch = self._batch(after)
+                batch = self._store.rows.heads(after, _BATCH)
             if not batch:
                 return
             yield from batch
             after = batch[-1].doc
 
-    def _each(self) -> Iterator[_Known]:
+    def _each(self) -> Iterator[Head]:
         """The same, all in the current transaction."""
         after = -1
-        while batch := self._batch(after):
+        while batch := self._store.rows.heads(after, _BATCH):
             yield from batch
             after = batch[-1].doc
 
-    def _batch(self, after: int) -> list[_Known]:
-        found = self._store.connection.execute(
-            "SELECT doc, digest, own_vector FROM documents WHERE doc > ? ORDER BY doc LIMIT ?",
-            (after, _BATCH),
-        ).fetchall()
-        return [_Known(*read) for read in found]
-
-    def _keeps(self, known: _Known) -> bool:
+    def _keeps(self, head: Head) -> bool:
         """Whether its vector is the document's own, and stays."""
-        return bool(known.own_vector) and self._keeps_vectors
+        return head.own_vector and self._keeps_vectors
 
-    def _current(self, known: _Known) -> Record | None:
+    def _current(self, head: Head) -> Record | None:
         """A document as it is now; None if it has gone, or is another."""
         with self._store.reading():
-            found = self._store.connection.execute(
-                "SELECT digest FROM documents WHERE doc = ?", (known.doc,)
-            ).fetchone()
-            return None if found != (known.digest,) else self._record(known.doc, bool(known.own_vector))
+            found = self._store.rows.head(head.doc)
+            return None if found is None or found.digest != head.digest else self._record(head)
 
-    def _record(self, doc: int, own_vector: bool) -> Record:
+    def _record(self, head: Head) -> Record:
         """A document to encode: its text, or the vector that it came with if that is of the geometry to be."""
-        document = self._store.document(doc)
+        document = self._store.rows.document(head.doc)
         vector = None
-        if own_vector and self._keeps_vectors:
-            vector = self._store.own_vector(document)
-        elif own_vector and not document.text.strip():
+        if head.own_vector and self._keeps_vectors:
+            vector = self._store.rows.own_vector(document)
+        elif head.own_vector and not document.text.strip():
             raise InvalidDocumentError(
                 f"expected a text to encode, document {document.id!r} is a vector of the old geometry alone: add it "
                 "again with a text, or delete it"

@@ -32,12 +32,14 @@ from edgeret.errors import (
 )
 from edgeret.reports import RepairSummary
 from edgeret.space import describe
-from edgeret.storage.file import check_path, checksum, connect, copy_pages, create, meta_checksum, translated
+from edgeret.storage.file import check_path, connect, copy_pages, create, meta_checksum, translated
 from edgeret.storage.newfile import assembled
 from edgeret.storage.pages import Cell, Pages, Value
 from edgeret.storage.place import Place, absolute
+from edgeret.storage.rows import Passage, is_sound, passage_checksum
+from edgeret.storage.schema import checksum
 from edgeret.storage.staging import Staging
-from edgeret.storage.store import META, Passage, Store, passage_checksum
+from edgeret.storage.store import META, Store
 from edgeret.upkeep.check import check
 
 COMMIT_EVERY: Final = 1000
@@ -254,14 +256,7 @@ class _Salvage:
 
 
 def _is_document(row: int, values: tuple[Value, ...]) -> bool:
-    _, identity, text, metadata, digest, own, crc, *_ = values
-    if not isinstance(digest, bytes) or not isinstance(own, int):
-        return False
-    return (
-        Record(str(identity), str(text), str(metadata), None).digest == digest
-        and checksum(row, own, content=digest) == crc
-        and parse(str(metadata)) is not None
-    )
+    return is_sound(row, *values[1:_DOCUMENT_COLUMNS]) and parse(str(values[3])) is not None
 
 
 def _is_passage(row: int, values: tuple[Value, ...]) -> bool:

@@ -1,0 +1,402 @@
+"""Rows: the tables `documents` and `passages`, each line with a checksum that is compared whenever it is read."""
+
+from __future__ import annotations
+
+import json
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from edgeret import blocks
+from edgeret.blocks import Bitmap, Mask
+from edgeret.codec import Float32, Int8, dequantize
+from edgeret.documents import Record, parse
+from edgeret.storage.schema import checksum, filter_columns
+from edgeret.storage.session import Session
+
+_COLUMNS: Final = ("row", "doc", "start", "stop", "vector", "crc")
+_PASSAGES: Final = f"SELECT {', '.join(_COLUMNS)} FROM passages"
+_DOCUMENT: Final = "SELECT doc, id, text, metadata, digest, own_vector, crc FROM documents"
+_HEAD: Final = "SELECT doc, id, digest, own_vector FROM documents"
+
+_FIRST_ROW: Final = -(2**63)
+_LAST_ROW: Final = 2**63 - 1
+
+_SPAN: Final = struct.Struct("<4q")
+"""What a passage's checksum covers before its vector."""
+
+
+class Passage(NamedTuple):
+    """A row: the document's number, the span in its text, the vector as stored."""
+
+    row: int
+    doc: int
+    start: int
+    end: int
+    vector: bytes
+
+
+class StoredDocument(NamedTuple):
+    """A document as read back, its digest verified. json: the metadata as they are stored."""
+
+    doc: int
+    id: str
+    text: str
+    metadata: dict[str, Any]
+    json: str
+    own_vector: bool
+
+
+class Head(NamedTuple):
+    """What tells a document from every other, as it is written: nothing of it is verified.
+
+    own_vector: whether its vector came with it.
+    """
+
+    doc: int
+    id: str
+    digest: bytes
+    own_vector: bool
+
+
+class Rows:
+    """Documents and their passages as the current transaction of a session sees them. Made anew for each use."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._connection = session.connection
+
+    # -- reading passages
+
+    def passages(self, rows: Sequence[int]) -> list[Passage]:
+        """The passages of `rows`, each verified, in the order asked."""
+        found = {}
+        # In row order: neighbors share pages, and a slow card is read forwards.
+        for read in self._connection.execute(
+            f"{_PASSAGES} WHERE row IN (SELECT value FROM json_each(?)) ORDER BY row", (json.dumps(rows),)
+        ):
+            found[read[0]] = self._verified(read)
+        if missing := set(rows).difference(found):
+            raise self._session.damaged(f"row {min(missing)} has a code and no passage")
+        return [found[row] for row in rows]
+
+    def passage(self, row: int) -> Passage:
+        """One passage, verified."""
+        return self.passages([row])[0]
+
+    def each(self, first: int = _FIRST_ROW, stop: int = _LAST_ROW) -> Iterator[Passage]:
+        """The passages from row `first` on to before `stop`, in row order, verified."""
+        for read in self._connection.execute(
+            f"{_PASSAGES} WHERE row >= ? AND row < ? ORDER BY row", (first, stop)
+        ):
+            yield self._verified(read)
+
+    def batches(self, first: int, stop: int, count: int) -> Iterator[list[Passage]]:
+        """The same, `count` at a time."""
+        statement = f"{_PASSAGES} WHERE row >= ? AND row < ? ORDER BY row"
+        # The loop alone holds the statement: a traceback that somebody keeps would keep its read lock.
+        for batch in iter(partial(self._connection.execute(statement, (first, stop)).fetchmany, count), []):
+            yield [self._verified(read) for read in batch]
+
+    def vectors(self, block: int) -> Int8:
+        """The stored vectors of a block's rows, int8 [n, dim], verified, in row order."""
+        octets = bytearray()
+        for passage in self.each(block * blocks.BLOCK_ROWS, (block + 1) * blocks.BLOCK_ROWS):
+            octets += passage.vector
+        return np.frombuffer(octets, dtype=np.int8).reshape(-1, self._session.dim)
+
+    def passages_of(self, doc: int) -> list[Passage]:
+        """A document's passages, in row order, verified."""
+        found = self._connection.execute(f"{_PASSAGES} WHERE doc = ? ORDER BY row", (doc,)).fetchall()
+        return [self._verified(read) for read in found]
+
+    def _verified(self, read: tuple[int, int, int, int, bytes, int]) -> Passage:
+        row, doc, start, end, vector, crc = read
+        if not isinstance(vector, bytes) or len(vector) != self._session.dim:
+            raise self._session.damaged(f"the vector of row {row} does not have {self._session.dim} bytes")
+        passage = Passage(row, doc, start, end, vector)
+        try:
+            sound = passage_checksum(passage) == crc
+        except struct.error:
+            sound = False
+        if not sound or not 0 <= start <= end:
+            raise self._session.damaged(f"row {row} is not what was written")
+        return passage
+
+    # -- reading documents
+
+    def document(self, doc: int) -> StoredDocument:
+        """One document by its number, verified."""
+        read = self._connection.execute(f"{_DOCUMENT} WHERE doc = ?", (doc,)).fetchone()
+        if read is None:
+            raise self._session.damaged(f"document {doc} is missing")
+        return self._verified_document(read)
+
+    def document_of(self, identity: str) -> StoredDocument | None:
+        """One document by its id, verified; None if there is none."""
+        try:
+            read = self._connection.execute(f"{_DOCUMENT} WHERE id = ?", (identity,)).fetchone()
+        except UnicodeEncodeError:
+            return None  # No stored id holds a lone surrogate.
+        if read is None:
+            return None
+        found = self._verified_document(read)
+        if found.id != identity:
+            raise self._session.damaged(
+                f"the index of ids finds document {found.id!r} where {identity!r} is looked for"
+            )
+        return found
+
+    def own_vector(self, document: StoredDocument) -> Float32 | None:
+        """The vector that a document came with, float32 [dim], of unit length; None if it came without."""
+        if not document.own_vector:
+            return None
+        passages = self.passages_of(document.doc)
+        if len(passages) != 1:
+            raise self._session.damaged(
+                f"document {document.id!r} has a vector of its own and other passages"
+            )
+        vector: Float32 = dequantize(np.frombuffer(passages[0].vector, dtype=np.int8)[None])[0]
+        return vector
+
+    def head(self, doc: int) -> Head | None:
+        """The head of a document by its number; None if there is none."""
+        read = self._connection.execute(f"{_HEAD} WHERE doc = ?", (doc,)).fetchone()
+        return None if read is None else _head(read)
+
+    def head_of(self, identity: str) -> Head | None:
+        """The head of a document by its id; None if there is none."""
+        read = self._connection.execute(f"{_HEAD} WHERE id = ?", (identity,)).fetchone()
+        return None if read is None else _head(read)
+
+    def heads(self, after: int, count: int) -> list[Head]:
+        """The heads of the next `count` documents past number `after`, in order."""
+        found = self._connection.execute(
+            f"{_HEAD} WHERE doc > ? ORDER BY doc LIMIT ?", (after, count)
+        ).fetchall()
+        return [_head(read) for read in found]
+
+    def each_head(self) -> Iterator[Head]:
+        """The heads of all documents, in order of their numbers."""
+        for read in self._connection.execute(f"{_HEAD} ORDER BY doc"):
+            yield _head(read)
+
+    def each_id(self) -> Iterator[tuple[int, str]]:
+        """(number, id) of all documents, in order of their numbers, not verified."""
+        yield from self._connection.execute("SELECT doc, id FROM documents ORDER BY doc")
+
+    def holds(self, identity: str) -> bool:
+        """Whether there is a document of this id."""
+        found = self._connection.execute("SELECT 1 FROM documents WHERE id = ?", (identity,)).fetchone()
+        return found is not None
+
+    def stored_as(self, identity: str) -> tuple[bytes, int, bytes] | None:
+        """(digest, whether its vector came with it, its first vector) of a document by its id, not verified."""
+        found: tuple[bytes, int, bytes] | None = self._connection.execute(
+            "SELECT digest, own_vector, (SELECT vector FROM passages p WHERE p.doc = d.doc)"
+            " FROM documents d WHERE id = ?",
+            (identity,),
+        ).fetchone()
+        return found
+
+    def each_of_documents(self, count: int) -> Iterator[list[tuple[Passage, bytes, int]]]:
+        """All passages, verified, with digest and `own_vector` of their documents, `count` at a time."""
+        # The documents outside, so that a long text is passed over once, not once for each of its passages.
+        statement = (
+            f"SELECT {', '.join(f'p.{column}' for column in _COLUMNS)}, d.doc, d.digest, d.own_vector, d.crc"
+            " FROM documents d LEFT JOIN passages p ON p.doc = d.doc"
+        )
+        for batch in iter(partial(self._connection.execute(statement).fetchmany, count), []):
+            yield [self._verified_pair(read[:6], *read[6:]) for read in batch]
+
+    def _verified_pair(
+        self, read: tuple[Any, ...], doc: int, digest: bytes, own_vector: int, crc: int
+    ) -> tuple[Passage, bytes, int]:
+        if read[0] is None:
+            raise self._session.damaged("a document has no passage")
+        passage = self._verified(read)
+        if not _is_sound_head(doc, digest, own_vector, crc):
+            raise self._session.damaged(f"document {doc} is not what was written")
+        return passage, digest, own_vector
+
+    def _verified_document(self, read: tuple[Any, ...]) -> StoredDocument:
+        doc, identity, text, metadata, digest, own_vector, crc = read
+        if not is_sound(doc, identity, text, metadata, digest, own_vector, crc):
+            raise self._session.damaged(f"document {identity!r} is not what was written")
+        parsed = parse(metadata)
+        if parsed is None:
+            raise self._session.damaged(f"the metadata of document {identity!r} are no JSON object")
+        return StoredDocument(doc, identity, text, parsed, metadata, bool(own_vector))
+
+    # -- conditions
+
+    def matching(self, condition: str, parameters: Sequence[object]) -> Mask:
+        """The rows whose document meets an SQL condition on `d`."""
+        # CROSS: documents first, or the condition is asked again for each of their passages.
+        return self._mask(
+            f"SELECT p.row FROM documents d CROSS JOIN passages p ON p.doc = d.doc WHERE {condition}",
+            parameters,
+        )
+
+    def rows_of(self, docs: Iterable[int]) -> Mask:
+        """The rows of documents, by their numbers."""
+        chosen = json.dumps(list(docs))
+        return self._mask("SELECT row FROM passages WHERE doc IN (SELECT value FROM json_each(?))", (chosen,))
+
+    def _mask(self, statement: str, parameters: Sequence[object]) -> Mask:
+        mask: dict[int, Bitmap] = {}
+        next_row = self._session.state().next_row
+        # The loop alone holds the statement: a traceback that somebody keeps would keep its read lock.
+        for batch in iter(partial(self._connection.execute(statement, parameters).fetchmany, 4096), []):
+            found = np.array(batch, dtype=np.int64)[:, 0]
+            if found.min() < 0 or found.max() >= next_row:
+                raise self._session.damaged(f"an index finds a row that is not one of {next_row}")
+            for block in np.unique(found // blocks.BLOCK_ROWS).tolist():
+                rows = found[found // blocks.BLOCK_ROWS == block] - block * blocks.BLOCK_ROWS
+                bitmap = mask.setdefault(block, blocks.empty())
+                blocks.choose(bitmap, rows)
+        return mask
+
+    def meeting(self, docs: Iterable[int], condition: str, parameters: Sequence[object]) -> set[int]:
+        """Which of the documents meet an SQL condition on `d`: indexes, which found them, have no checksums."""
+        found = self._connection.execute(
+            "SELECT d.doc FROM documents d NOT INDEXED"
+            f" WHERE d.doc IN (SELECT value FROM json_each(?)) AND ({condition})",
+            (json.dumps(list(docs)), *parameters),
+        ).fetchall()
+        return {doc for (doc,) in found}
+
+    # -- checking
+
+    def counts(self) -> tuple[int, int, int]:
+        """How many documents and passages there are, and the last row, -1 if there is none."""
+        documents, passages, last = self._connection.execute(
+            "SELECT (SELECT count(*) FROM documents), (SELECT count(*) FROM passages),"
+            " (SELECT ifnull(max(row), -1) FROM passages)"
+        ).fetchone()
+        return documents, passages, last
+
+    def verify(self) -> None:
+        """Raise CorruptIndexError unless every document is what was written and its passages lie in its text.
+
+        The columns of the filters repeat the metadata, too. Vectors are not read.
+        """
+        for (doc,) in self._connection.execute("SELECT doc FROM documents"):
+            self._check_spans(self.document(doc))
+        self._check_filters()
+        (lost,) = self._connection.execute(
+            "SELECT count(*) FROM passages WHERE doc NOT IN (SELECT doc FROM documents)"
+        ).fetchone()
+        if lost:
+            raise self._session.damaged(f"{lost} passages belong to no document")
+
+    def _check_spans(self, document: StoredDocument) -> None:
+        spans = self._connection.execute(
+            "SELECT start, stop FROM passages WHERE doc = ? ORDER BY row", (document.doc,)
+        ).fetchall()
+        if not spans:
+            raise self._session.damaged(f"document {document.id!r} has no passage")
+        for start, end in spans:
+            integers = isinstance(start, int) and isinstance(end, int)
+            if not integers or not 0 <= start <= end <= len(document.text):
+                raise self._session.damaged(f"a passage of document {document.id!r} lies outside of its text")
+
+    def _check_filters(self) -> None:
+        for key, column in filter_columns(self._session.filters).items():
+            (different,) = self._connection.execute(
+                f"SELECT count(*) FROM documents WHERE {column} IS NOT json_extract(metadata, ?)",
+                (_path(key),),
+            ).fetchone()
+            if different:
+                raise self._session.damaged(
+                    f"{different} documents have another {key!r} than the column that is searched for it"
+                )
+
+    # -- writing
+
+    def insert(self, doc: int, record: Record) -> None:
+        """Add a document, under a number that was never another's. It has its own vector if the record has one."""
+        digest, own_vector = record.digest, record.vector is not None
+        filters = self._session.filters
+        self._connection.execute(
+            f"INSERT INTO documents VALUES (?6, ?1, ?2, ?3, ?4, ?5, ?7{', json_extract(?3, ?)' * len(filters)})",
+            (
+                *(record.id, record.text, record.metadata, digest, own_vector, doc),
+                document_checksum(doc, own_vector, digest),
+                *map(_path, filters),
+            ),
+        )
+
+    def remove(self, doc: int) -> None:
+        """Delete a document and its passages."""
+        self.remove_passages(doc)
+        self._connection.execute("DELETE FROM documents WHERE doc = ?", (doc,))
+
+    def remove_passages(self, doc: int) -> None:
+        """Delete a document's passages."""
+        self._connection.execute("DELETE FROM passages WHERE doc = ?", (doc,))
+
+    def insert_passage(self, passage: Passage) -> None:
+        """Add a passage, in a row that was never another's."""
+        self._connection.execute(
+            "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", (*passage, passage_checksum(passage))
+        )
+
+    def remove_passage(self, row: int) -> None:
+        """Delete a passage."""
+        self._connection.execute("DELETE FROM passages WHERE row = ?", (row,))
+
+    def disown_vector(self, head: Head) -> None:
+        """Note that a document's vector is no longer the one that it brought."""
+        self._connection.execute(
+            "UPDATE documents SET own_vector = 0, crc = ? WHERE doc = ?",
+            (document_checksum(head.doc, 0, head.digest), head.doc),
+        )
+
+
+def passage_checksum(passage: Passage) -> int:
+    """CRC-32 over row, document, span and vector."""
+    # As `checksum` does it, without the calls: this is done for every candidate.
+    return zlib.crc32(passage.vector, zlib.crc32(_SPAN.pack(*passage[:4])))
+
+
+def document_checksum(doc: int, own_vector: int, digest: bytes) -> int:
+    """CRC-32 over number, whether the vector came with it, and digest."""
+    return checksum(doc, own_vector, content=digest)
+
+
+def is_sound(
+    doc: int,
+    identity: object,
+    text: object,
+    metadata: object,
+    digest: object,
+    own_vector: object,
+    crc: object,
+) -> bool:
+    """Whether a line of the table `documents`, less its filters, is what was written."""
+    if not (isinstance(identity, str) and isinstance(text, str) and isinstance(metadata, str)):
+        return False
+    return Record(identity, text, metadata, None).digest == digest and _is_sound_head(
+        doc, digest, own_vector, crc
+    )
+
+
+def _is_sound_head(doc: int, digest: object, own_vector: object, crc: object) -> bool:
+    if not isinstance(digest, bytes) or not isinstance(own_vector, int):
+        return False
+    return document_checksum(doc, own_vector, digest) == crc
+
+
+def _head(read: tuple[int, str, bytes, int]) -> Head:
+    doc, identity, digest, own_vector = read
+    return Head(doc, identity, digest, bool(own_vector))
+
+
+def _path(key: str) -> str:
+    """Where json_extract finds a key of the metadata."""
+    return f'$."{key}"'
