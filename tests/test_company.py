@@ -21,9 +21,9 @@ from crash import shim, workload
 from crash.company import EVERY, Reader, pair, pairs
 from fake import DIM, FakeEncoder
 
-import edgeret.upkeep.check
 from edgeret import Document, Index
 from edgeret.errors import LockedError, NeedsRecoveryError, ReadOnlyError, SpaceMismatchError
+from edgeret.storage.lexicon import Lexicon
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 SECONDS = 60 if FULL else 4
@@ -165,16 +165,16 @@ def test_check_beside_writers_of_every_kind_calls_no_sound_file_damaged(shared, 
 
 
 def test_check_takes_no_lock_from_a_writer(shared, encoder, monkeypatch):
-    real = edgeret.upkeep.check._check_lexicon
+    real = Lexicon.verify
 
-    def meanwhile(store):
+    def meanwhile(lexicon):
         with Index.open(shared, FakeEncoder()) as other:
             other.add(["added meanwhile"])
-        real(store)
+        real(lexicon)
 
     for readonly in (False, True):
         with Index.open(shared, encoder, readonly=readonly) as index, monkeypatch.context() as patch:
-            patch.setattr(edgeret.upkeep.check, "_check_lexicon", meanwhile)
+            patch.setattr(Lexicon, "verify", meanwhile)
             before = len(index)
             assert index.check().documents == before
             if not readonly:

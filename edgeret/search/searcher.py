@@ -30,7 +30,6 @@ from edgeret.search.stages import (
     Where,
     better,
     check_arguments,
-    check_words,
     dense,
     hybrid,
     lexical,
@@ -207,7 +206,7 @@ class Searcher:
         hits = _hits(store, [answer.ranked[: terms.k] for answer in answers], terms.condition)
         if terms.mode == "lexical":
             for query, found in zip(queries, hits, strict=True):
-                check_words(store, str(query), [hit.text for hit in found])
+                store.lexicon.check_words(str(query), [hit.text for hit in found])
         fetch_ms = clock.lap()
         return [
             Explanation(

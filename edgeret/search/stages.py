@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 import time
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,7 +15,7 @@ from edgeret.codec import Float32, cosines
 from edgeret.errors import InvalidQueryError
 from edgeret.search.candidates import Finder, Request
 from edgeret.search.ranking import best_per_document, fuse
-from edgeret.storage import file
+from edgeret.storage.lexicon import match_any
 from edgeret.storage.rows import Passage
 from edgeret.storage.store import Store
 
@@ -34,11 +32,6 @@ Query = str | NDArray[np.floating[Any]]
 
 Where = Mapping[str, Any]
 """A condition on metadata, such as {"year": {"$gte": 2020}}."""
-
-# With the marks that FTS5 takes for a part of a word.
-_WORD: Final = re.compile(r"\w[\w\u0300-\u036f]*")
-_NOT_FOLDED: Final = "\u01e0\u01e1"
-"""Letters of ASCII with two marks, which FTS5 keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +115,7 @@ def lexical(store: Store, query: str, k: int, mask: Mask | None) -> Answer:
     wanted = 4 * max(k, LEAST_CANDIDATES)
     hidden = None
     while True:
-        scored = store.lexical(match, mask, hidden, wanted)
+        scored = store.lexicon.search(match, mask, hidden, wanted)
         for first in range(0, len(scored), _ROWS_AT_ONCE):
             batch = scored[first : first + _ROWS_AT_ONCE]
             known = _documents(answer)
@@ -141,32 +134,6 @@ def lexical(store: Store, query: str, k: int, mask: Mask | None) -> Answer:
 
 def _documents(answer: Answer) -> set[int]:
     return {passage.doc for passage, _ in answer.ranked}
-
-
-def match_any(query: str) -> str:
-    """The FTS5 query for texts with any of the query's words; empty if it has none.
-
-    A letter with marks is one character or several (NFC, NFD), and a text may spell it in either way: a word is looked
-    for in both, where FTS5 does not read them alike.
-    """
-    words = list[str]()
-    for word in _WORD.findall(unicodedata.normalize("NFC", query.lower())):
-        words.append(word)
-        if not all(character.isascii() or _is_folded(character) for character in word):
-            words.append(unicodedata.normalize("NFD", word))
-    return " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
-
-
-def _is_folded(character: str) -> bool:
-    """Whether FTS5 drops the marks of a letter, or it has none."""
-    letters = unicodedata.normalize("NFD", character)
-    return len(letters) == 1 or (letters[0].isascii() and character not in _NOT_FOLDED)
-
-
-def check_words(store: Store, query: str, texts: Sequence[str]) -> None:
-    """Raise CorruptIndexError unless each of `texts`, found by `query`'s words, has one of them."""
-    if texts and file.count_matching(match_any(query), texts) < len(texts):
-        raise store.damaged("the lexicon finds words where they are not")
 
 
 def better(one: Answer, other: Answer, k: int) -> Answer:

@@ -26,7 +26,7 @@ class Change:
     def __init__(self, store: Store, state: State) -> None:
         self.store = store
         self.connection = store.connection
-        self.codes, self.rows = store.codes, store.rows
+        self.codes, self.rows, self.lexicon = store.codes, store.rows, store.lexicon
         self.generation = state.generation + 1
         self.next_row = state.next_row
         self.documents = state.documents
@@ -57,7 +57,7 @@ class Change:
         # Verified: forgetting words that the lexicon does not have would damage it.
         passages = self.rows.passages_of(found.doc)
         for passage in passages:
-            self._forget_words(passage.row, found.text[passage.start : passage.end])
+            self.lexicon.forget(passage.row, found.text[passage.start : passage.end])
         if self.codes.drop([passage.row for passage in passages], self.generation):
             self.tail_changed = self.generation
         self.rows.remove(found.doc)
@@ -86,7 +86,7 @@ class Change:
     def forget_rows(self) -> None:
         """Drop the codes and words of all documents, each of which `replace_passages` gives new ones."""
         self.codes.clear()
-        self.connection.execute("INSERT INTO lexicon (lexicon) VALUES ('delete-all')")
+        self.lexicon.clear()
         self.tail_changed = self.generation
         self.passages = 0
 
@@ -106,10 +106,6 @@ class Change:
         changed["crc"] = meta_checksum(changed)
         self.connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", changed.items())
 
-    def optimize_lexicon(self) -> None:
-        """Merge the lexicon into one segment: only then FTS5 lets go of deleted terms."""
-        self.connection.execute("INSERT INTO lexicon (lexicon) VALUES ('optimize')")
-
     def _append_all(
         self, doc: int, text: str, spans: Sequence[tuple[int, int]], vectors: Int8, codes: UInt64
     ) -> None:
@@ -120,16 +116,11 @@ class Change:
     def _append(self, passage: Passage, text: str, code: UInt64) -> None:
         self.rows.insert_passage(passage)
         self.codes.append(passage.row, code)
-        self.connection.execute("INSERT INTO lexicon (rowid, text) VALUES (?, ?)", (passage.row, text))
+        self.lexicon.add(passage.row, text)
         self.next_row += 1
         if self.next_row % blocks.BLOCK_ROWS == 0:
             self.codes.seal(self.next_row // blocks.BLOCK_ROWS - 1, self.generation)
             self.tail_changed = self.generation
-
-    def _forget_words(self, row: int, text: str) -> None:
-        self.connection.execute(
-            "INSERT INTO lexicon (lexicon, rowid, text) VALUES ('delete', ?, ?)", (row, text)
-        )
 
     def _move(self, rows: Sequence[int], codes: UInt64) -> None:
         """Give passages new rows at the end; those of a document stand together. codes: uint64 [words, n]."""
@@ -139,6 +130,6 @@ class Change:
             if passage.doc != doc:
                 doc, text = passage.doc, self.rows.document(passage.doc).text
             own = text[passage.start : passage.end]
-            self._forget_words(row, own)
+            self.lexicon.forget(row, own)
             self.rows.remove_passage(row)
             self._append(passage._replace(row=self.next_row), own, code)

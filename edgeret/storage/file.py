@@ -293,17 +293,6 @@ def copy_pages(source: sqlite3.Connection, path: Path, target: Path) -> None:
             ) from error
 
 
-def count_matching(match: str, texts: Sequence[str]) -> int:
-    """How many of `texts` an FTS5 query finds when a lexicon of them alone is made."""
-    with closing(sqlite3.connect(":memory:")) as scratch:
-        scratch.execute(
-            f"CREATE VIRTUAL TABLE words USING fts5 (text, content = '', tokenize = '{schema.TOKENIZER}')"
-        )
-        scratch.executemany("INSERT INTO words (text) VALUES (?)", [(text,) for text in texts])
-        count: int = scratch.execute("SELECT count(*) FROM words WHERE words MATCH ?", (match,)).fetchone()[0]
-        return count
-
-
 @contextmanager
 def translated(path: Path, most_bytes: int | None = None) -> Iterator[None]:
     """Turn SQLite's errors into edgeret's. most_bytes: of a value, where a memory budget bounds them."""

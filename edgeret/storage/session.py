@@ -260,6 +260,13 @@ class Session:
             raise self.damaged(f"a counter is {min(row[:5])}")
         return State(*row[:5])
 
+    def check_pages(self, quick: bool) -> None:
+        """Raise CorruptIndexError unless SQLite finds its own structures sound. quick: indexes are not compared."""
+        pragma = "quick_check" if quick else "integrity_check"
+        for (found,) in self.connection.execute(f"PRAGMA {pragma}(1)"):
+            if found != "ok":
+                raise self.damaged(found)
+
     def damaged(self, what: str) -> CorruptIndexError:
         """The error for a file that contradicts itself."""
         return CorruptIndexError(

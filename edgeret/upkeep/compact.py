@@ -25,7 +25,7 @@ def delete(staging: Staging, ids: Iterable[str], erase: bool) -> int:
         removed = sum([change.remove(identity) for identity in ids])
         if erase:
             change.zero_dead_codes()
-            change.optimize_lexicon()
+            change.lexicon.optimize()
     if erase:
         try:
             _rewrite(staging.store)
@@ -44,7 +44,7 @@ def compact(staging: Staging) -> None:
     with staging.changing() as change:
         change.empty_sparse_blocks()
         change.zero_dead_codes()
-        change.optimize_lexicon()
+        change.lexicon.optimize()
     try:
         _rewrite(staging.store)
     except StorageError as error:
