@@ -92,4 +92,4 @@ def measure(old: Path, texts: list[str], model: str, rounds: int) -> dict[str, A
 def contents(path: Path) -> str:
     """The name of what an index holds."""
     with closing(Store(path, readonly=True)) as store, store.reading():
-        return Contents.of(store).name
+        return Contents.of(store).fingerprint

@@ -29,11 +29,11 @@ from edgeret.search import partitions
 from edgeret.search.searcher import Searcher
 from edgeret.search.stages import Query, Where
 from edgeret.space import check_space, describe
-from edgeret.storage import file
+from edgeret.storage import file, schema
 from edgeret.storage.place import absolute, status
 from edgeret.storage.readers import Connections
 from edgeret.storage.staging import Staging
-from edgeret.storage.store import State, Store
+from edgeret.storage.store import Counters, Store
 from edgeret.turns import Free, Turn
 from edgeret.upkeep.check import check
 from edgeret.upkeep.compact import compact, delete, seal
@@ -69,7 +69,7 @@ class Index:
         self._store = Store(self._path, readonly, wait=self._wait)
         try:
             check_space(self._store, encoder)
-            near, fallback = partitions.beside(self._store)
+            near, fallback = partitions.open_partitions(self._store)
             with self._store.reading() as state:
                 plan = partial(plan_for, encoder, state.passages, self._store.bits, budget, not readonly)
                 try:
@@ -82,10 +82,7 @@ class Index:
                 self._store.resize_cache(self._plan.writing_cache_bytes)
         except BaseException:
             # The read transaction too, whatever it was that ended it.
-            try:
-                self._store.connection.rollback()
-            finally:
-                self._store.connection.close()
+            self._store.abandon()
             raise
         self._encoder = encoder = shortened(encoder, self._plan)
         # A budget is for one text and one search at a time: others wait for their turn.
@@ -149,7 +146,7 @@ class Index:
             # A budget that cannot be met is refused before there is a file.
             plan_for(encoder, 0, bits, parse_bytes(memory_budget))
         try:
-            file.create(target, describe(encoder, bits, keys), keys, wait)
+            file.create(target, describe(encoder, bits, keys), wait)
         except IndexExistsError:
             if not exist_ok:
                 raise
@@ -199,7 +196,7 @@ class Index:
         target = absolute(path)
         if model is None:
             with closing(Store(target, readonly=True)) as store:
-                recorded = store.meta["model"]
+                recorded = store.description.model
         else:
             file.check_path(target)
             recorded = ""
@@ -279,7 +276,7 @@ class Index:
             IndexExistsError: There is a file.
             StorageError: The medium refused.
         """
-        self._read(lambda store, _: file.backup(store.connection, store.path, absolute(path)))
+        self._read(lambda store, _: store.backup(absolute(path)))
 
     @door.checked
     def seal(self, path: str | os.PathLike[str]) -> None:
@@ -494,7 +491,7 @@ class Index:
             return None
         return Document(stored.id, stored.text, stored.metadata, store.rows.own_vector(stored))
 
-    def _info(self, store: Store, state: State) -> reports.Info:
+    def _info(self, store: Store, state: Counters) -> reports.Info:
         file_bytes = store.place.file_bytes
         return reports.Info(
             path=str(self._path),
@@ -507,7 +504,7 @@ class Index:
             documents=state.documents,
             passages=state.passages,
             generation=state.generation,
-            format=file.FORMAT_VERSION,
+            format=schema.FORMAT_VERSION,
             file_bytes=file_bytes,
             bytes_per_doc=file_bytes / max(state.documents, 1),
             planned_bytes=self._plan.total,
@@ -528,7 +525,7 @@ class Index:
             "none, or choose another path"
         )
 
-    def _read(self, work: Callable[[Store, State], Answer]) -> Answer:
+    def _read(self, work: Callable[[Store, Counters], Answer]) -> Answer:
         """What `work` returns, in its turn and within a read transaction."""
         # Before the turn too: in a forked process it may be that of a thread that is not there.
         self._connections.alive()

@@ -161,12 +161,12 @@ class Plan:
             if partitions:
                 parts["partitions"], whole = partitions, False
             left = None if budget is None else budget - sum(parts.values())
-            room = None if left is None else left // block
+            resident_blocks = None if left is None else left // block
             if left is None or left >= (sealed * block + _THREADS_BYTES if whole else 0):
                 if partitions:
-                    room = 0
-                parts["codes"] = block * (sealed if room is None else min(sealed, room))
-                return cls(parts, sealed, room, cache, divisor, budget)
+                    resident_blocks = 0
+                parts["codes"] = block * (sealed if resident_blocks is None else min(sealed, resident_blocks))
+                return cls(parts, sealed, resident_blocks, cache, divisor, budget)
         raise _refusal(parts, budget, "choose a lighter model")
 
     @classmethod

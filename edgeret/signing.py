@@ -20,7 +20,8 @@ from edgeret.encode.manifest import MANIFEST
 from edgeret.errors import NotAnIndexError, SignatureError, StorageError
 from edgeret.fleet.update import MAGIC
 from edgeret.storage import sides
-from edgeret.storage.file import APPLICATION_ID, check_path
+from edgeret.storage.file import check_path
+from edgeret.storage.schema import APPLICATION_ID
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

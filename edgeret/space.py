@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import closing
@@ -14,12 +13,13 @@ from edgeret.codec import Codec, Float32
 from edgeret.encode.passages import Span
 from edgeret.encode.records import TextEncoder, recorded_name
 from edgeret.errors import BackendError, SpaceMismatchError
+from edgeret.storage.description import Description
 from edgeret.storage.store import Store
 
 
 def check_space(store: Store, encoder: TextEncoder) -> None:
     """Raise SpaceMismatchError unless index and encoder are of one space, CorruptIndexError for another dim."""
-    if store.meta["space"] != encoder.space or store.bits not in encoder.codec.widths:
+    if store.description.space != encoder.space or store.bits not in encoder.codec.widths:
         raise mismatch(store, encoder)
     if store.dim != encoder.dim:
         raise store.damaged(f"vectors of dim {store.dim} in a space of dim {encoder.dim}")
@@ -28,32 +28,27 @@ def check_space(store: Store, encoder: TextEncoder) -> None:
 def mismatch(store: Store, encoder: TextEncoder) -> SpaceMismatchError:
     """The error for an encoder of another space, with what makes the two fit."""
     difference, remedy = "another geometry", "re-encode it with 'edgeret reencode'"
-    if store.meta["geometry"] == encoder.geometry:
+    if store.description.geometry == encoder.geometry:
         difference, remedy = "another codec", "give it the codes of this one with 'edgeret recode'"
     return SpaceMismatchError(
-        f"index '{store.path}' is of space {store.meta['space'][:8]} with {store.bits} bits, bundle "
+        f"index '{store.path}' is of space {store.description.space[:8]} with {store.bits} bits, bundle "
         f"'{encoder.name}' is of space {encoder.space[:8]}, {difference}: open it with a bundle of its own space, "
         f"or {remedy}"
     )
 
 
-def describe(encoder: TextEncoder, bits: int, filters: Sequence[str]) -> dict[str, str]:
+def describe(encoder: TextEncoder, bits: int, filters: Sequence[str]) -> Description:
     """What a new index file says of itself."""
-    return {
-        "model": recorded_name(encoder),
-        "space": encoder.space,
-        "geometry": encoder.geometry,
-        "dim": str(encoder.dim),
-        "bits": str(bits),
-        "filters": json.dumps(list(filters)),
-    }
+    return Description(
+        recorded_name(encoder), encoder.space, encoder.geometry, encoder.dim, bits, list(filters)
+    )
 
 
 class Unloaded:
     """In the place of an index's encoder where nothing is encoded: what the index says of it, and nothing loaded."""
 
     def __init__(self, store: Store) -> None:
-        self.name, self.space, self.geometry = (store.meta[key] for key in ("model", "space", "geometry"))
+        self.name, self.space, self.geometry = store.description[:3]
         self.dim, self.passage_tokens = store.dim, 0
         self.planned_bytes: Mapping[str, int] = {}
         empty = np.empty((store.dim, 0))

@@ -25,7 +25,7 @@ from edgeret.index import Index
 from edgeret.shell import inputs
 from edgeret.storage import log
 from edgeret.storage.staging import Staging
-from edgeret.storage.store import State, Store
+from edgeret.storage.store import Counters, Store
 from export.shards import Shards, translated
 from export.workers import Engine
 
@@ -168,7 +168,7 @@ def _finished(names: Iterable[str], missing: dict[str, None], encoded: Iterator[
         yield name
 
 
-def _merge(shards: Shards, names: Iterable[str], path: Path) -> State:
+def _merge(shards: Shards, names: Iterable[str], path: Path) -> Counters:
     """Add finished shards to an index, as `Index.add` adds documents."""
     with closing(Store(path, readonly=False, cache_bytes=_CACHE_BYTES)) as store:
         staging, seed = Staging(store), hashlib.blake2b(digest_size=16)

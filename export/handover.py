@@ -22,7 +22,7 @@ from edgeret.codec import Int8, dequantize, words
 from edgeret.errors import BackendError, IndexExistsError
 from edgeret.search.snapshot import CodeSnapshot
 from edgeret.storage.rows import Passage, StoredDocument
-from edgeret.storage.store import State, Store
+from edgeret.storage.store import Counters, Store
 
 COLLECTION: Final = "passages"
 """Its name in Qdrant."""
@@ -241,7 +241,7 @@ def handover(path: Path, system: str, out: Path) -> dict[str, Any]:
                     sink.add_passages(batch)
         described = {
             "system": system,
-            **{key: store.meta[key] for key in ("model", "space", "geometry")},
+            **{key: getattr(store.description, key) for key in ("model", "space", "geometry")},
             "dim": store.dim,
             "bits": store.bits,
             "documents": state.documents,
@@ -258,7 +258,7 @@ def _documents(store: Store) -> Iterator[list[StoredDocument]]:
         yield [store.rows.document(doc) for doc, _ in batch]
 
 
-def _passages(store: Store, state: State) -> Iterator[Batch]:
+def _passages(store: Store, state: Counters) -> Iterator[Batch]:
     """Blocks one by one, so that codes and vectors of few passages are in memory."""
     for first_row, codes, live in CodeSnapshot.none(resident_blocks=0).at(store, state).blocks(store):
         offsets = np.arange(codes.shape[1])

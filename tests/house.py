@@ -6,6 +6,7 @@ Run as `python -m tests.house`. docs/architecture.md says why the rules are what
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -31,6 +32,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 )
 """Rooms, bottom to top: a folder, or a module beside them. A room imports those on floors below its own."""
 
+_SQL = re.compile(
+    r"\s*((SELECT|INSERT|UPDATE|DELETE|CREATE|PRAGMA|DROP|ALTER|WITH) \S|(BEGIN|COMMIT|ROLLBACK|VACUUM)\b)"
+)
 _RUNTIMES = {"onnxruntime", "ai_edge_litert", "tflite_runtime", "tokenizers"}
 _THREADS = {"threading", "_thread", "concurrent", "multiprocessing", "queue"}
 
@@ -82,6 +86,10 @@ def _imports(packages: set[str]) -> Callable[[ast.AST], bool]:
     return broken
 
 
+def _is_sql(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str) and bool(_SQL.match(node.value))
+
+
 def _takes(*attributes: str) -> Callable[[ast.AST], bool]:
     return lambda node: isinstance(node, ast.Attribute) and node.attr in attributes
 
@@ -106,6 +114,9 @@ def _keeps_statement(node: ast.AST) -> bool:
 
 
 RULES = (
+    Rule("takes a connection", _takes("connection"), frozenset({"storage"})),
+    Rule("has SQL", _is_sql, frozenset({"storage", "blocks"})),
+    Rule("imports sqlite3", _imports({"sqlite3"}), frozenset({"storage", "smoke"})),
     Rule("imports a runtime", _imports(_RUNTIMES), frozenset({"encode", "smoke"})),
     Rule("asks whether an encoder is ours", _asks_for("Encoder"), frozenset({"encode.records"})),
     Rule("packs bits", _takes("packbits", "unpackbits"), frozenset({"blocks"})),
@@ -125,6 +136,9 @@ RULES = (
 )
 
 EXAMPLES = (
+    Fault("takes a connection", "search.stages", "store.connection.execute(statement)"),
+    Fault("has SQL", "upkeep.check", "run('SELECT row FROM passages')"),
+    Fault("imports sqlite3", "index", "from sqlite3 import connect"),
     Fault("imports a runtime", "search.searcher", "def late():\n    import onnxruntime"),
     Fault("asks whether an encoder is ours", "index", "isinstance(encoder, Encoder)"),
     Fault("packs bits", "codec", "np.packbits(signs)"),

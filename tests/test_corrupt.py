@@ -23,9 +23,10 @@ from edgeret.errors import (
     NotAnIndexError,
     SpaceMismatchError,
 )
-from edgeret.storage.file import APPLICATION_ID, FORMAT_VERSION, meta_checksum
+from edgeret.storage.checksum import checksum
+from edgeret.storage.description import meta_checksum
 from edgeret.storage.rows import Passage, passage_checksum
-from edgeret.storage.schema import checksum
+from edgeret.storage.schema import APPLICATION_ID, FORMAT_VERSION
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 FILES = 100_000 if FULL else 250

@@ -12,14 +12,14 @@ from formats.make import Reader, make_bundle, make_index
 from edgeret import Document, Hit, Index
 from edgeret.encode import manifest
 from edgeret.encode.bundle import Bundle
-from edgeret.storage import file
+from edgeret.storage import schema
 
 FORMATS = Path(__file__).parent / "formats"
 INDEXES = sorted(FORMATS.glob("index-*"))
 
 
 def test_every_format_has_its_files():
-    assert [folder.name for folder in INDEXES] == [f"index-{n}" for n in range(1, file.FORMAT_VERSION + 1)]
+    assert [folder.name for folder in INDEXES] == [f"index-{n}" for n in range(1, schema.FORMAT_VERSION + 1)]
     assert sorted(folder.name for folder in FORMATS.glob("bundle-*")) == [
         f"bundle-{n}" for n in range(1, manifest.FORMAT + 1)
     ]
@@ -90,7 +90,7 @@ def test_the_first_bundle_holds_what_stands_here():
 def test_what_is_written_today_says_the_same(tmp_path):
     """As long as the format is that of the files: then nothing has changed in what it means."""
     make_bundle(tmp_path / "bundle")
-    newest = FORMATS / f"index-{file.FORMAT_VERSION}"
+    newest = FORMATS / f"index-{schema.FORMAT_VERSION}"
     assert Bundle.open(tmp_path / "bundle").space == Bundle.open(FORMATS / f"bundle-{manifest.FORMAT}").space
     made = json.loads(json.dumps(make_index(tmp_path / "x.edgeret", tmp_path / "bundle")))
     expected = json.loads((newest / "expected.json").read_text())

@@ -476,7 +476,7 @@ def test_a_failed_create_leaves_no_file(tmp_path, monkeypatch, there):
             create(**settings)
         assert names(tmp_path) == left, settings
     for module, name in (
-        (storage.file, "_configure"), (storage.file, "_fill"), (schema, "statements"), (storage.file, "mark"),
+        (storage.file, "_configure"), (schema, "fill"), (schema, "statements"), (schema, "mark"),
         (storage.file, "connect"),
         (Index, "_take"),
     ):  # fmt: skip

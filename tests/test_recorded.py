@@ -12,7 +12,7 @@ import pytest
 import edgeret
 from edgeret import Index
 from edgeret.errors import BundleError
-from edgeret.storage import file
+from edgeret.storage.description import meta_checksum
 
 
 def bundle_at(folder: Path) -> Path:
@@ -24,7 +24,7 @@ def rename_model(path: Path, model: str) -> None:
     """What somebody writes who makes a file by hand, or what an older edgeret wrote."""
     with closing(sqlite3.connect(path)) as connection:
         meta = dict(connection.execute("SELECT key, value FROM meta")) | {"model": model}
-        meta["crc"] = file.meta_checksum(meta)
+        meta["crc"] = meta_checksum(meta)
         connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
         connection.commit()
 

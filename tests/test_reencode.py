@@ -32,7 +32,7 @@ from edgeret.errors import (
 from edgeret.fleet.contents import Contents
 from edgeret.shell.cli import main
 from edgeret.storage import drafts
-from edgeret.storage.schema import checksum
+from edgeret.storage.checksum import checksum
 from edgeret.storage.store import Store
 from edgeret.upkeep import reencode
 
@@ -86,7 +86,7 @@ def anew(source: Path, target: Path, encoder: FakeEncoder, bits: int, keep_vecto
 def name(path: Path) -> str:
     """The name of all that an index holds, codes included."""
     with closing(Store(path, readonly=True)) as store, store.reading():
-        return Contents.of(store).name
+        return Contents.of(store).fingerprint
 
 
 def answers(path: Path, encoder: FakeEncoder) -> list[object]:

@@ -97,7 +97,7 @@ def described(path: Path) -> list[object]:
 
 def contents(path: Path) -> str:
     with closing(Store(path, readonly=True)) as store, store.reading():
-        return Contents.of(store).name
+        return Contents.of(store).fingerprint
 
 
 @pytest.fixture
@@ -200,29 +200,40 @@ def test_vectors_count_too(tmp_path):
 def test_contents_follow_each_change():
     passages = [(0, 5, bytes(range(96))), (5, 9, bytes(96))]
     whole = Contents("0" * 32, 64)
-    empty = whole.name
+    empty = whole.fingerprint
     whole.add(b"a" * 16, False, passages)
-    one = whole.name
+    one = whole.fingerprint
     whole.add(b"b" * 16, True, passages[:1])
-    assert len({empty, one, whole.name, Contents("0" * 32, 96).name, Contents("1" * 32, 64).name}) == 5
+    assert (
+        len(
+            {
+                empty,
+                one,
+                whole.fingerprint,
+                Contents("0" * 32, 96).fingerprint,
+                Contents("1" * 32, 64).fingerprint,
+            }
+        )
+        == 5
+    )
     whole.remove(b"b" * 16, True, passages[:1])
-    assert whole.name == one
+    assert whole.fingerprint == one
     whole.remove(b"a" * 16, False, passages[::-1])
-    assert whole.name == empty
+    assert whole.fingerprint == empty
 
 
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("times", [255, 256, 65_535, 65_536])
 def test_many_equal_passages_are_not_as_nothing(version, times):
     whole = Contents("0" * 32, 64, version)
-    names = {whole.name}
+    names = {whole.fingerprint}
     for _ in range(2):
         whole.add(b"a" * 16, False, [(0, 0, bytes(96))] * times)
-        names.add(whole.name)
+        names.add(whole.fingerprint)
     # Of version 1 that is known, and `add` stores no passages that are equal.
     assert len(names) == (1 if (version, times) == (1, 65_536) else 3)
     whole.remove(b"a" * 16, False, [(0, 0, bytes(96))] * 2 * times)
-    assert whole.name == Contents("0" * 32, 64, version).name
+    assert whole.fingerprint == Contents("0" * 32, 64, version).fingerprint
 
 
 def test_updates_of_the_first_format_are_applied(old, new, shipped, tmp_path):
@@ -234,7 +245,7 @@ def test_updates_of_the_first_format_are_applied(old, new, shipped, tmp_path):
     names = []
     for path in (old, new):
         with closing(Store(path, readonly=True)) as store, store.reading():
-            names.append(Contents.of(store, 1).name)
+            names.append(Contents.of(store, 1).fingerprint)
     with first.open("wb") as file:
         writer = UpdateWriter(file, Header(FakeEncoder().space, update.header.bits, *names, 1))
         for entry in entries:
@@ -279,7 +290,7 @@ def test_contents_are_named_so_for_ever(tmp_path, version, name):
     lanes = hashlib.shake_128(passage).digest(2048)
     coding = f"edgeret contents {version}\nspace {FakeEncoder().space}\nbits 96\n".encode()
     with closing(Store(path, readonly=True)) as store, store.reading():
-        found = Contents.of(store, version).name
+        found = Contents.of(store, version).fingerprint
     assert found == hashlib.blake2b(coding + lanes, digest_size=32).hexdigest() == name
 
 

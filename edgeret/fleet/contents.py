@@ -47,7 +47,7 @@ class Contents:
 
     @classmethod
     def _read(cls, store: Store, version: int) -> Contents:
-        contents = cls(store.meta["space"], store.bits, version)
+        contents = cls(store.description.space, store.bits, version)
         for batch in store.rows.each_of_documents(_BATCH):
             contents._sum += contents._total(
                 [
@@ -58,7 +58,7 @@ class Contents:
         return contents
 
     @property
-    def name(self) -> str:
+    def fingerprint(self) -> str:
         """64 hex digits: BLAKE2b over space, bits and the sum."""
         return hashlib.blake2b(self._coding + self._sum.tobytes(), digest_size=32).hexdigest()
 

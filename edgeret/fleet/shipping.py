@@ -58,8 +58,8 @@ def diff(old: str | os.PathLike[str], new: str | os.PathLike[str], into: BinaryI
     ):
         _check_alike(left, right)
         with left.reading(), right.reading():
-            before, after = Contents.of(left).name, Contents.of(right).name
-            writer = UpdateWriter(into, Header(right.meta["space"], right.bits, before, after))
+            before, after = Contents.of(left).fingerprint, Contents.of(right).fingerprint
+            writer = UpdateWriter(into, Header(right.description.space, right.bits, before, after))
             deleted = added = 0
             for identity in _missing(left, right):
                 writer.delete(identity)
@@ -115,11 +115,11 @@ def apply(
 
 
 def _check_alike(old: Store, new: Store) -> None:
-    if (old.meta["space"], old.bits) != (new.meta["space"], new.bits):
+    if (old.description.space, old.bits) != (new.description.space, new.bits):
         raise SpaceMismatchError(
-            f"'{old.path}' is of space {old.meta['space'][:8]} with {old.bits} bits, '{new.path}' of space "
-            f"{new.meta['space'][:8]} with {new.bits} bits: give both the same codes with 'edgeret recode', or ship "
-            "the whole index"
+            f"'{old.path}' is of space {old.description.space[:8]} with {old.bits} bits, '{new.path}' of space "
+            f"{new.description.space[:8]} with {new.bits} bits: give both the same codes with 'edgeret recode', "
+            "or ship the whole index"
         )
     if old.filters != new.filters:
         raise UpdateMismatchError(
@@ -177,34 +177,34 @@ def _addition(store: Store, doc: int) -> Addition:
 def _apply(
     store: Store, shipped: Update, model: str | os.PathLike[str] | TextEncoder | None
 ) -> UpdateSummary:
-    encoder = load_for(model, store.path, store.meta["model"])
+    encoder = load_for(model, store.path, store.description.model)
     check_space(store, encoder)
     _check_coding(store, shipped)
     with store.writing() as state:
         contents = Contents.of(store, shipped.header.format)
         before, after = shipped.header.before, shipped.header.after
-        if contents.name == after:
+        if contents.fingerprint == after:
             return UpdateSummary(str(store.path), after, after, 0, 0)
-        if contents.name != before:
+        if contents.fingerprint != before:
             raise UpdateMismatchError(
-                f"update '{shipped.path}' is for contents {before[:8]}, index '{store.path}' has {contents.name[:8]}: "
-                "make one from an index with these, ship the whole index, or let 'edgeret check' tell whether it is "
-                "damaged"
+                f"update '{shipped.path}' is for contents {before[:8]}, index '{store.path}' has "
+                f"{contents.fingerprint[:8]}: make one from an index with these, ship the whole index, or let 'edgeret "
+                "check' tell whether it is damaged"
             )
         change = Change(store, state)
         deleted, added = _change(change, contents, shipped, encoder.codec)
-        if contents.name != after:
-            raise shipped.damaged(f"it makes contents {contents.name[:8]} instead of {after[:8]}")
+        if contents.fingerprint != after:
+            raise shipped.damaged(f"it makes contents {contents.fingerprint[:8]} instead of {after[:8]}")
         change.finish()
     return UpdateSummary(str(store.path), before, after, deleted, added)
 
 
 def _check_coding(store: Store, shipped: Update) -> None:
     space, bits, *_ = shipped.header
-    if (store.meta["space"], store.bits) != (space, bits):
+    if (store.description.space, store.bits) != (space, bits):
         raise SpaceMismatchError(
             f"update '{shipped.path}' is of space {space[:8]} with {bits} bits, index '{store.path}' of space "
-            f"{store.meta['space'][:8]} with {store.bits} bits: make one from an index with the same codes"
+            f"{store.description.space[:8]} with {store.bits} bits: make one from an index with the same codes"
         )
 
 

@@ -26,7 +26,7 @@ from edgeret.codec import Float32, Int32, UInt64, words
 from edgeret.errors import PartitionsError
 from edgeret.scan import Block, Int64, UInt8, top_k
 from edgeret.storage.sides import partitions_of as path_of
-from edgeret.storage.store import State, Store
+from edgeret.storage.store import Counters, Store
 
 PAY_FROM: Final = 3_000_000
 """Rows: fewer are all scanned in no more time than the share of them that partitions read: `docs/partitions.md`."""
@@ -96,7 +96,7 @@ def _planned(sealed: int, count: int, dim: int, largest: int, width: int) -> int
     return count * dim * 6 + sealed * (48 + 3 * blocks.BLOCK_ROWS // 8) + largest * (16 * width + 16)
 
 
-def beside(store: Store) -> tuple[Partitions | None, str]:
+def open_partitions(store: Store) -> tuple[Partitions | None, str]:
     """The partitions of an index, or None and, if they cannot be used, why."""
     path = path_of(store.path)
     if not os.path.lexists(path):
@@ -225,7 +225,7 @@ class Partitions:
         count, dim = self.centroids.shape
         return _planned(len(self._stamps), count, dim, largest, self._width)
 
-    def coverage(self, store: Store, state: State) -> Coverage:
+    def coverage(self, store: Store, state: Counters) -> Coverage:
         """What holds in the read transaction of `store`."""
         live = np.zeros((len(self._stamps), blocks.BLOCK_ROWS // 8), dtype=np.uint8)
         covered = _unchanged(store, self._stamps)

@@ -38,7 +38,7 @@ from edgeret.storage import schema
 from edgeret.storage.filters import compile_where
 from edgeret.storage.readers import Connections
 from edgeret.storage.rows import Passage
-from edgeret.storage.store import State, Store
+from edgeret.storage.store import Counters, Store
 from edgeret.turns import Turn
 
 Kept = TypeVar("Kept")
@@ -56,7 +56,7 @@ class _Terms(NamedTuple):
     at_once: how many queries, or parts of long ones, are answered together.
     """
 
-    state: State
+    state: Counters
     mode: str
     k: int
     pool: int
@@ -111,7 +111,7 @@ class Searcher:
         self._coverage: Coverage | None = None
         self.fallback = fallback
 
-    def covered(self, store: Store, state: State) -> int:
+    def covered(self, store: Store, state: Counters) -> int:
         """How many passages the partitions cover."""
         partitions = self._partitions
         try:
@@ -162,7 +162,7 @@ class Searcher:
             if where is not None:
                 condition = Condition(*compile_where(where, schema.filter_columns(self._filters)))
 
-            def answer(store: Store, state: State) -> list[Kept]:
+            def answer(store: Store, state: Counters) -> list[Kept]:
                 # No more can be found than there is, and what is planned for more would not fit.
                 found = min(k, max(state.documents, 1))
                 asked = min(oversample, max(state.passages, 1)) if oversample else None
@@ -265,7 +265,7 @@ class Searcher:
                 self._partitions, self.fallback = None, str(error)
         return dense(store, by_all_codes(store, codes, request), request, self._plan.admit), None
 
-    def _covered(self, partitions: Partitions, store: Store, state: State) -> Coverage:
+    def _covered(self, partitions: Partitions, store: Store, state: Counters) -> Coverage:
         if self._loading.mine:
             # A signal handler searches within the call that loads: what it sees is read for it alone.
             return partitions.coverage(store, state)
@@ -302,7 +302,7 @@ class Searcher:
             [found.known for found in asked],
         )
 
-    def _picture(self, store: Store, state: State) -> CodeSnapshot:
+    def _picture(self, store: Store, state: Counters) -> CodeSnapshot:
         if self._loading.mine:
             return CodeSnapshot.none(resident_blocks=0).at(store, state)
 

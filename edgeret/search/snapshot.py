@@ -11,7 +11,7 @@ from edgeret import blocks
 from edgeret.blocks import Bitmap, Mask, count, less
 from edgeret.codec import UInt64, words
 from edgeret.scan import Block
-from edgeret.storage.store import State, Store
+from edgeret.storage.store import Counters, Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class CodeSnapshot:
         empty = Block(0, np.zeros((0, 0), dtype=np.uint64), None)
         return cls(resident_blocks, -1, {}, empty, -1)
 
-    def at(self, store: Store, state: State) -> CodeSnapshot:
+    def at(self, store: Store, state: Counters) -> CodeSnapshot:
         """The picture that the current read transaction of `store` sees, reading only what changed."""
         if state.generation == self.generation:
             return self
@@ -137,7 +137,7 @@ class CodeSnapshot:
             store.codes.columns(block, codes)
         return dict(zip(numbers, memory, strict=True))
 
-    def _next_tail(self, store: Store, state: State) -> Block:
+    def _next_tail(self, store: Store, state: Counters) -> Block:
         first_row = state.next_row - state.next_row % blocks.BLOCK_ROWS
         known = self.tail
         if state.tail_changed != self.tail_changed or self.generation > state.generation:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from edgeret import blocks
 from edgeret.codec import Int8, UInt64, words
 from edgeret.documents import Encoded
-from edgeret.storage.file import meta_checksum
+from edgeret.storage.checksum import checksum
+from edgeret.storage.description import Description
 from edgeret.storage.rows import Passage, StoredDocument
-from edgeret.storage.schema import checksum
-from edgeret.storage.store import State, Store
+from edgeret.storage.store import Counters, Store
 
 _SPARSE: Final = 0.75
 """`compact` empties a sealed block with a smaller share of live rows than this."""
@@ -23,7 +23,7 @@ _SPARSE: Final = 0.75
 class Change:
     """What may be done between the begin and the commit of a write."""
 
-    def __init__(self, store: Store, state: State) -> None:
+    def __init__(self, store: Store, state: Counters) -> None:
         self.store = store
         self.connection = store.connection
         self.codes, self.rows, self.lexicon = store.codes, store.rows, store.lexicon
@@ -35,7 +35,7 @@ class Change:
 
     def finish(self) -> None:
         """Write the counters: the last statement before the commit."""
-        state = State(self.generation, self.next_row, self.tail_changed, self.documents, self.passages)
+        state = Counters(self.generation, self.next_row, self.tail_changed, self.documents, self.passages)
         self.connection.execute(
             "UPDATE state SET generation = ?, next_row = ?, tail_changed = ?, documents = ?, passages = ?, crc = ?",
             (*state, checksum(*state)),
@@ -100,11 +100,9 @@ class Change:
         self.rows.remove_passages(document.doc)
         self._append_all(document.doc, document.text, spans, vectors, codes)
 
-    def describe(self, meta: Mapping[str, str]) -> None:
-        """Change entries of the file's description."""
-        changed = {**self.store.meta, **meta}
-        changed["crc"] = meta_checksum(changed)
-        self.connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", changed.items())
+    def describe(self, description: Description) -> None:
+        """Change what the file says of itself."""
+        description.write(self.connection)
 
     def _append_all(
         self, doc: int, text: str, spans: Sequence[tuple[int, int]], vectors: Int8, codes: UInt64

@@ -19,7 +19,8 @@ import numpy as np
 
 from edgeret.codec import Int8, UInt64, words
 from edgeret.errors import CorruptIndexError, EngineError, LockedError, NotAnIndexError, StorageError
-from edgeret.storage import file, schema, sides
+from edgeret.storage import file, sides
+from edgeret.storage.checksum import checksum
 from edgeret.storage.store import Store
 
 APPLICATION_ID: Final = 0x45644472  # "EdDr"
@@ -167,7 +168,7 @@ class Drafts:
             if not self._connection.in_transaction:
                 self._connection.execute("BEGIN")
                 self._begun = monotonic()
-            crc = schema.checksum(doc, content=b"".join(row))
+            crc = checksum(doc, content=b"".join(row))
             self._connection.execute(
                 "INSERT OR REPLACE INTO drafts VALUES (?, ?, ?, ?, ?, ?)", (doc, *row, crc)
             )
@@ -196,7 +197,7 @@ class Drafts:
             ).fetchone()
         if found is None or not all(isinstance(part, bytes) for part in found[:4]):
             return None
-        if schema.checksum(doc, content=b"".join(found[:4])) != found[4]:
+        if checksum(doc, content=b"".join(found[:4])) != found[4]:
             return None
         spans = np.frombuffer(found[1], dtype="<i8").reshape(-1, 2)
         vectors = np.frombuffer(found[2], dtype=np.int8).reshape(len(spans), dim)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
@@ -19,7 +18,6 @@ from edgeret.errors import (
     CorruptIndexError,
     EdgeretError,
     EngineError,
-    FormatVersionError,
     IndexExistsError,
     IndexMissingError,
     LockedError,
@@ -30,12 +28,11 @@ from edgeret.errors import (
     StorageError,
 )
 from edgeret.storage import log, schema
+from edgeret.storage.description import Description
 from edgeret.storage.newfile import assembled, owned
+from edgeret.storage.pages import PAGE_BYTES
 from edgeret.storage.place import Place, beside, status
 
-APPLICATION_ID: Final = 0x45644765  # "EdGe"
-FORMAT_VERSION: Final = 1
-PAGE_BYTES: Final = 4096
 CACHE_BYTES: Final = 2_000_000
 _TEMPORARY_CACHE_BYTES: Final = 256_000
 
@@ -50,7 +47,7 @@ _NAP_S: Final = 0.005
 Answer = TypeVar("Answer")
 
 
-def create(path: Path, meta: dict[str, str], filters: Sequence[str], wait: float = WAIT_S) -> None:
+def create(path: Path, description: Description, wait: float = WAIT_S) -> None:
     """Write an empty index to `path`, readable by its owner only; a file that was made goes if that fails.
 
     An empty file, which an interrupted `create` leaves, is written over. wait: seconds for somebody else who has it
@@ -72,7 +69,7 @@ def create(path: Path, meta: dict[str, str], filters: Sequence[str], wait: float
                 patiently(path, lambda: connection.execute("BEGIN IMMEDIATE"), wait)
                 if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
                     raise IndexExistsError(f"'{path}' was created by somebody else just now: open it")
-                _fill(connection, meta, filters)
+                schema.fill(connection, description)
                 # Whoever looks whether somebody has made it reads for a moment.
                 patiently(path, lambda: connection.execute("COMMIT"), max(wait, _OPENING_S))
             finally:
@@ -85,17 +82,6 @@ def create(path: Path, meta: dict[str, str], filters: Sequence[str], wait: float
         raise
     finally:
         place.leave()
-
-
-def _fill(connection: sqlite3.Connection, meta: dict[str, str], filters: Sequence[str]) -> None:
-    for statement in schema.statements(len(filters)):
-        connection.execute(statement)
-    meta = {**meta, "crc": meta_checksum(meta)}
-    connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
-    connection.execute("INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, ?)", (schema.checksum(0, 0, 0, 0, 0),))
-    connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-    mark(connection)
-    log.name(connection)
 
 
 def _remove_empty(place: Place) -> None:
@@ -112,11 +98,6 @@ def discard(path: Path) -> None:
         connection.execute("BEGIN EXCLUSIVE")
         if connection.execute("SELECT generation FROM state").fetchone() == (0,):
             path.unlink()
-
-
-def mark(connection: sqlite3.Connection) -> None:
-    """Write the file's first page, which names the file, in the current transaction: so the log has it."""
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
 
 def connect(
@@ -162,7 +143,7 @@ def connect(
             # Before anything is read: who has read another file merges the log beside it when it is closed.
             place.check(known)
             _configure(connection, cache_bytes)
-            _check_identity(connection, path)
+            schema.check_identity(connection, path)
             connection.execute("PRAGMA query_only = ON" if readonly else "PRAGMA journal_mode = WAL")
         except BaseException:
             connection.close()
@@ -243,28 +224,6 @@ def check_path(path: Path) -> None:
         raise NotAnIndexError(f"'{path}' is {files.kind(found.st_mode)}: an index is one file")
     if not found.st_size:
         raise NotAnIndexError(f"expected an edgeret index, '{path}' is empty: create one there")
-
-
-def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION_ID:
-        raise NotAnIndexError(
-            f"'{path}' is an SQLite file of another program: choose another path for the index"
-        )
-    if version > FORMAT_VERSION:
-        raise FormatVersionError(
-            f"expected format {FORMAT_VERSION} or older, '{path}' has format {version}: upgrade edgeret"
-        )
-    layout = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "encoding")]
-    if layout != [PAGE_BYTES, "UTF-8"]:
-        raise schema.damaged(path, f"its pages have {layout[0]} bytes and its texts are in {layout[1]}")
-
-
-def meta_checksum(meta: Mapping[str, str]) -> str:
-    """CRC-32, in decimal, over all of `meta` but its own entry."""
-    entries = sorted((key, value) for key, value in meta.items() if key != "crc")
-    return str(schema.checksum(content=json.dumps(entries).encode()))
 
 
 def backup(source: sqlite3.Connection, path: Path, target: Path) -> None:

@@ -30,7 +30,7 @@ class Cell(NamedTuple):
     offset: int
 
 
-class Record(NamedTuple):
+class Row(NamedTuple):
     """A line of a table or an entry of an index; `row` is None for the latter."""
 
     row: int | None
@@ -48,8 +48,8 @@ class Pages:
         self._file = file
         self.count = file.seek(0, 2) // PAGE_BYTES
 
-    def records(self) -> Iterator[tuple[Cell, Record]]:
-        """Every record that can be read, page by page."""
+    def records(self) -> Iterator[tuple[Cell, Row]]:
+        """Every row that can be read, page by page."""
         for number in range(self.count):
             page = self._page(number)
             first = 100 if number == 0 else 0
@@ -64,8 +64,8 @@ class Pages:
                 except (_UnreadableError, IndexError, UnicodeDecodeError):
                     continue
 
-    def record(self, cell: Cell) -> Record:
-        """The record in a cell that `records` gave."""
+    def record(self, cell: Cell) -> Row:
+        """The row in a cell that `records` gave."""
         page = self._page(cell.page)
         return self._parse(page, page[100 if cell.page == 0 else 0], cell.offset)
 
@@ -73,13 +73,13 @@ class Pages:
         self._file.seek(number * PAGE_BYTES)
         return self._file.read(PAGE_BYTES)
 
-    def _parse(self, page: bytes, kind: int, offset: int) -> Record:
+    def _parse(self, page: bytes, kind: int, offset: int) -> Row:
         size, at = varint(page, offset)
         row = None
         if kind == TABLE_LEAF:
             row, at = varint(page, at)
             row -= (row >> 63) << 64
-        return Record(row, _values(self._payload(page, at, size, kind)))
+        return Row(row, _values(self._payload(page, at, size, kind)))
 
     def _payload(self, page: bytes, at: int, size: int, kind: int) -> bytes:
         if size <= (_LARGEST_ROW_CELL if kind == TABLE_LEAF else _LEAST_LOCAL):

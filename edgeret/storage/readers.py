@@ -8,7 +8,7 @@ from time import monotonic, sleep
 from typing import Final, TypeVar
 
 from edgeret.errors import ClosedError, ForkedError, ReplacedError, SpaceMismatchError
-from edgeret.storage.store import State, Store
+from edgeret.storage.store import Counters, Store
 
 _MOST_IDLE: Final = 4
 """Connections that wait for the next call. Each has pages in memory; another takes a millisecond or two to open."""
@@ -39,7 +39,7 @@ class Connections:
         self._idle: list[Store] = []
         self._under_way: list[None] = []
 
-    def read(self, work: Callable[[Store, State], Answer]) -> Answer:
+    def read(self, work: Callable[[Store, Counters], Answer]) -> Answer:
         """What `work` returns, within a read transaction.
 
         Raises ClosedError, ForkedError, SpaceMismatchError after a recode, ReplacedError, CorruptIndexError,
@@ -67,7 +67,7 @@ class Connections:
         except IndexError:
             return self._connect()
 
-    def _read(self, store: Store, work: Callable[[Store, State], Answer]) -> Answer:
+    def _read(self, store: Store, work: Callable[[Store, Counters], Answer]) -> Answer:
         # Again: `close` may have met this one among the idle ones.
         self.alive()
         with store.reading() as state:
@@ -81,7 +81,7 @@ class Connections:
             self.alive()
             raise
         try:
-            self.first.check_description(store.meta)
+            self.first.check_description(store.description)
         except SpaceMismatchError:
             store.close()
             raise

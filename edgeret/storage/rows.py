@@ -15,7 +15,8 @@ from edgeret import blocks
 from edgeret.blocks import Bitmap, Mask
 from edgeret.codec import Float32, Int8, dequantize
 from edgeret.documents import Record, parse
-from edgeret.storage.schema import checksum, filter_columns
+from edgeret.storage.checksum import checksum
+from edgeret.storage.schema import filter_columns
 from edgeret.storage.session import Session
 
 _COLUMNS: Final = ("row", "doc", "start", "stop", "vector", "crc")
@@ -249,7 +250,7 @@ class Rows:
 
     def _mask(self, statement: str, parameters: Sequence[object]) -> Mask:
         mask: dict[int, Bitmap] = {}
-        next_row = self._session.state().next_row
+        next_row = self._session.counters().next_row
         # The loop alone holds the statement: a traceback that somebody keeps would keep its read lock.
         for batch in iter(partial(self._connection.execute(statement, parameters).fetchmany, 4096), []):
             found = np.array(batch, dtype=np.int64)[:, 0]

@@ -1,16 +1,21 @@
-"""Schema: the statements that make an index file, word for word, and whether a file has no others."""
+"""Schema: the statements that make an index file, word for word, and what tells that a file is one."""
 
 from __future__ import annotations
 
 import re
 import sqlite3
-import struct
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from edgeret.errors import CorruptIndexError
+from edgeret.errors import CorruptIndexError, FormatVersionError, NotAnIndexError
+from edgeret.storage import log
+from edgeret.storage.checksum import checksum
+from edgeret.storage.description import Description
+from edgeret.storage.pages import PAGE_BYTES
+
+APPLICATION_ID: Final = 0x45644765  # "EdGe"
+FORMAT_VERSION: Final = 1
 
 TOKENIZER: Final = "porter unicode61 remove_diacritics 2"
 _SCHEMA: Final = """
@@ -101,6 +106,39 @@ def statements(filters: int) -> list[str]:
     ]
 
 
+def fill(connection: sqlite3.Connection, description: Description) -> None:
+    """Make an index without documents of an empty file, in the current transaction."""
+    for statement in statements(len(description.filters)):
+        connection.execute(statement)
+    description.write(connection)
+    connection.execute("INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, ?)", (checksum(0, 0, 0, 0, 0),))
+    connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+    mark(connection)
+    log.name(connection)
+
+
+def mark(connection: sqlite3.Connection) -> None:
+    """Write the file's first page, which names the file, in the current transaction: so the log has it."""
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+
+
+def check_identity(connection: sqlite3.Connection, path: Path) -> None:
+    """Raise NotAnIndexError, FormatVersionError or CorruptIndexError unless the file says that it is an index."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application != APPLICATION_ID:
+        raise NotAnIndexError(
+            f"'{path}' is an SQLite file of another program: choose another path for the index"
+        )
+    if version > FORMAT_VERSION:
+        raise FormatVersionError(
+            f"expected format {FORMAT_VERSION} or older, '{path}' has format {version}: upgrade edgeret"
+        )
+    layout = [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "encoding")]
+    if layout != [PAGE_BYTES, "UTF-8"]:
+        raise damaged(path, f"its pages have {layout[0]} bytes and its texts are in {layout[1]}")
+
+
 def check(connection: sqlite3.Connection, path: Path, filters: int) -> None:
     """Raise CorruptIndexError unless the schema is, word for word, what `create` writes.
 
@@ -121,8 +159,3 @@ def damaged(path: Path, what: str) -> CorruptIndexError:
     return CorruptIndexError(
         f"'{path}' is damaged ({what}): restore a backup, or run 'edgeret check --repair'"
     )
-
-
-def checksum(*numbers: int, content: bytes = b"") -> int:
-    """CRC-32 over `numbers`, 8 bytes each, little-endian, then `content`."""
-    return zlib.crc32(content, zlib.crc32(struct.pack(f"<{len(numbers)}q", *numbers)))

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Self, TypeVar
+from typing import Final, NamedTuple, Self, TypeVar
 
 from edgeret.errors import CorruptIndexError, EngineError, LockedError, SpaceMismatchError
 from edgeret.storage import file, log, schema
+from edgeret.storage.checksum import checksum
+from edgeret.storage.description import Description
 from edgeret.storage.place import Place, absolute
-
-META: Final = {"model", "space", "geometry", "dim", "bits", "filters", "crc"}
-"""What the table `meta` holds."""
 
 _READERS_S: Final = 1.0
 """How long emptying the log waits for searches to end."""
@@ -22,7 +20,7 @@ _READERS_S: Final = 1.0
 Answer = TypeVar("Answer")
 
 
-class State(NamedTuple):
+class Counters(NamedTuple):
     """The counters of an index. `generation` grows by one with every commit that changes it."""
 
     generation: int
@@ -60,10 +58,7 @@ class Session:
             raise
         try:
             with file.translated(path):
-                self.meta = self._read_meta()
-                self.filters: list[str] = self._described("filters", list)
-                self.bits: int = self._described("bits", int)
-                self.dim: int = self._described("dim", int)
+                self.description = self._described()
                 schema.check(self.connection, path, len(self.filters))
         except BaseException as error:
             self.close()
@@ -71,29 +66,34 @@ class Session:
                 raise self.damaged(str(error.__cause__)) from error
             raise
 
-    def _read_meta(self) -> dict[str, str]:
-        entries = self.connection.execute("SELECT key, value FROM meta LIMIT ?", (2 * len(META),)).fetchall()
-        meta = {key: value for key, value in entries if isinstance(key, str) and isinstance(value, str)}
-        if meta.keys() != META or meta["crc"] != file.meta_checksum(meta):
-            raise self.damaged("its description, the table meta, is not what was written")
-        return meta
+    @property
+    def filters(self) -> list[str]:
+        """Metadata keys that have a column."""
+        return self.description.filters
 
-    def _described(self, key: str, kind: type) -> Any:
+    @property
+    def bits(self) -> int:
+        """Length of a code."""
+        return self.description.bits
+
+    @property
+    def dim(self) -> int:
+        """Entries of a vector."""
+        return self.description.dim
+
+    def _described(self) -> Description:
         try:
-            value = json.loads(self.meta[key])
-        except (ValueError, RecursionError):
-            value = None
-        strings = not isinstance(value, list) or all(isinstance(entry, str) for entry in value)
-        if not isinstance(value, kind) or not strings:
-            raise self.damaged(f"its {key} are {self.meta[key]!r:.40}")
-        return value
+            return Description.read(self.connection)
+        except ValueError as error:
+            raise self.damaged(str(error)) from None
 
-    def check_description(self, meta: Mapping[str, str]) -> None:
-        """Raise SpaceMismatchError unless `meta`, a later reading of the description, differs in the model alone."""
-        if any(meta[key] != self.meta[key] for key in META - {"model", "crc"}):
+    def check_description(self, found: Description) -> None:
+        """Raise SpaceMismatchError unless a later reading of the description differs in the model alone."""
+        known = self.description
+        if found._replace(model=known.model) != known:
             raise SpaceMismatchError(
-                f"'{self.path}' was opened with codes of {self.bits} bits of space {self.meta['space'][:8]}, and "
-                f"by now has {meta['bits']:.8} bits of space {meta['space'][:8]}: close it and open it again"
+                f"'{self.path}' was opened with codes of {known.bits} bits of space {known.space[:8]}, and "
+                f"by now has {found.bits} bits of space {found.space[:8]}: close it and open it again"
             )
 
     def renew(self) -> None:
@@ -141,6 +141,14 @@ class Session:
         """Write the file anew from what is live, through the log. Raises LockedError, StorageError."""
         file.patiently(self.path, lambda: self.connection.execute("VACUUM"), self.wait)
 
+    def backup(self, target: Path) -> None:
+        """Copy the file, as this connection sees it, to a new one. Raises as `file.backup` does."""
+        file.backup(self.connection, self.path, target)
+
+    def copy_pages(self, target: Path) -> None:
+        """Do the same where nobody takes `target` for a whole file yet."""
+        file.copy_pages(self.connection, self.path, target)
+
     def close(self) -> None:
         """Close the connection; the last one merges the write-ahead log into the file, wherever that lies by now."""
         with file.translated(self.path):
@@ -169,15 +177,19 @@ class Session:
             raise
         except BaseException:
             self._doubtful = True
-            try:
-                # A statement that some traceback keeps would keep a closed connection's transaction with it.
-                self.connection.rollback()
-            except sqlite3.Error:
-                # Closing ends it all the same; what was raised first says more.
-                pass
-            finally:
-                self.close()
+            self.abandon()
             raise
+
+    def abandon(self) -> None:
+        """Close the connection, whatever transaction an error has left open."""
+        try:
+            # A statement that some traceback keeps would keep a closed connection's transaction with it.
+            self.connection.rollback()
+        except sqlite3.Error:
+            # Closing ends it all the same; what was raised first says more.
+            pass
+        finally:
+            self.close()
 
     def use_once(self, work: Callable[[Self], Answer]) -> Answer:
         """What `work` returns; then the connection is closed."""
@@ -187,7 +199,7 @@ class Session:
             self.close()
 
     @contextmanager
-    def reading(self) -> Iterator[State]:
+    def reading(self) -> Iterator[Counters]:
         """One consistent view of the file.
 
         Raises ReplacedError if another one, or none, lies there; LockedError if a reader that may not lock the file
@@ -202,7 +214,7 @@ class Session:
             with file.translated(self.path, self._most_bytes):
                 try:
                     connection.execute("BEGIN")
-                    yield self._begun(file.patiently(self.path, self.state))
+                    yield self._begun(file.patiently(self.path, self.counters))
                 finally:
                     _roll_back(connection)
         finally:
@@ -213,7 +225,7 @@ class Session:
                 )
 
     @contextmanager
-    def writing(self) -> Iterator[State]:
+    def writing(self) -> Iterator[Counters]:
         """All or nothing.
 
         Raises LockedError if another connection is writing, after the seconds of `wait`, and ReplacedError if
@@ -225,9 +237,9 @@ class Session:
             try:
                 file.patiently(self.path, lambda: connection.execute("BEGIN IMMEDIATE"), self.wait)
                 changes = connection.total_changes
-                yield self._begun(self.state())
+                yield self._begun(self.counters())
                 if connection.total_changes != changes:
-                    file.mark(connection)
+                    schema.mark(connection)
                 self.place.check()
                 connection.execute("COMMIT")
                 self.place.note_log()
@@ -235,11 +247,11 @@ class Session:
                 _roll_back(connection)
                 raise
 
-    def _begun(self, state: State) -> State:
+    def _begun(self, state: Counters) -> Counters:
         self.place.expect_log()
         return state
 
-    def state(self) -> State:
+    def counters(self) -> Counters:
         """The counters, as this transaction sees them.
 
         Raises SpaceMismatchError if another connection has given the index other codes since this one was opened.
@@ -250,15 +262,15 @@ class Session:
         ).fetchone()
         if row is None:
             raise self.damaged("the state is missing")
-        if row[6] != self.meta["crc"]:
-            meta = self._read_meta()
-            self.check_description(meta)
-            self.meta = meta
-        if not all(isinstance(value, int) for value in row[:6]) or schema.checksum(*row[:5]) != row[5]:
+        if row[6] != self.description.checksum:
+            found = self._described()
+            self.check_description(found)
+            self.description = found
+        if not all(isinstance(value, int) for value in row[:6]) or checksum(*row[:5]) != row[5]:
             raise self.damaged("the state is not what was written")
         if min(row[:5]) < 0:
             raise self.damaged(f"a counter is {min(row[:5])}")
-        return State(*row[:5])
+        return Counters(*row[:5])
 
     def check_pages(self, quick: bool) -> None:
         """Raise CorruptIndexError unless SQLite finds its own structures sound. quick: indexes are not compared."""

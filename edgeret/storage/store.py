@@ -5,9 +5,8 @@ from __future__ import annotations
 from edgeret.storage.codes import Codes
 from edgeret.storage.lexicon import Lexicon
 from edgeret.storage.rows import Rows
-from edgeret.storage.session import META as META
+from edgeret.storage.session import Counters as Counters
 from edgeret.storage.session import Session
-from edgeret.storage.session import State as State
 
 
 class Store(Session):

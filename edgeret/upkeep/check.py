@@ -15,7 +15,7 @@ from edgeret.reports import CheckSummary
 from edgeret.search.snapshot import CodeSnapshot
 from edgeret.storage import file
 from edgeret.storage.rows import Passage
-from edgeret.storage.store import State, Store
+from edgeret.storage.store import Counters, Store
 
 _BATCH_ROWS: Final = 1024
 """Passages in memory together; divides the rows of a block."""
@@ -49,7 +49,7 @@ def _check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
     return CheckSummary(state.documents, state.passages, blocks, quick, "skipped" if quick else "verified")
 
 
-def _check_counters(store: Store, state: State) -> None:
+def _check_counters(store: Store, state: Counters) -> None:
     documents, passages, last = store.rows.counts()
     if (documents, passages) != (state.documents, state.passages):
         raise store.damaged(
@@ -59,7 +59,7 @@ def _check_counters(store: Store, state: State) -> None:
         raise store.damaged(f"row {last} lies past the last one, {state.next_row - 1}")
 
 
-def _check_codes(store: Store, state: State, codec: Codec) -> None:
+def _check_codes(store: Store, state: Counters, codec: Codec) -> None:
     picture = CodeSnapshot.none(resident_blocks=0).at(store, state)
     passages = _batches(store)
     for first_row, codes, live in picture.blocks(store):

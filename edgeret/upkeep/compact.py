@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from edgeret.errors import StorageError
-from edgeret.storage import drafts, file, sides
+from edgeret.storage import drafts, sides
 from edgeret.storage.newfile import assembled
 from edgeret.storage.staging import Staging
 from edgeret.storage.store import Store
@@ -59,7 +59,7 @@ def seal(source: Store, target: Path) -> None:
     Raises IndexExistsError if `target` exists, StorageError if it cannot be written.
     """
     with assembled(target) as copy:
-        file.copy_pages(source.connection, source.path, copy)
+        source.copy_pages(copy)
         try:
             with closing(Store(copy, readonly=False)) as store:
                 compact(Staging(store))

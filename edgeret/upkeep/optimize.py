@@ -82,7 +82,9 @@ def optimize(index: str | os.PathLike[str], progress: Progress | None = None) ->
 def _made(store: Store, progress: Progress | None) -> Parts | None:
     """Partitions of one state of the index; None if no block is full."""
     with store.reading():
-        sealed_blocks = [_Sealed(block, sealed, _alive(live)) for block, sealed, live in store.codes.blocks()]
+        sealed_blocks = [
+            _LiveRows(block, sealed, _alive(live)) for block, sealed, live in store.codes.blocks()
+        ]
         rows = sum(len(block.alive) for block in sealed_blocks)
         if not rows:
             return None
@@ -124,7 +126,7 @@ class _OutdatedError(Exception):
     """What was made is not of the index as it is."""
 
 
-class _Sealed(NamedTuple):
+class _LiveRows(NamedTuple):
     """A sealed block: when it was written, and the offsets of its live rows."""
 
     number: int
@@ -146,7 +148,7 @@ def _alive(live: bytes) -> NDArray[np.intp]:
     return blocks.offsets(live)
 
 
-def _sample(store: Store, sealed_blocks: list[_Sealed], share: float) -> Int8:
+def _sample(store: Store, sealed_blocks: list[_LiveRows], share: float) -> Int8:
     """A share of each block's vectors, int8 [n, dim]."""
     rng = np.random.default_rng(0)
     drawn = [
@@ -188,7 +190,7 @@ def _nearest(vectors: Int8, centroids: Float32) -> NDArray[np.int32]:
 
 
 def _arranged(
-    store: Store, sealed_blocks: list[_Sealed], centroids: Float32, chosen: NDArray[np.int32], steps: _Steps
+    store: Store, sealed_blocks: list[_LiveRows], centroids: Float32, chosen: NDArray[np.int32], steps: _Steps
 ) -> Parts:
     """The codes by partition. chosen: int32 [blocks * BLOCK_ROWS], the partition of each place, -1 for none."""
     width = words(store.bits)

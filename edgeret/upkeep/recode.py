@@ -59,7 +59,7 @@ def recode(
     """
     return Store(absolute(path), readonly=False, wait=wait).use_once(
         lambda store: _recode(
-            store, load_for(model, store.path, store.meta["model"]), bits, memory_budget, progress
+            store, load_for(model, store.path, store.description.model), bits, memory_budget, progress
         )
     )
 
@@ -77,7 +77,7 @@ def _recode(
     for bits that its codec lacks, BudgetError, CorruptIndexError if vectors and codes are not of the same rows,
     LockedError, StorageError.
     """
-    if store.meta["geometry"] != encoder.geometry:
+    if store.description.geometry != encoder.geometry:
         raise mismatch(store, encoder)
     if store.dim != encoder.dim:
         raise store.damaged(f"vectors of dim {store.dim} in a geometry of dim {encoder.dim}")
@@ -87,7 +87,7 @@ def _recode(
     codec_bytes = encoder.codec.planned_bytes(bits, _BATCH_ROWS)
     store.resize_cache(Plan.of_recode(bits, codec_bytes, budget).writing_cache_bytes)
     done = 0
-    if (store.meta["space"], store.bits) != (encoder.space, bits):
+    if (store.description.space, store.bits) != (encoder.space, bits):
         with store.writing() as state:
             change = Change(store, state)
             for count in change.recode(bits, partial(_encoded, store, encoder, bits)):
@@ -96,7 +96,9 @@ def _recode(
                     progress(done, state.passages)
             if done != state.passages:
                 raise store.damaged(f"expected {state.passages} passages with a code, found {done}")
-            change.describe({"model": recorded_name(encoder), "space": encoder.space, "bits": str(bits)})
+            change.describe(
+                store.description._replace(model=recorded_name(encoder), space=encoder.space, bits=bits)
+            )
             change.finish()
     return RecodeSummary(str(store.path), encoder.name, encoder.space, bits, done)
 

@@ -10,10 +10,11 @@ from typing import Final
 from edgeret.codec import normalize, quantize
 from edgeret.documents import Record
 from edgeret.door import checked
-from edgeret.encode.records import TextEncoder, encode, load, plan_for, recorded_name, shortened
+from edgeret.encode.records import TextEncoder, encode, load, plan_for, shortened
 from edgeret.errors import InvalidDocumentError
 from edgeret.plan import parse_bytes
 from edgeret.reports import Progress, ReencodeSummary
+from edgeret.space import describe
 from edgeret.storage.change import Change
 from edgeret.storage.drafts import Draft, Drafts
 from edgeret.storage.place import absolute
@@ -93,7 +94,7 @@ class _Reencoding:
         self._store = store
         self._encoder = encoder
         self._bits = bits
-        self._keeps_vectors = store.meta["geometry"] == encoder.geometry
+        self._keeps_vectors = store.description.geometry == encoder.geometry
         if self._keeps_vectors and store.dim != encoder.dim:
             raise store.damaged(f"vectors of dim {store.dim} in a geometry of dim {encoder.dim}")
 
@@ -160,7 +161,7 @@ class _Reencoding:
         with store.writing() as state:
             change = Change(store, state)
             # Rows that are written from here on are of the new codes; own vectors that stay have the same dim.
-            store.bits, store.dim = bits, encoder.dim
+            store.description = describe(encoder, bits, store.filters)
             change.forget_rows()
             count = 0
             for head in self._each():
@@ -180,15 +181,7 @@ class _Reencoding:
                 raise store.damaged(
                     f"expected {state.documents} documents with {change.passages} passages, found {count} with {left}"
                 )
-            change.describe(
-                {
-                    "model": recorded_name(encoder),
-                    "space": encoder.space,
-                    "geometry": encoder.geometry,
-                    "dim": str(encoder.dim),
-                    "bits": str(bits),
-                }
-            )
+            change.describe(store.description)
             change.finish()
         return ReencodeSummary(
             path=str(store.path),

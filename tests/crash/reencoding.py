@@ -51,7 +51,7 @@ def kept(path: Path) -> int:
 
 def space(path: Path) -> str:
     with closing(Store(path, readonly=True)) as store:
-        return store.meta["space"]
+        return store.description.space
 
 
 def examine(index: Index) -> workload.Contents:

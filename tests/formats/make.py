@@ -18,7 +18,7 @@ from edgeret import Document, Index
 from edgeret.blocks import BLOCK_ROWS
 from edgeret.codec import Codec
 from edgeret.encode import bundle, manifest
-from edgeret.storage import file
+from edgeret.storage import schema
 
 HERE = Path(__file__).parent
 DIM = 16
@@ -157,7 +157,7 @@ def main() -> None:
     folder = HERE / f"bundle-{manifest.FORMAT}"
     if not folder.exists():
         make_bundle(folder)
-    target = HERE / f"index-{file.FORMAT_VERSION}"
+    target = HERE / f"index-{schema.FORMAT_VERSION}"
     if not target.exists():
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch, "index.edgeret")
