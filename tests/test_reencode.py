@@ -111,7 +111,7 @@ def texts(encoder: FakeEncoder) -> int:
 def test_an_index_of_another_geometry_is_one_made_with_it(large, tmp_path, encoder, narrow):
     made = anew(large, tmp_path / "anew", narrow, bits=64, keep_vectors=False)
     with Index.open(large, encoder) as index:
-        before, next_row = index.info(), index._store.state().next_row
+        before, next_row = index.info(), index._store.counters().next_row
     with pytest.raises(SpaceMismatchError, match=r"another geometry.*'edgeret reencode'"):
         Index.open(large, narrow)
     summary = Index.reencode(large, narrow, bits=64)

@@ -23,22 +23,22 @@ _SPARSE: Final = 0.75
 class Change:
     """What may be done between the begin and the commit of a write."""
 
-    def __init__(self, store: Store, state: Counters) -> None:
+    def __init__(self, store: Store, counters: Counters) -> None:
         self.store = store
         self.connection = store.connection
         self.codes, self.rows, self.lexicon = store.codes, store.rows, store.lexicon
-        self.generation = state.generation + 1
-        self.next_row = state.next_row
-        self.documents = state.documents
-        self.passages = state.passages
-        self.tail_changed = state.tail_changed
+        self.generation = counters.generation + 1
+        self.next_row = counters.next_row
+        self.documents = counters.documents
+        self.passages = counters.passages
+        self.tail_changed = counters.tail_changed
 
     def finish(self) -> None:
         """Write the counters: the last statement before the commit."""
-        state = Counters(self.generation, self.next_row, self.tail_changed, self.documents, self.passages)
+        counters = Counters(self.generation, self.next_row, self.tail_changed, self.documents, self.passages)
         self.connection.execute(
             "UPDATE state SET generation = ?, next_row = ?, tail_changed = ?, documents = ?, passages = ?, crc = ?",
-            (*state, checksum(*state)),
+            (*counters, checksum(*counters)),
         )
 
     def insert(self, encoded: Encoded) -> None:

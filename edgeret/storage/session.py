@@ -59,6 +59,7 @@ class Session:
         try:
             with file.translated(path):
                 self.description = self._described()
+                self._description_crc = self.description.checksum
                 schema.check(self.connection, path, len(self.filters))
         except BaseException as error:
             self.close()
@@ -262,10 +263,10 @@ class Session:
         ).fetchone()
         if row is None:
             raise self.damaged("the state is missing")
-        if row[6] != self.description.checksum:
+        if row[6] != self._description_crc:
             found = self._described()
             self.check_description(found)
-            self.description = found
+            self.description, self._description_crc = found, found.checksum
         if not all(isinstance(value, int) for value in row[:6]) or checksum(*row[:5]) != row[5]:
             raise self.damaged("the state is not what was written")
         if min(row[:5]) < 0:
