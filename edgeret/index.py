@@ -23,8 +23,7 @@ from edgeret.errors import (
     ReadOnlyError,
     ReplacedError,
 )
-from edgeret.footprint import COPIES, footprint
-from edgeret.plan import parse_bytes
+from edgeret.plan import COPIES, footprint, parse_bytes
 from edgeret.search import partitions
 from edgeret.search.searcher import Searcher
 from edgeret.search.stages import Query, Where

@@ -1,4 +1,4 @@
-"""Plan: bytes for each part of an index in use, and what a memory budget allows. Arithmetic only."""
+"""Plan: bytes for each part of an index in use and for a document, and what a memory budget allows. Arithmetic only."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from edgeret import blocks
 from edgeret.codec import words
@@ -33,6 +33,13 @@ _USUAL_K: Final = 40
 _LEAST_CANDIDATES: Final = 400
 # Many threads that take turns: their stacks, and what the allocator keeps for each. Fewer pages are cached for that.
 _THREADS_BYTES: Final = 1_000_000
+
+COPIES: Final = 10
+"""Of a byte that is stored: Python's, those bound to a statement, SQLite's rows, and what JSON's parser makes of it."""
+# A value in metadata: what JSON's encoder collects.
+_VALUE_BYTES: Final = 140
+
+_CHARACTERS_AT_ONCE: Final = 1 << 16
 
 # What gives way, step by step: (whether all codes stay in RAM, SQLite's page cache in bytes, the longest text's
 # divisor). The first cache holds all inner pages of a million rows: a candidate then costs one read.
@@ -79,6 +86,25 @@ def file_parts(documents: int, passages: int, characters: int, bits: int, dim: i
         "documents": documents * (characters + 85),
         "words": passages * 21 + documents * characters * 2 // 3,
     }
+
+
+def footprint(text: str, metadata: Mapping[str, Any], enough: int | None = None) -> int:
+    """Bytes that a document takes while it is added; what is more than `enough` is not counted to its end."""
+    found = COPIES * _utf8_bytes(text)
+    left: list[Any] = [iter([metadata])]
+    while left and (enough is None or found <= enough):
+        value = next(left[-1], left)
+        if value is left:
+            left.pop()
+            continue
+        found += _VALUE_BYTES
+        if isinstance(value, str):
+            found += COPIES * _utf8_bytes(value)
+        elif isinstance(value, Mapping):
+            left += [iter(value.values()), iter(value)]
+        elif isinstance(value, list | tuple):
+            left.append(iter(value))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,3 +285,10 @@ def _refusal(parts: Mapping[str, int], budget: int | None, way: str) -> BudgetEr
 
 def _writing_cache(cache: int) -> int:
     return min(cache, _MOST_WRITING_CACHE_BYTES)
+
+
+def _utf8_bytes(text: str) -> int:
+    if text.isascii():
+        return len(text)
+    parts = (text[first : first + _CHARACTERS_AT_ONCE] for first in range(0, len(text), _CHARACTERS_AT_ONCE))
+    return sum(len(part.encode(errors="surrogatepass")) for part in parts)

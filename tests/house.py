@@ -18,7 +18,7 @@ PACKAGE = ROOT / "edgeret"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "native"),
-    ("blocks", "documents", "door", "files", "footprint", "turns"),
+    ("blocks", "documents", "door", "files", "turns"),
     ("codec", "reports", "scan"),
     ("plan",),
     ("encode", "storage"),

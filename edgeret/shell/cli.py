@@ -9,8 +9,8 @@ import platform
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import redirect_stderr
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -31,11 +31,11 @@ from edgeret.errors import (
 from edgeret.fleet import shipping
 from edgeret.index import DEFAULT_BITS, Index
 from edgeret.plan import parse_bytes
-from edgeret.reports import Progress, RecodeSummary, ReencodeSummary
+from edgeret.reports import RecodeSummary, ReencodeSummary
 from edgeret.shell import demo, inputs
 from edgeret.shell.arguments import parser
 from edgeret.shell.forecast import Forecast
-from edgeret.shell.show import as_json, document_as_json, harmless, lines, message, one_line, ranked
+from edgeret.shell.show import as_json, bar, document_as_json, harmless, lines, message, one_line, ranked
 from edgeret.shell.tally import Tally
 from edgeret.space import Unloaded
 from edgeret.upkeep.optimize import optimize
@@ -200,7 +200,7 @@ def _reencode(arguments: argparse.Namespace) -> None:
 def _convert(
     arguments: argparse.Namespace, convert: Callable[..., RecodeSummary | ReencodeSummary], unit: str
 ) -> None:
-    with _shown(unit) as progress:
+    with bar(unit) as progress:
         summary = convert(
             arguments.path,
             arguments.model,
@@ -213,7 +213,7 @@ def _convert(
 
 
 def _optimize(arguments: argparse.Namespace) -> None:
-    with _shown("step") as progress:
+    with bar("step") as progress:
         summary = optimize(arguments.path, progress)
     _answer(arguments, asdict(summary))
 
@@ -362,20 +362,6 @@ def _open_or_create(arguments: argparse.Namespace) -> Index:
             "leave --bits and --filter out, or choose another path"
         )
     return index
-
-
-@contextmanager
-def _shown(unit: str) -> Iterator[Progress]:
-    """A progress callback that draws a bar; silent unless stderr is a terminal."""
-    from tqdm import tqdm
-
-    with tqdm(unit=unit, disable=None) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield progress
 
 
 def _add(index: Index, documents: Iterable[Document], total: int | None) -> int:

@@ -1,13 +1,15 @@
-"""Answers: what the shell prints, harmless to a terminal for people, exact as JSON."""
+"""Show: what the shell prints, harmless to a terminal for people, exact as JSON."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
 from edgeret.documents import Document, Hit
+from edgeret.reports import Progress
 
 _SNIPPET: Final = 100
 _LONGEST: Final = 1000
@@ -58,6 +60,20 @@ def ranked(hits: Sequence[Hit]) -> str:
     for rank, hit in enumerate(hits, start=1):
         shown.append(f"{rank:>3}  {hit.score:6.3f}  {_snippet(hit.id)}  {_snippet(hit.text)}")
     return "\n".join(shown)
+
+
+@contextmanager
+def bar(unit: str) -> Iterator[Progress]:
+    """A progress callback that draws a bar; silent unless stderr is a terminal."""
+    from tqdm import tqdm
+
+    with tqdm(unit=unit, disable=None) as drawn:
+
+        def progress(done: int, total: int) -> None:
+            drawn.total = total
+            drawn.update(done - drawn.n)
+
+        yield progress
 
 
 def _snippet(text: str) -> str:
