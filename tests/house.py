@@ -113,6 +113,13 @@ def _keeps_statement(node: ast.AST) -> bool:
     )
 
 
+def _takes_many(node: ast.AST) -> bool:
+    if not isinstance(node, ast.FunctionDef):
+        return False
+    found = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+    return len([one for one in found if one.arg not in ("self", "cls")]) >= 7
+
+
 RULES = (
     Rule("takes a connection", _takes("connection"), frozenset({"storage"})),
     Rule("has SQL", _is_sql, frozenset({"storage", "blocks"})),
@@ -122,6 +129,8 @@ RULES = (
     Rule("packs bits", _takes("packbits", "unpackbits"), frozenset({"blocks"})),
     # A traceback that somebody keeps would keep its read lock: a loop has it, and lets go, or it is fetched.
     Rule("keeps a statement", _keeps_statement, frozenset()),
+    # `Index.create` and `Plan.of`, which users call with keywords.
+    Rule("takes seven things, which want a noun", _takes_many, frozenset({"index", "plan"})),
     Rule(
         # `turns` has the locks of index and searcher; the other two measure in a process of its own.
         "makes threads or locks",
@@ -144,6 +153,9 @@ EXAMPLES = (
     Fault("packs bits", "codec", "np.packbits(signs)"),
     Fault("keeps a statement", "storage.store", "found = connection.execute(statement)"),
     Fault("keeps a statement", "storage.store", "[row for row in connection.execute(statement)]"),
+    Fault(
+        "takes seven things, which want a noun", "search.stages", "def f(a, b, c, d, e, f, *, g=1):\n    pass"
+    ),
     Fault("makes threads or locks", "storage.store", "from threading import Lock"),
     Fault("takes turns", "storage.readers", "from edgeret.turns import Turn"),
 )

@@ -225,8 +225,8 @@ class Rows:
         return passage, digest, own_vector
 
     def _verified_document(self, read: tuple[Any, ...]) -> StoredDocument:
-        doc, identity, text, metadata, digest, own_vector, crc = read
-        if not is_sound(doc, identity, text, metadata, digest, own_vector, crc):
+        doc, identity, text, metadata, _, own_vector, _ = read
+        if not is_sound(read):
             raise self._session.damaged(f"document {identity!r} is not what was written")
         parsed = parse(metadata)
         if parsed is None:
@@ -370,16 +370,9 @@ def document_checksum(doc: int, own_vector: int, digest: bytes) -> int:
     return checksum(doc, own_vector, content=digest)
 
 
-def is_sound(
-    doc: int,
-    identity: object,
-    text: object,
-    metadata: object,
-    digest: object,
-    own_vector: object,
-    crc: object,
-) -> bool:
+def is_sound(read: Sequence[Any]) -> bool:
     """Whether a line of the table `documents`, less its filters, is what was written."""
+    doc, identity, text, metadata, digest, own_vector, crc = read
     if not (isinstance(identity, str) and isinstance(text, str) and isinstance(metadata, str)):
         return False
     return Record(identity, text, metadata, None).digest == digest and _is_sound_head(

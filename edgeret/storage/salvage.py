@@ -166,7 +166,7 @@ class Salvage:
 
 
 def _is_document(row: int, values: tuple[Value, ...]) -> bool:
-    return is_sound(row, *values[1:_DOCUMENT_COLUMNS]) and parse(str(values[3])) is not None
+    return is_sound((row, *values[1:_DOCUMENT_COLUMNS])) and parse(str(values[3])) is not None
 
 
 def _is_passage(row: int, values: tuple[Value, ...]) -> bool:

@@ -139,7 +139,7 @@ class Staging:
                 "SELECT id, text, metadata, own_vector, spans, vectors, codes FROM staged"
                 " WHERE asked ORDER BY number"
             ):
-                encoded = _encoded(*read)
+                encoded = _encoded(read)
                 change.remove(encoded.record.id)
                 change.insert(encoded)
         self._forget("DELETE FROM staged WHERE asked")
@@ -169,10 +169,9 @@ class Staging:
             self._alive()
 
 
-def _encoded(
-    identity: str, text: str, metadata: str, own_vector: int, spans: bytes, vectors: bytes, codes: bytes
-) -> Encoded:
+def _encoded(read: tuple[str, str, str, int, bytes, bytes, bytes]) -> Encoded:
     """A document as it was staged."""
+    identity, text, metadata, own_vector, spans, vectors, codes = read
     located = np.frombuffer(spans, dtype="<i8").reshape(-1, 2).tolist()
     stored = np.frombuffer(vectors, dtype=np.int8).reshape(len(located), -1)
     record = Record(identity, text, metadata, stored[0].astype(np.float32) if own_vector else None)

@@ -41,12 +41,12 @@ def _check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
     with store.reading() as state:
         store.check_pages(quick)
         _check_counters(store, state)
-        blocks = len(store.codes.block_numbers())
+        full = len(store.codes.block_numbers())
         if not quick:
             store.rows.verify()
             _check_codes(store, state, codec)
             store.lexicon.verify()
-    return CheckSummary(state.documents, state.passages, blocks, quick, "skipped" if quick else "verified")
+    return CheckSummary(state.documents, state.passages, full, quick, "skipped" if quick else "verified")
 
 
 def _check_counters(store: Store, state: Counters) -> None:
