@@ -1,4 +1,4 @@
-"""Partitions: the codes of sealed blocks once more, near ones side by side, so that a search reads a small share.
+"""Partitions: the codes of full blocks once more, near ones side by side, so that a search reads a small share.
 
 An inverted file over coarse centroids (Sivic and Zisserman, ICCV 2003; Jégou et al., TPAMI 2011), kept beside the
 index and derived from it: whatever it does not cover, or no longer covers, is scanned as if it were not there.
@@ -162,7 +162,7 @@ class Partitions:
     def __init__(self, path: Path, width: int, dim: int, most_blocks: int) -> None:
         """Open and verify all but the codes. Raises PartitionsError for a file that is damaged or another index's.
 
-        width: words of a code. most_blocks: how many sealed blocks the index has had.
+        width: words of a code. most_blocks: how many full blocks the index has had.
         """
         self._path, self._width = path, width
         try:

@@ -15,8 +15,8 @@ from edgeret.storage.store import Counters, Store
 
 
 @dataclass(frozen=True, slots=True)
-class _SealedCodes:
-    """A sealed block: when it was written, its live rows, and its codes unless they are streamed."""
+class _FullBlock:
+    """A full block: when it was written, its live rows, and its codes unless they are streamed."""
 
     written: int
     live: Bitmap
@@ -27,12 +27,12 @@ class _SealedCodes:
 class CodeSnapshot:
     """The codes as they were at one generation, immutable; the next one shares what did not change.
 
-    resident_blocks: how many sealed blocks may stay in RAM, the first ones; the others are streamed. None: all stay.
+    resident_blocks: how many full blocks may stay in RAM, the first ones; the others are streamed. None: all stay.
     """
 
     resident_blocks: int | None
     generation: int
-    sealed: dict[int, _SealedCodes]
+    sealed: dict[int, _FullBlock]
     tail: Block
     tail_changed: int
 
@@ -60,14 +60,14 @@ class CodeSnapshot:
             if not 0 <= block < state.next_row // blocks.BLOCK_ROWS:
                 raise store.damaged(f"block {block} lies past the last row, {state.next_row - 1}")
             codes = loaded[block] if block in loaded else kept[block].codes
-            kept[block] = _SealedCodes(written, np.frombuffer(live, dtype=np.uint8), codes)
+            kept[block] = _FullBlock(written, np.frombuffer(live, dtype=np.uint8), codes)
         ordered = dict(sorted(kept.items()))
         return CodeSnapshot(
             self.resident_blocks, state.generation, ordered, self._next_tail(store, state), state.tail_changed
         )
 
     def without(self, numbers: Collection[int]) -> CodeSnapshot:
-        """The picture less these sealed blocks."""
+        """The picture less these full blocks."""
         return replace(self, sealed={n: sealed for n, sealed in self.sealed.items() if n not in numbers})
 
     def rows(self, mask: Mask | None = None) -> int:

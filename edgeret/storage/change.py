@@ -17,7 +17,7 @@ from edgeret.storage.rows import Passage, StoredDocument
 from edgeret.storage.store import Counters, Store
 
 _SPARSE: Final = 0.75
-"""`compact` empties a sealed block with a smaller share of live rows than this."""
+"""`compact` empties a full block with a smaller share of live rows than this."""
 
 
 class Change:
@@ -72,7 +72,7 @@ class Change:
             self.codes.remove_block(block)
 
     def zero_dead_codes(self) -> None:
-        """Overwrite the codes of deleted rows in sealed blocks."""
+        """Overwrite the codes of deleted rows in full blocks."""
         self.codes.zero_dead(self.generation)
 
     def recode(
@@ -117,7 +117,7 @@ class Change:
         self.lexicon.add(passage.row, text)
         self.next_row += 1
         if self.next_row % blocks.BLOCK_ROWS == 0:
-            self.codes.seal(self.next_row // blocks.BLOCK_ROWS - 1, self.generation)
+            self.codes.make_block(self.next_row // blocks.BLOCK_ROWS - 1, self.generation)
             self.tail_changed = self.generation
 
     def _move(self, rows: Sequence[int], codes: UInt64) -> None:

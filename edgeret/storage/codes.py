@@ -1,6 +1,6 @@
-"""Codes: the tables `blocks`, `columns` and `tail`: BLOCK_ROWS rows are a sealed block, word by word; the rest a tail.
+"""Codes: the tables `blocks`, `columns` and `tail`: BLOCK_ROWS rows are a full block, word by word; the rest a tail.
 
-A code is uint64 [words]. A deleted row of a sealed block keeps its code until `zero_dead`; its bit in `live` goes.
+A code is uint64 [words]. A deleted row of a full block keeps its code until `zero_dead`; its bit in `live` goes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Codes:
     # -- reading
 
     def blocks(self, since: int = -1) -> list[tuple[int, int, bytes]]:
-        """(block, generation sealed, live bitmap) of the sealed blocks changed after generation `since`."""
+        """(block, generation of its codes, live bitmap) of the full blocks changed after generation `since`."""
         found = self._connection.execute(
             "SELECT block, sealed, live FROM blocks WHERE changed > ? ORDER BY block", (since,)
         ).fetchall()
@@ -38,7 +38,7 @@ class Codes:
         return found
 
     def live(self, block: int) -> bytes:
-        """The bitmap of a sealed block's live rows."""
+        """The bitmap of a full block's live rows."""
         found = self._connection.execute("SELECT live FROM blocks WHERE block = ?", (block,)).fetchone()
         return self._check_bitmap(block, found[0] if found else None)
 
@@ -48,19 +48,19 @@ class Codes:
         return live
 
     def block_numbers(self) -> list[int]:
-        """All sealed blocks, in row order."""
+        """All full blocks, in row order."""
         found = self._connection.execute("SELECT block FROM blocks ORDER BY block").fetchall()
         return [block for (block,) in found]
 
     def stamp(self, block: int) -> int | None:
-        """CRC-32 of a sealed block's first column, as it was written."""
+        """CRC-32 of a full block's first column, as it was written."""
         found = self._connection.execute(
             "SELECT crc FROM columns WHERE block = ? AND word = 0", (block,)
         ).fetchone()
         return found[0] if found else None
 
     def columns(self, block: int, into: UInt64 | None = None) -> UInt64:
-        """A sealed block's codes, uint64 [words, BLOCK_ROWS], verified. into: memory to read them to."""
+        """A full block's codes, uint64 [words, BLOCK_ROWS], verified. into: memory to read them to."""
         width = words(self._session.bits)
         codes = np.empty((width, blocks.BLOCK_ROWS), dtype=np.uint64) if into is None else into
         found = 0
@@ -89,7 +89,7 @@ class Codes:
         return np.frombuffer(rows, dtype=np.int64), np.frombuffer(codes, dtype="<u8").reshape(-1, size // 8)
 
     def sparse(self, share: float) -> Iterator[tuple[int, list[int], UInt64]]:
-        """Sealed blocks with a smaller share of live rows: the block, these rows, their codes, uint64 [words, n]."""
+        """Full blocks with a smaller share of live rows: the block, these rows, their codes, uint64 [words, n]."""
         for block, _, live in self.blocks():
             alive = blocks.offsets(live)
             if len(alive) < share * blocks.BLOCK_ROWS:
@@ -102,7 +102,7 @@ class Codes:
         octets = code.astype("<u8").tobytes()
         self._connection.execute("INSERT INTO tail VALUES (?, ?, ?)", (row, zlib.crc32(octets), octets))
 
-    def seal(self, block: int, generation: int) -> None:
+    def make_block(self, block: int, generation: int) -> None:
         """Turn the tail into a block: the one whose last row has just got its number."""
         rows, tail = self.tail()
         if (rows // blocks.BLOCK_ROWS != block).any():
@@ -140,7 +140,7 @@ class Codes:
         return dropped > 0
 
     def remove_block(self, block: int) -> None:
-        """Drop a sealed block and its codes."""
+        """Drop a full block and its codes."""
         self._connection.execute("DELETE FROM columns WHERE block = ?", (block,))
         self._connection.execute("DELETE FROM blocks WHERE block = ?", (block,))
 
@@ -150,7 +150,7 @@ class Codes:
             self._connection.execute(f"DELETE FROM {table}")
 
     def zero_dead(self, generation: int) -> None:
-        """Overwrite the codes of deleted rows in sealed blocks."""
+        """Overwrite the codes of deleted rows in full blocks."""
         for block, _, live in self.blocks():
             alive = blocks.unpack(live)
             codes = self.columns(block)
@@ -165,7 +165,7 @@ class Codes:
         generation: int,
         made: Callable[[int, int], Iterable[tuple[NDArray[np.int64], UInt64]]],
     ) -> Generator[int, None, bool]:
-        """Give every row another code, one sealed block after the other, then the tail.
+        """Give every row another code, one full block after the other, then the tail.
 
         width: words of such a code. made: gives the rows from one number to before another that have passages, some
         at a time, with their codes, uint64 [n, width]. Yields how many rows were done since the last time;
@@ -193,7 +193,7 @@ class Codes:
         return bool(size)
 
     def _replace_block(self, block: int, codes: UInt64, generation: int) -> None:
-        """Give a sealed block other codes, uint64 [words, BLOCK_ROWS]."""
+        """Give a full block other codes, uint64 [words, BLOCK_ROWS]."""
         self._connection.execute("DELETE FROM columns WHERE block = ? AND word >= ?", (block, len(codes)))
         self._write_columns(block, codes)
         self._connection.execute(

@@ -82,17 +82,15 @@ def optimize(index: str | os.PathLike[str], progress: Progress | None = None) ->
 def _made(store: Store, progress: Progress | None) -> Parts | None:
     """Partitions of one state of the index; None if no block is full."""
     with store.reading():
-        sealed_blocks = [
-            _LiveRows(block, sealed, _alive(live)) for block, sealed, live in store.codes.blocks()
-        ]
-        rows = sum(len(block.alive) for block in sealed_blocks)
+        full_blocks = [_LiveRows(block, sealed, _alive(live)) for block, sealed, live in store.codes.blocks()]
+        rows = sum(len(block.alive) for block in full_blocks)
         if not rows:
             return None
         count = optimal(rows)
-        steps = _Steps(progress, _ROUNDS + 2 * len(sealed_blocks))
-        centroids = _centroids(_sample(store, sealed_blocks, min(1.0, _SAMPLED * count / rows)), count, steps)
-        chosen = np.full(len(sealed_blocks) * blocks.BLOCK_ROWS, -1, dtype=np.int32)
-        for number, block in enumerate(sealed_blocks):
+        steps = _Steps(progress, _ROUNDS + 2 * len(full_blocks))
+        centroids = _centroids(_sample(store, full_blocks, min(1.0, _SAMPLED * count / rows)), count, steps)
+        chosen = np.full(len(full_blocks) * blocks.BLOCK_ROWS, -1, dtype=np.int32)
+        for number, block in enumerate(full_blocks):
             vectors = store.rows.vectors(block.number)
             if len(vectors) != len(block.alive):
                 raise store.damaged(
@@ -100,7 +98,7 @@ def _made(store: Store, progress: Progress | None) -> Parts | None:
                 )
             chosen[number * blocks.BLOCK_ROWS + block.alive] = _nearest(vectors, centroids)
             steps.done()
-        return _arranged(store, sealed_blocks, centroids, chosen, steps)
+        return _arranged(store, full_blocks, centroids, chosen, steps)
 
 
 def _kept(store: Store, parts: Parts, path: Path) -> int | None:
@@ -127,7 +125,7 @@ class _OutdatedError(Exception):
 
 
 class _LiveRows(NamedTuple):
-    """A sealed block: when it was written, and the offsets of its live rows."""
+    """A full block: when it was written, and the offsets of its live rows."""
 
     number: int
     sealed: int
@@ -148,12 +146,12 @@ def _alive(live: bytes) -> NDArray[np.intp]:
     return blocks.offsets(live)
 
 
-def _sample(store: Store, sealed_blocks: list[_LiveRows], share: float) -> Int8:
+def _sample(store: Store, full_blocks: list[_LiveRows], share: float) -> Int8:
     """A share of each block's vectors, int8 [n, dim]."""
     rng = np.random.default_rng(0)
     drawn = [
         block.number * blocks.BLOCK_ROWS + offset
-        for block in sealed_blocks
+        for block in full_blocks
         for offset in np.sort(rng.permutation(block.alive)[: math.ceil(share * len(block.alive))]).tolist()
     ]
     octets = b"".join(store.rows.passage(row).vector for row in drawn)
@@ -190,19 +188,19 @@ def _nearest(vectors: Int8, centroids: Float32) -> NDArray[np.int32]:
 
 
 def _arranged(
-    store: Store, sealed_blocks: list[_LiveRows], centroids: Float32, chosen: NDArray[np.int32], steps: _Steps
+    store: Store, full_blocks: list[_LiveRows], centroids: Float32, chosen: NDArray[np.int32], steps: _Steps
 ) -> Parts:
     """The codes by partition. chosen: int32 [blocks * BLOCK_ROWS], the partition of each place, -1 for none."""
     width = words(store.bits)
     order = np.argsort(chosen, kind="stable")
-    places = order[len(order) - sum(len(block.alive) for block in sealed_blocks) :]
+    places = order[len(order) - sum(len(block.alive) for block in full_blocks) :]
     counts = np.bincount(chosen[places], minlength=len(centroids))
     starts = np.concatenate([[0], np.cumsum(counts)])
     position = np.empty(len(chosen), dtype=np.int64)
     position[places] = np.arange(len(places))
     codes = np.empty(width * len(places), dtype=np.uint64)
     stamps = []
-    for number, block in enumerate(sealed_blocks):
+    for number, block in enumerate(full_blocks):
         columns = store.codes.columns(block.number)
         taken = number * blocks.BLOCK_ROWS + block.alive
         own = chosen[taken]
