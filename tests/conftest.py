@@ -1,5 +1,7 @@
 import json
 import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,6 +63,14 @@ def sound(path, encoder) -> Path:
     with edgeret.Index.create(path, model=encoder, bits=96, filters=["year"]) as index:
         index.add([edgeret.Document(f"d{i}", f"red cat number{i}", {"year": i}) for i in range(20)])
     return path
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[Callable[[float], None]]:
+    """Press Ctrl-C after so many seconds. Who runs the tests in the background may have had it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda seconds: threading.Timer(seconds, lambda: signal.raise_signal(signal.SIGINT)).start()
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

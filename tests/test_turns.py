@@ -357,8 +357,8 @@ def test_a_part_that_was_refused_is_kept_too(small, path):
         index.check()
 
 
-def test_ctrl_c_ends_a_long_wait(small, path):
-    threading.Timer(0.5, lambda: signal.raise_signal(signal.SIGINT)).start()
+def test_ctrl_c_ends_a_long_wait(small, path, ctrl_c):
+    ctrl_c(0.5)
     with Index.open(path, FakeEncoder(), wait=60) as index:
         with writing(path):
             begun = time.monotonic()
@@ -409,7 +409,7 @@ def test_many_processes_create_one_index_at_once(tmp_path):
             assert len(index) == 4
 
 
-def test_create_waits_as_long_as_asked(path, encoder):
+def test_create_waits_as_long_as_asked(path, encoder, ctrl_c):
     path.touch()
     rival = sqlite3.connect(path, isolation_level=None)
     rival.execute("BEGIN EXCLUSIVE")
@@ -417,7 +417,7 @@ def test_create_waits_as_long_as_asked(path, encoder):
     with pytest.raises(LockedError):
         Index.create(path, encoder, bits=64, wait=0.5)
     assert 0.5 <= time.monotonic() - begun < 5
-    threading.Timer(0.3, lambda: signal.raise_signal(signal.SIGINT)).start()
+    ctrl_c(0.3)
     with pytest.raises(KeyboardInterrupt):
         Index.create(path, encoder, bits=64, wait=60)
     rival.execute("ROLLBACK")
