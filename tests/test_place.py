@@ -25,7 +25,7 @@ from edgeret.errors import (
     SpaceMismatchError,
     StorageError,
 )
-from edgeret.storage import schema
+from edgeret.storage import place, schema
 from edgeret.storage.drafts import Drafts
 from edgeret.storage.place import Place
 from edgeret.storage.store import Store
@@ -333,6 +333,31 @@ def test_one_process_opens_a_file_under_one_name(old, tmp_path):
             other.add([Document("old9", "one more apple")])
         assert len(index) == 6
     assert state(tmp_path / "hard") == (6, {"old"})
+
+
+def test_a_reader_who_looks_late_does_not_forget_what_a_writer_noted(old, tmp_path, monkeypatch):
+    """Else the log would stay beside the file that is put in the place of this one."""
+    with Index.open(old, FakeEncoder()) as index:
+        index.add(["one more apple"])
+        # With a connection that is open already, it looks once.
+        assert len(index) == 6
+        real, armed = place.status, [True]
+
+        def late(path):
+            found = real(path)
+            if armed and path.name.endswith("-wal"):
+                armed.clear()
+                index.add(["another apple"])
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(place, "status", late)
+            assert len(index) == 7
+        make(tmp_path / "next", "new", 2).replace(old)
+        with pytest.raises(ReplacedError):
+            index.search("apple")
+        index.reopen()
+        assert len(index) == 2
 
 
 def test_a_file_that_an_interrupt_closed_by_half_is_not_open(old, tmp_path, monkeypatch):

@@ -133,7 +133,16 @@ class Place:
                     f"'{self._log_path}' was deleted or replaced while its index was open, and what was in it is lost: "
                     f"{_REMEDY}"
                 )
+            self._note(log)
+
+    def _note(self, log: os.stat_result) -> None:
+        """Remember the log as it is now, `log` or what became of it: another thread may have noted a later one."""
+        while True:
             self._noted.log = log
+            found = status(self._log_path)
+            if found is None or not os.path.samestat(found, log) or _look(found) == _look(log):
+                return
+            log = found
 
     def expect_log(self) -> None:
         """From now on `check` looks for the log too, if the transaction that has begun uses one."""
