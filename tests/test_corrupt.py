@@ -29,7 +29,7 @@ from edgeret.storage.rows import Passage, passage_checksum
 from edgeret.storage.schema import APPLICATION_ID, FORMAT_VERSION
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
-FILES = 100_000 if FULL else 250
+FILES = 100_000 if FULL else 200
 BATCH = 250
 # Of processor time, so that a busy machine is not taken for an endless loop; and by the clock, for a child that waits.
 BATCH_SECONDS = 300

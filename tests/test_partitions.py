@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgeret
+from edgeret import blocks
 from edgeret.search.partitions import _HEAD, _MAGIC, Partitions, Parts, share
 from edgeret.shell import cli
 from edgeret.storage.sides import partitions_of as path_of
@@ -159,15 +160,25 @@ def test_optimize_says_whether_it_pays(whole, path):
     assert summary.share == round(share(SEALED), 3)
 
 
-def test_partitions_of_another_index_cover_nothing(whole, path):
-    whole_path, rows = whole
+def small(path, rows):
+    """An index of full blocks of 1,024 rows."""
     with edgeret.Index.create(path, model=FakeEncoder(), bits=96) as index:
-        index.add(edgeret.Document(f"o{n}", "other", vector=row) for n, row in enumerate(rows[::-1][:17_000]))
-    shutil.copy(path_of(whole_path), path_of(path))
-    with edgeret.Index.open(path, model=FakeEncoder()) as index:
-        explained = index.explain(rows[-5])
-    assert explained.hits[0].id == "o4"
-    assert (explained.covered, explained.scanned) == (0, 17_000)
+        index.add(edgeret.Document(f"o{n}", "other", vector=row) for n, row in enumerate(rows))
+    return path
+
+
+def test_partitions_of_another_index_cover_nothing(whole, path, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 1024)
+    _, rows = whole
+    first, second = small(path.with_name("first"), rows[:1500]), small(path, rows[:-1501:-1])
+    assert edgeret.optimize(first).rows == 1024
+    shutil.copy(path_of(first), path_of(second))
+    for index_path, covered, answer in ((first, 1024, "o4"), (second, 0, "o4")):
+        with edgeret.Index.open(index_path, model=FakeEncoder()) as index:
+            explained = index.explain(rows[4] if covered else rows[-5])
+        assert explained.hits[0].id == answer
+        assert explained.covered == covered
+    assert explained.scanned == 1500
 
 
 def test_partitions_of_a_recoded_index_are_told(whole, path):
@@ -184,13 +195,14 @@ def test_partitions_of_a_recoded_index_are_told(whole, path):
         assert index.explain(whole[1][9]).covered == SEALED
 
 
-def test_partitions_of_an_index_encoded_anew_cover_nothing(whole, path):
-    shutil.copy(whole[0], path)
-    shutil.copy(path_of(whole[0]), path_of(path))
-    edgeret.Index.reencode(path, FakeEncoder())
+def test_partitions_of_an_index_encoded_anew_cover_nothing(whole, path, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK_ROWS", 1024)
+    rows = whole[1][:1500]
+    assert edgeret.optimize(small(path, rows)).rows == 1024
+    edgeret.reencode(path, FakeEncoder())
     with edgeret.Index.open(path, model=FakeEncoder()) as index:
-        explained = index.explain(whole[1][9])
-    assert explained.hits[0].id == "d9"
+        explained = index.explain(rows[9])
+    assert explained.hits[0].id == "o9"
     assert explained.covered == 0
 
 
