@@ -1,6 +1,6 @@
-"""Builds the optional native code, of the scan and of static bundles; everything else is in pyproject.toml.
+"""Builds the optional native code; everything else is in pyproject.toml.
 
-Without a working compiler the package installs all the same and uses NumPy instead, unless
+Without a working compiler the package installs all the same and uses NumPy and Python instead, unless
 EDGERET_REQUIRE_NATIVE=1 makes that an error (release builds set it).
 """
 
@@ -47,6 +47,7 @@ setup(
     ext_modules=[
         extension("_scan", "search", "seek", "seek_x86", "seek_neon"),
         extension("encode._static", "static"),
+        extension("encode._tokenize", "tokenize"),
     ],
     cmdclass={"build_ext": BuildNative},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

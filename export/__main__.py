@@ -214,6 +214,15 @@ def _tflite(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _tokenizer(arguments: argparse.Namespace) -> int:
+    from export import pieces
+
+    bundle = Bundle.open(arguments.bundle)
+    made = pieces.add(bundle, arguments.out or bundle.path)
+    print(f"{made.path}: {pieces.FILE} {made.manifest.files[pieces.FILE].nbytes:,} bytes")
+    return 0
+
+
 def _verify(arguments: argparse.Namespace) -> int:
     encoder = Encoder.load(arguments.bundle, arguments.backend)
     other = Encoder.load(arguments.bundle, arguments.other) if arguments.other else None
@@ -304,6 +313,7 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "adapt": _adapt,
     "convert": _convert,
     "tflite": _tflite,
+    "tokenizer": _tokenizer,
     "verify": _verify,
     "map": _map,
     "handover": _handover,

@@ -117,6 +117,12 @@ def parser() -> argparse.ArgumentParser:
     lite.add_argument("bundle", help="name or folder")
     lite.add_argument("--out", type=Path, help="folder of the new bundle (default: the bundle's own)")
 
+    words = commands.add_parser(
+        "tokenizer", help="add tables of its tokenizer to a bundle, which needs no package for it then"
+    )
+    words.add_argument("bundle", help="name or folder")
+    words.add_argument("--out", type=Path, help="folder of the new bundle (default: the bundle's own)")
+
     check = commands.add_parser("verify", help="measure a bundle's parity; exit code 1 if a gate is missed")
     check.add_argument("bundle", help="name or folder")
     check.add_argument(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edgeret.encode import bundle
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import Graph
-from export import card, convert, golden, hash_head, verify
+from export import card, convert, golden, hash_head, pieces, verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +54,7 @@ def _write(
     teacher: Teacher, codec: Codec, model: ModelProto, out: Path, proof: Golden, described: str
 ) -> Bundle:
     rows, scales = convert.quantize_rows(teacher.table)
+    words = pieces.files(teacher.tokenizer_json.encode())
     return bundle.write(
         out,
         bundle.Content(
@@ -69,7 +70,7 @@ def _write(
             },
             files={
                 "model.int8.onnx": model.SerializeToString(deterministic=True),
-                "tokenizer.json": teacher.tokenizer_json.encode(),
+                **words,
                 "golden.json": golden.listed(proof.texts),
                 "card.md": described.encode(),
             },
@@ -82,6 +83,7 @@ def _write(
                 },
                 "made_with": made_with(),
             },
+            optional={pieces.SOURCE} if pieces.FILE in words else (),
         ),
     )
 

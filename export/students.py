@@ -14,7 +14,7 @@ from edgeret.encode.bundle import Bundle, Golden
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import Graph
 from edgeret.errors import BundleError
-from export import card, convert, golden, hash_head, mix, network, ridge, text, training, verify
+from export import card, convert, golden, hash_head, mix, network, pieces, ridge, text, training, verify
 from export.base import PARITY_TEXTS, PEAK_TEXTS, made_with
 from export.network import Network
 from export.static import BITS, Static, pack_rows
@@ -116,6 +116,7 @@ def write(
     """
     texts = golden.texts()
     exact = teacher.encode(texts)
+    words = pieces.files(teacher.tokenizer_json.encode())
     kind = "static" if isinstance(student, Static) else "transformer"
     graphs, tensors, files = (
         ({}, student.tensors(), {})
@@ -136,8 +137,8 @@ def write(
                 graphs=graphs,
                 tensors=tensors | {"golden.bin": proofs},
                 files=files
+                | words
                 | {
-                    "tokenizer.json": teacher.tokenizer_json.encode(),
                     "golden.json": golden.listed(texts),
                     "card.md": described.encode(),
                 },
@@ -145,6 +146,7 @@ def write(
                     **{key: origin.manifest.about[key] for key in ("license", "teacher")},
                     "made_with": made_with() | {"torch": torch.__version__},
                 },
+                optional={pieces.SOURCE} if pieces.FILE in words else (),
             ),
         )
 

@@ -1,4 +1,5 @@
-/* What the extension modules share: views of arrays, and the choice among `isas`. Included after Python.h and those. */
+/* What the extension modules share: views of arrays and, where there are `isas`, the choice among them. Included after
+ * Python.h and those. */
 
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
 #define NATIVE_ORDER '>'
@@ -37,6 +38,7 @@ static int view_of(PyObject *object, Py_buffer *view, const char *formats, Py_ss
     return 0;
 }
 
+#ifdef ISAS
 static const Isa *isa_named(const char *name, const char *remedy)
 {
     for (size_t i = 0; i < ISAS; i++)
@@ -61,3 +63,4 @@ static PyObject *py_isas(PyObject *module, PyObject *args)
     Py_XDECREF(names);
     return result;
 }
+#endif

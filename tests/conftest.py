@@ -65,6 +65,19 @@ def sound(path, encoder) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def few_characters() -> Iterator[None]:
+    """Export asks a tokenizer about the first characters only: about all of them it takes half a minute."""
+    pytest.importorskip(
+        "tokenizers", reason="export needs the packages of the extra 'export': tokenizers is missing"
+    )
+    characters, pieces = (pytest.importorskip(f"export.{name}") for name in ("characters", "pieces"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(characters, "CODE_POINTS", [*range(0x400), *range(0x2000, 0x2100)])
+        patch.setattr(pieces, "_TRIED", 0)
+        yield
+
+
 @pytest.fixture
 def ctrl_c() -> Iterator[Callable[[float], None]]:
     """Press Ctrl-C after so many seconds. Who runs the tests in the background may have had it ignored."""

@@ -408,8 +408,15 @@ CLEARED = {
 }  # fmt: skip
 
 
-def with_tokenizer(folder: Path, changes: dict, **keys) -> Path:
+def without_tables(folder: Path) -> Path:
+    """A bundle whose tokenizer.json is what the package `tokenizers` reads."""
     made = hostile.clone("nano", folder)
+    (made / "tokenizer.bin").unlink()
+    return made
+
+
+def with_tokenizer(folder: Path, changes: dict, **keys) -> Path:
+    made = without_tables(folder)
     table = json.loads((made / "tokenizer.json").read_text()) | changes
     (made / "tokenizer.json").write_text(json.dumps(table))
     return hostile.seal(made, **keys)
@@ -434,7 +441,7 @@ def test_what_edgeret_does_not_use_of_a_tokenizer_is_cleared(tmp_path):
 
 
 def test_a_key_twice_in_a_tokenizer_is_refused(tmp_path):
-    folder = hostile.clone("nano", tmp_path / "mine")
+    folder = without_tables(tmp_path / "mine")
     text = (folder / "tokenizer.json").read_text()
     (folder / "tokenizer.json").write_text(text.replace('"type":', '"type":"x","type":', 1))
     with pytest.raises(BundleError, match="twice"):
@@ -497,7 +504,7 @@ def test_what_people_lay_beside_a_bundle_is_let_be(tmp_path):
     assert bundle.Bundle.open(folder).name == "nano"
 
 
-@pytest.mark.parametrize("name", ["manifest.json", "tokens.bin", "tokenizer.json"])
+@pytest.mark.parametrize("name", ["manifest.json", "tokens.bin", "tokenizer.bin"])
 @pytest.mark.parametrize("kind", ["symbolic", "hard", "pipe", "folder"])
 def test_a_link_or_a_pipe_in_the_place_of_a_file_is_refused(tmp_path, name, kind):
     folder = hostile.seal(hostile.clone("nano", tmp_path / "mine"))
@@ -548,7 +555,7 @@ except edgeret.EdgeretError as error:
 @pytest.mark.parametrize(
     ("model", "name"),
     [("nano", "tokens.bin"), ("nano", "head.bin"), ("nano", "codec.bin"), ("nano", "golden.bin"),
-     ("small", "tokens.bin"), ("small", "model.int8.onnx"), ("small", "tokenizer.json")],
+     ("small", "tokens.bin"), ("small", "model.int8.onnx"), ("small", "tokenizer.bin")],
 )  # fmt: skip
 @pytest.mark.parametrize("when", ["loaded", "started"])
 def test_a_file_that_is_cut_under_an_encoder_ends_no_process(tmp_path, model, name, when):

@@ -42,7 +42,7 @@ def text_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def space_of(folder, text_file, tmp_path_factory):
+def space_of(folder, text_file, few_characters, tmp_path_factory):
     out = tmp_path_factory.mktemp("models") / "tiny"
     return base.make(Teacher.read(folder), [text_file], out, 300, 0, out.parent / "cache").path
 
@@ -278,6 +278,7 @@ def test_distill_writes_a_bundle_of_the_same_space(folder, text_file, space_of, 
     cosines = (encoder.encode(known.texts) * known.own).sum(1)
     np.testing.assert_allclose(cosines, 1, atol=1e-5)
     assert "pets" in encoder.bundle.file("card.md").read_text()
+    assert "tokenizer.bin" in encoder.bundle.manifest.files
     assert encoder.planned_bytes.keys() >= {"tokenizer", "token table"}
 
 

@@ -23,6 +23,8 @@ from export import convert, golden, hash_head, verify
 from export.__main__ import main
 from export.teacher import Teacher
 
+pytestmark = pytest.mark.usefixtures("few_characters")
+
 HIDDEN, WIDE, LAYERS, POSITIONS = 64, 128, 2, 32
 VOCABULARY = [
     "[PAD]",
@@ -305,6 +307,8 @@ def test_base_writes_a_bundle_that_verify_accepts(folder, text_file, tmp_path, c
     assert made.codec().widths == (64,)
     assert made.manifest.about["teacher"]["pooling"] == "mean"
     assert json.loads(made.file("tokenizer.json").read_text())["padding"] is None
+    assert made.manifest.files["tokenizer.json"].optional
+    assert "tokenizer.bin" in made.manifest.files
     card = made.file("card.md").read_text()
     assert "mini" in card
     assert made.space in card
@@ -358,7 +362,7 @@ def test_token_ids_are_those_of_the_teachers_own_pipeline():
     tokenizer = encoder._pipeline().tokenizer
     texts = unicode_texts(1000)
     expected = teacher(texts, truncation=False, padding=False)["input_ids"]
-    assert [tokenizer.encode(text).ids for text in texts] == expected
+    assert [tokenizer.tokenize(text).ids for text in texts] == expected
 
 
 def test_base_is_of_the_real_teachers_geometry():

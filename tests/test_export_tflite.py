@@ -35,7 +35,7 @@ def vectors(bundle: Bundle, size: int, texts: list[str]) -> np.ndarray:
     bucket = tflite.Bucket(weights, tflite.parameters(weights), size).eval()
     pipeline, table, rows = Encoder.load(bundle.path)._pipeline(), TokenTable(bundle), []
     for text in texts:
-        tokens = table.take(pipeline.tokenizer.encode(text).ids)
+        tokens = table.take(pipeline.tokenizer.tokenize(text).ids)
         padded = torch.zeros(1, size, bundle.dim)
         padded[0, : len(tokens)] = torch.from_numpy(tokens)
         mask = (torch.arange(size) < len(tokens)).float()[None]

@@ -84,7 +84,7 @@ def made(tmp_path_factory) -> Bundle:
     """A copy of `base` whose golden vectors are the stand-in's."""
     known, pipeline = Bundle.open("base").golden(), Encoder.load("base")._pipeline()
     text, own = known.texts[0], known.own.copy()
-    total = TokenTable(Bundle.open("base")).take(pipeline.tokenizer.encode(text).ids).sum(axis=0)
+    total = TokenTable(Bundle.open("base")).take(pipeline.tokenizer.tokenize(text).ids).sum(axis=0)
     own[0] = total / np.linalg.norm(total)
     files = {graph.file: graph.file.encode() for graph in GRAPHS.values()}
     return copy(tmp_path_factory.mktemp("bundle"), known._replace(own=own), graphs=GRAPHS, files=files)

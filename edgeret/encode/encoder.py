@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,15 +23,13 @@ from edgeret.encode.bundle import Bundle, available
 from edgeret.encode.manifest import refuse
 from edgeret.encode.onnx import OnnxBackend
 from edgeret.encode.passages import Span, split_windows
+from edgeret.encode.pieces import check
 from edgeret.encode.static import StaticBackend
 from edgeret.encode.tflite import TfliteBackend
-from edgeret.encode.tokenizer import TOKENIZER_BYTES, load_tokenizer, special_tokens, tokenize
+from edgeret.encode.tokenizer import Tokenizer, load_tokenizer, planned_bytes
 from edgeret.encode.unknown import knows, stand_in, tinged
-from edgeret.encode.windows import CHARACTERS, check, windows
+from edgeret.encode.windows import CHARACTERS, windows
 from edgeret.errors import BackendError
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 Float32 = NDArray[np.float32]
 
@@ -82,14 +80,13 @@ class _Reading(NamedTuple):
 
 
 class _Pipeline(NamedTuple):
-    """What turns a text into a vector, once started. unknown: the token of what the vocabulary lacks."""
+    """What turns a text into a vector, once started."""
 
     tokenizer: Tokenizer
     backend: Backend
     max_tokens: int
     dim: int
     map: Float32 | None
-    unknown: int | None
 
     def encode(self, text: str) -> Float32:
         """The model's vector of a text, as much of it as the model reads."""
@@ -98,13 +95,14 @@ class _Pipeline(NamedTuple):
     def encode_known(self, text: str) -> _Whole:
         """The same, or a vector of `edgeret.unknown`."""
         ids, spans, whole = self._read(text)
+        unknown = self.tokenizer.unknown
         # Seldom: what is left to look at takes as long as a part of a short text's encoding.
-        if (self.unknown in ids or len(ids) <= _MOST_SPECIAL) and not knows(text, ids, spans, self.unknown):
+        if (unknown in ids or len(ids) <= _MOST_SPECIAL) and not knows(text, ids, spans, unknown):
             read = text if whole else text[: max(stop for _, stop in spans)]
             return _Whole(stand_in(read, self.dim), whole, known=False)
         vector = self._run(ids)
-        if self.unknown is not None and self.unknown in ids:
-            vector = tinged(vector, text, ids, spans, self.unknown)
+        if unknown is not None and unknown in ids:
+            vector = tinged(vector, text, ids, spans, unknown)
         return _Whole(vector, whole, known=True)
 
     def windows(self, text: str) -> Iterator[list[Span]]:
@@ -115,11 +113,10 @@ class _Pipeline(NamedTuple):
     def _read(self, text: str) -> _Reading:
         check(text)
         if len(text) <= CHARACTERS:
-            found = tokenize(self.tokenizer, text)
-            ids, spans = found.ids, found.offsets
+            ids, spans, _ = self.tokenizer.tokenize(text)
         else:
             # The ids that stand around any text.
-            frame = tokenize(self.tokenizer, "").ids
+            frame = self.tokenizer.tokenize("").ids
             ids, spans = frame[:-1], [_NOWHERE] * len(frame[:-1])
             for window in windows(self.tokenizer, text):
                 ids += window.ids
@@ -238,7 +235,7 @@ class Encoder:
         """What encoding adds to the process at most, part by part, in bytes."""
         files, tensors = self.bundle.manifest.files, self.bundle.manifest.tensors
         table = {
-            "tokenizer": TOKENIZER_BYTES,
+            "tokenizer": planned_bytes(self.bundle),
             "token table": files[tensors["tokens"].file].nbytes,
         }
         if "map" in tensors:
@@ -248,7 +245,7 @@ class Encoder:
     @property
     def passage_tokens(self) -> int:
         """Tokens of the longest passage that is encoded whole, special tokens not counted."""
-        return self.max_tokens - special_tokens(self._pipeline().tokenizer)
+        return self.max_tokens - self._pipeline().tokenizer.special
 
     @checked
     def encode(self, texts: Iterable[str]) -> Float32:
@@ -374,19 +371,10 @@ class Encoder:
     def _start(self) -> _Pipeline:
         backend = BACKENDS[self.backend](self.bundle, self.threads)
         tokenizer = load_tokenizer(self.bundle)
-        special = special_tokens(tokenizer)
+        special = tokenizer.special
         if special >= self.max_tokens:
             refuse(self.bundle.path, f"'max_tokens' above its {special} special tokens", str(self.max_tokens))
-        # Not every kind of model has one.
-        unknown = getattr(tokenizer.model, "unk_token", None)
-        pipeline = _Pipeline(
-            tokenizer,
-            backend,
-            self.max_tokens,
-            self.dim,
-            _load_map(self.bundle),
-            None if unknown is None else tokenizer.token_to_id(unknown),
-        )
+        pipeline = _Pipeline(tokenizer, backend, self.max_tokens, self.dim, _load_map(self.bundle))
         golden = self.bundle.golden()
         cosine = float(pipeline.encode(golden.texts[0]) @ golden.own[0])
         if not cosine >= _LEAST_GOLDEN_COSINE:

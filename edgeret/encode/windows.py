@@ -7,13 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from edgeret.encode.tokenizer import tokenize
-from edgeret.errors import InvalidDocumentError
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from edgeret.encode.tokenizer import Tokenizer
 
 CHARACTERS: Final = 4096
 """Of a window."""
@@ -39,9 +35,8 @@ def windows(tokenizer: Tokenizer, text: str) -> Iterator[Window]:
     start = 0
     opened: tuple[int, int] | None = None
     while True:
-        found = tokenize(tokenizer, text[start : start + CHARACTERS], special=False)
-        ids, words = found.ids, found.word_ids
-        spans = [(low + start, high + start) for low, high in found.offsets]
+        ids, found, words = tokenizer.tokenize(text[start : start + CHARACTERS], special=False)
+        spans = [(low + start, high + start) for low, high in found]
         firsts = [0] if ids else []
         firsts += [number for number, (one, next) in enumerate(pairwise(words), start=1) if one != next]
         if opened is not None:
@@ -76,14 +71,3 @@ def windows(tokenizer: Tokenizer, text: str) -> Iterator[Window]:
             yield Window(ids[:kept], spans[:kept])
         # A tokenizer that gives a window the span of one character would never end.
         start = following if following > start else stop
-
-
-def check(text: str) -> None:
-    """Raise InvalidDocumentError for a text with a lone surrogate."""
-    for start in range(0, len(text), CHARACTERS):
-        try:
-            text[start : start + CHARACTERS].encode()
-        except UnicodeEncodeError as error:
-            raise InvalidDocumentError(
-                f"expected Unicode text, found a lone surrogate at {start + error.start}: read the text as UTF-8"
-            ) from error

@@ -1,0 +1,20 @@
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+def tokenizer(
+    pages: NDArray[np.uint16],
+    entries: NDArray[np.uint32],
+    sequences: NDArray[np.uint32],
+    marks: NDArray[np.uint32],
+    units: NDArray[np.uint32],
+    special: NDArray[np.uint32],
+    unknown: int,
+    longest: int,
+    continuing: int,
+    before: int,
+) -> Any: ...
+def encode(
+    tokenizer: Any, text: str, special: bool
+) -> tuple[list[int], list[tuple[int, int]], list[int]]: ...
