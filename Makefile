@@ -38,7 +38,7 @@ test-full: $(VENV)/ready-$(EXTRAS)
 # changes.
 coverage: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/python -m coverage erase
-	EDGERET_NO_NATIVE=1 $(BIN)/python -m coverage run -m pytest tests/test_scan.py tests/test_static.py
+	EDGERET_NO_NATIVE=1 $(BIN)/python -m coverage run -m pytest tests/test_scan.py tests/test_static.py tests/test_pieces.py
 	$(BIN)/python -m coverage run -m pytest \
 	    --deselect tests/test_end_to_end.py::test_search_costs_less_than_twice_its_encoding
 	$(BIN)/python -m coverage combine
@@ -76,7 +76,7 @@ bench-full: $(VENV)/ready-bench
 	$(BIN)/python -m benchmarks compare --minutes $(MINUTES) --run $(RUN) --kinds $(KINDS)
 	$(BIN)/python -m benchmarks report --readme README.md
 
-KERNELS := scan static
+KERNELS := scan static tokenize
 KERNEL_FLAGS := -std=c11 -O2 -g -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer
 
@@ -105,8 +105,8 @@ sanitize: $(KERNELS:%=build/sanitized/%) $(VENV)/ready-$(EXTRAS)
 	CFLAGS="$(SANITIZERS)" EDGERET_REQUIRE_NATIVE=1 $(BIN)/python setup.py -q build_ext --force \
 	    --build-temp build/sanitized/temp --build-lib build/sanitized
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
-	    ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized \
-	    $(BIN)/python -P -m pytest tests/test_scan.py tests/test_static.py -p no:cacheprovider
+	    ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized EDGERET_MODELS=$(CURDIR)/models \
+	    $(BIN)/python -P -m pytest tests/test_scan.py tests/test_static.py tests/test_pieces.py -p no:cacheprovider
 
 # Built for AArch64 and run on emulated cores with and without the dot product (Debian: gcc-aarch64-linux-gnu,
 # qemu-user-static).
@@ -176,7 +176,7 @@ runtimes: $(TFLITE) $(VENV)/ready-$(EXTRAS)
 	    esac; \
 	    [ -e $$venv/ready ] || { $(PYTHON) -m venv --clear --without-pip $$venv; \
 	        $(BIN)/python -m pip --python $$venv/bin/python install --quiet $$(echo $$needs | tr + ' ') \
-	            numpy tokenizers tqdm; touch $$venv/ready; }; \
+	            numpy tqdm; touch $$venv/ready; }; \
 	    case $$needs in onnx*) backend=onnx bundles="$(ONNX)" ;; *) backend=tflite bundles="$(TFLITE)" ;; esac; \
 	    for bundle in $$bundles; do $$venv/bin/python -m export verify $$bundle --backend $$backend; done; \
 	done

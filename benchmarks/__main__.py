@@ -20,6 +20,7 @@ BENCHMARKS = (
     "updates",
     "sublinear",
     "longqueries",
+    "tokenizer",
 )
 
 
