@@ -17,6 +17,7 @@ from edgeret import smoke
 Line = dict[str, Any]
 
 PATH: Final = Path(__file__).parent / "results" / "systems.jsonl"
+SIZES: Final = PATH.with_name("sizes.jsonl")
 KEY: Final = ("kind", "system", "rows", "threads", "collection", "run", "model", "query_model", "machine")
 """What tells measurements apart; of several lines with the same key the last one counts."""
 
@@ -31,6 +32,11 @@ def read(path: Path = PATH) -> list[Line]:
                 line = json.loads(text)
                 found[key(line)] = line
     return list(found.values())
+
+
+def sizes() -> list[Line]:
+    """The lines of `python -m benchmarks sizes`; of two with the same packages the last one counts."""
+    return [json.loads(text) for text in SIZES.read_text(encoding="utf-8").splitlines()]
 
 
 def key(line: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -77,7 +77,7 @@ def main(argv: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
-    found = Figures.choose(lines, ledger.read(ledger.PATH.with_name("sizes.jsonl")))
+    found = Figures.choose(lines, ledger.sizes())
     options.out.mkdir(parents=True, exist_ok=True)
     from benchmarks import plots
 
@@ -96,17 +96,29 @@ def main(argv: list[str]) -> int:
 def brief(found: Figures) -> str:
     """The short table, of whole stacks, with its marks."""
     rows = next((rows for rows in found.rows if rows >= _BRIEF_ROWS), found.rows[-1])
-    head = "stack", "p50 ms", "after a pause", "nDCG@10", "memory MB", "bytes / doc", "start ms"
+    head = [
+        "stack",
+        "p50 ms",
+        "after a pause",
+        "nDCG@10",
+        "memory MB",
+        "bytes / doc",
+        "start ms",
+        "installed",
+    ]
     body = []
     for stack in _BRIEF:
         line, start = found.cell("ask", stack, rows, 1), found.cell("start", stack, rows, 1)
         if line is None or "p50_ms" not in line:
             body.append([name(stack), why(line), *[""] * (len(head) - 2)])
             continue
+        size = found.installed(stack)
+        installed = f"{size / 1e6:,.0f} MB" if size is not None else ""
+        warm = number(start.get("warm_ms")) if start else ""
         times = number(line["p50_ms"]), number(line["after_pause_ms"])
         memory = number(line["rss_over_import_bytes"] / 1e6), f"{line['bytes_per_doc']:,.0f}"
         quality = share(found.quality(stack))
-        body.append([name(stack), *times, quality, *memory, number(start.get("warm_ms")) if start else ""])
+        body.append([name(stack), *times, quality, *memory, warm, installed])
     return f"{_MARKS[0]}\n{rows:,} documents, one core:\n\n{table(head, body)}{_MARKS[1]}"
 
 

@@ -16,7 +16,7 @@ from typing import Final
 from benchmarks.systems import STACKS, packages_of
 
 ROOT: Final = Path(__file__).parent.parent
-_RUNTIME: Final = ("numpy", "tokenizers", "tqdm")
+_RUNTIME: Final = ("numpy", "tqdm")
 SETS: Final[dict[str, tuple[str, ...]]] = {
     "edgeret, static": _RUNTIME,
     "edgeret, onnx": (*_RUNTIME, "onnxruntime"),

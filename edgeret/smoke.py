@@ -37,7 +37,7 @@ Report = dict[str, str | int | float | list[str] | None]
 LEAST_GOLDEN_COSINE: Final = 0.99
 """Mean over golden texts of a bundle, between their vectors here and those that the bundle came with."""
 
-_PACKAGES: Final = ("edgeret", "numpy", "tokenizers", "onnxruntime", "ai-edge-litert", "tflite-runtime")
+_PACKAGES: Final = ("edgeret", "numpy", "onnxruntime", "ai-edge-litert", "tflite-runtime")
 # What the scan or a runtime has a faster path for.
 _CPU_FEATURES: Final = frozenset(
     [

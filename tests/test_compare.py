@@ -330,7 +330,7 @@ def test_the_report_expects_the_sizes_that_are_measured():
 
 
 def test_the_page_and_the_readme_say_what_the_stored_lines_say():
-    found = Figures.choose(ledger.read(), ledger.read(ledger.PATH.with_name("sizes.jsonl")))
+    found = Figures.choose(ledger.read(), ledger.sizes())
     page = (fresh.ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     pictures = [(path, caption) for caption, path in re.findall(r"^!\[(.*)\]\((.*)\)$", page, re.MULTILINE)]
     assert len(pictures) == 5

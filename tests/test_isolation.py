@@ -56,7 +56,7 @@ SOCKETS = {
     "pair": "import socket; socket.socketpair()",
     "name": "import socket; socket.getaddrinfo('localhost', 80)",
 }
-# For what is not Python: onnxruntime and tokenizers.
+# For what is not Python.
 GUARD = """
 #include <unistd.h>
 static int refuse(void) { static const char said[] = "refused: socket\\n"; write(2, said, sizeof said - 1); _exit(99); }

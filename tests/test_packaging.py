@@ -1,5 +1,6 @@
 """What pip installs: which dependencies on which machine, and which bundles."""
 
+import re
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +13,10 @@ ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DEPENDENCIES = PROJECT["project"]["dependencies"]
 MOST_BUNDLED_BYTES = 25_000_000
+NETWORK = re.compile(
+    r"^\s*(import|from)\s+(socket|ssl|http|urllib\.request|urllib3|requests|httpx|aiohttp|asyncio|slack_sdk)\b",
+    re.M,
+)
 
 
 def asked_for(machine: str, requirements: list[str]) -> set[str]:
@@ -39,19 +44,43 @@ def is_pure(name: str) -> bool:
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64", "AMD64", "arm64", "ARM64"])
 def test_a_runtime_comes_along_where_it_has_a_wheel(machine):
-    assert asked_for(machine, DEPENDENCIES) == {"numpy", "tokenizers", "tqdm", "onnxruntime"}
+    assert asked_for(machine, DEPENDENCIES) == {"numpy", "tqdm", "onnxruntime"}
 
 
 @pytest.mark.parametrize("machine", ["armv6l", "armv7l", "armv8l", "i686", "riscv64", "ppc64le"])
 def test_no_runtime_is_asked_for_elsewhere(machine):
-    assert asked_for(machine, DEPENDENCIES) == {"numpy", "tokenizers", "tqdm"}
+    assert asked_for(machine, DEPENDENCIES) == {"numpy", "tqdm"}
 
 
 def test_what_is_compiled_can_be_had_on_32_bit_arm():
-    """tokenizers has a wheel there; NumPy is the system's; PyYAML builds without a compiler."""
-    assert "hf-xet" in asked_for_in_all("x86_64")
-    needed = asked_for_in_all("armv7l")
-    assert {name for name in needed if not is_pure(name)} <= {"numpy", "tokenizers", "pyyaml"}
+    """NumPy is the system's."""
+    assert not is_pure("onnxruntime")
+    assert {name for name in asked_for_in_all("armv7l") if not is_pure(name)} == {"numpy"}
+
+
+def test_nothing_that_comes_along_is_made_for_a_network():
+    requirements = metadata.requires("edgeret") or []
+    assert asked_for("x86_64", requirements) == asked_for("x86_64", DEPENDENCIES), "install edgeret again"
+    found = asked_for_in_all("x86_64")
+    # Older releases of onnxruntime bring more.
+    assert found <= {"numpy", "tqdm", "onnxruntime"} | {
+        "flatbuffers", "protobuf", "packaging", "coloredlogs", "humanfriendly", "sympy", "mpmath"
+    }  # fmt: skip
+    named = {
+        f"{name}: {path}"
+        for name in found
+        for path in metadata.distribution(name).files or []
+        if path.suffix == ".py" and "tests" not in path.parts and NETWORK.search(path.read_text("utf-8"))
+    }
+    # Tools that edgeret never imports; tests/test_isolation.py proves what runs.
+    assert named <= {
+        "numpy: numpy/lib/_datasource.py",
+        "onnxruntime: onnxruntime/transformers/convert_tf_models_to_pytorch.py",
+        "tqdm: tqdm/asyncio.py",
+        "tqdm: tqdm/contrib/discord.py",
+        "tqdm: tqdm/contrib/slack.py",
+        "tqdm: tqdm/contrib/telegram.py",
+    }
 
 
 def test_the_bundles_of_the_wheel_are_whole_and_small():

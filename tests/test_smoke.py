@@ -17,7 +17,7 @@ from edgeret import scan
 from edgeret.encode import bundle
 
 NAMES = {
-    "edgeret", "numpy", "tokenizers", "onnxruntime", "ai-edge-litert", "tflite-runtime", "python", "sqlite",
+    "edgeret", "numpy", "onnxruntime", "ai-edge-litert", "tflite-runtime", "python", "sqlite",
     "system", "libc", "board", "cpu", "cpu_features", "cpus", "page_bytes", "memory_bytes",
     "scan", "instruction_sets", "bundle", "space", "backend", "load_ms", "first_encode_ms", "encode_ms",
     "golden_cosine_mean", "golden_cosine_worst", "index_ms", "search_ms", "peak_rss_bytes", "failed",

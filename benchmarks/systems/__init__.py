@@ -106,11 +106,11 @@ STORES: Final = {
 }
 
 ENCODERS: Final = {
-    "nano": ("tokenizers", "numpy"),
-    "small": ("tokenizers", "numpy", "onnxruntime"),
-    "base": ("tokenizers", "numpy", "onnxruntime"),
-    "small-tflite": ("tokenizers", "numpy", "ai-edge-litert"),
-    "base-tflite": ("tokenizers", "numpy", "ai-edge-litert"),
+    "nano": ("numpy",),
+    "small": ("numpy", "onnxruntime"),
+    "base": ("numpy", "onnxruntime"),
+    "small-tflite": ("numpy", "ai-edge-litert"),
+    "base-tflite": ("numpy", "ai-edge-litert"),
     "fp32": ("tokenizers", "numpy", "onnxruntime"),
     "torch": ("sentence-transformers", "torch==2.13.0"),
     "chroma": ("chromadb",),
