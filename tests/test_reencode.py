@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import shutil
 import sqlite3
 import stat
 from contextlib import closing
@@ -45,12 +46,16 @@ FINER = FakeEncoder(passage_tokens=12)
 """Of the space of the encoder that the fixtures give, with other passages."""
 
 
-@pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def shrink(monkeypatch: pytest.MonkeyPatch) -> None:
     for change in workload.shrink_blocks():
         monkeypatch.setattr(*change)
     monkeypatch.setattr(reencode, "_BATCH", 16)
     monkeypatch.setattr(drafts, "_COMMIT_S", 0.0)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink(monkeypatch)
 
 
 @pytest.fixture
@@ -58,14 +63,43 @@ def narrow() -> NarrowEncoder:
     return NarrowEncoder()
 
 
-@pytest.fixture
-def large(path: Path, encoder: FakeEncoder) -> Path:
-    """Two sealed blocks with deleted rows in them, and a tail with a hole; every third vector is a document's own."""
-    with Index.create(path, model=encoder, bits=96, filters=["year"]) as index:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `large` copies."""
+    path = tmp_path_factory.mktemp("made") / "large.edgeret"
+    with (
+        pytest.MonkeyPatch.context() as monkeypatch,
+        Index.create(path, model=FakeEncoder(), bits=96, filters=["year"]) as index,
+    ):
+        shrink(monkeypatch)
         index.add(workload.documents(0, 140))
         index.delete([f"d{number}" for number in (1, 2, 40, 90, 135)])
         assert index.check().blocks == 2
     return path
+
+
+@pytest.fixture
+def large(path: Path, made: Path) -> Path:
+    """Two sealed blocks with deleted rows in them, and a tail with a hole; every third vector is a document's own."""
+    return Path(shutil.copy(made, path))
+
+
+@pytest.fixture(scope="module")
+def reencoded(tmp_path_factory: pytest.TempPathFactory, made: Path) -> str:
+    """The name of what `large` becomes with the narrow encoder."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shrink(monkeypatch)
+        target = tmp_path_factory.mktemp("anew") / "anew"
+        return name(anew(made, target, NarrowEncoder(), bits=64, keep_vectors=False))
+
+
+@pytest.fixture(scope="module")
+def drafted(tmp_path_factory: pytest.TempPathFactory, made: Path) -> Path:
+    """All drafts of `large` for the narrow encoder."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        shrink(monkeypatch)
+        path = shutil.copy(made, tmp_path_factory.mktemp("drafted") / "large.edgeret")
+        return interrupted(Path(path), NarrowEncoder(), 135)
 
 
 def anew(source: Path, target: Path, encoder: FakeEncoder, bits: int, keep_vectors: bool) -> Path:
@@ -94,6 +128,11 @@ def answers(path: Path, encoder: FakeEncoder) -> list[object]:
     with Index.open(path, encoder) as index:
         index.check()
         return [index.search(**query, k=200) for query in QUERIES]
+
+
+def draft(path: Path, drafted: Path) -> Path:
+    """Leave all drafts beside an index that is one of `large`; where they are kept."""
+    return Path(shutil.copy(drafted, path.with_name(f"{path.name}-reencode")))
 
 
 def alone(path: Path) -> bool:
@@ -337,8 +376,8 @@ def test_an_interrupted_call_goes_on_where_it_was(large, encoder, narrow):
     answers(large, narrow)
 
 
-def test_documents_that_changed_since_are_encoded_again(large, encoder, narrow):
-    interrupted(large, narrow, 135)
+def test_documents_that_changed_since_are_encoded_again(large, drafted, encoder, narrow):
+    draft(large, drafted)
     with Index.open(large, encoder) as index:
         index.add(workload.documents(10, 3, "second"))
         index.delete(["d4"])
@@ -368,21 +407,20 @@ def test_an_older_copy_of_the_index_gets_no_draft_of_another_document(large, tmp
 
 
 @pytest.mark.parametrize("statement", ["zeroblob(64)", "'text'", "x''", "CAST(spans || x'00' AS BLOB)"])
-def test_a_damaged_draft_is_made_again(large, tmp_path, narrow, statement):
-    made = anew(large, tmp_path / "anew", narrow, bits=64, keep_vectors=False)
-    kept = interrupted(large, narrow, 135)
+def test_a_damaged_draft_is_made_again(large, drafted, reencoded, narrow, statement):
+    kept = draft(large, drafted)
     column = "spans" if "spans" in statement else "vectors"
     connection = sqlite3.connect(kept)
     connection.execute(f"UPDATE OR IGNORE drafts SET {column} = {statement} WHERE doc < 20")
     connection.commit()
     connection.close()
     Index.reencode(large, narrow, bits=64)
-    assert name(large) == name(made)
+    assert name(large) == reencoded
 
 
-def test_drafts_that_cannot_be_read_are_told_from_a_damaged_index(large, encoder, narrow):
+def test_drafts_that_cannot_be_read_are_told_from_a_damaged_index(large, drafted, encoder, narrow):
     before = answers(large, encoder)
-    kept = interrupted(large, narrow, 135)
+    kept = draft(large, drafted)
     kept.write_bytes(kept.read_bytes()[:4096] + b"\xff" * 8192 + kept.read_bytes()[12288:])
     with pytest.raises(StorageError, match=r"-reencode' is not what.*malformed.*move it away"):
         Index.reencode(large, narrow, bits=64)
@@ -508,9 +546,8 @@ def test_the_command_reencodes(large, monkeypatch, capsys, narrow):
 # -- drafts that somebody made
 
 
-def forge(path: Path, change) -> None:
-    """Interrupt a call, and give some of its drafts other content with checksums that are right."""
-    kept = interrupted(path, NarrowEncoder(), 135)
+def forge(kept: Path, change) -> None:
+    """Give drafts other content with checksums that are right."""
     with closing(sqlite3.connect(kept, isolation_level=None)) as connection:
         for doc, *row in connection.execute(
             "SELECT doc, digest, spans, vectors, codes FROM drafts"
@@ -546,18 +583,16 @@ FORGERIES = {
 @pytest.mark.parametrize("name", FORGERIES)
 @pytest.mark.parametrize("compared", [0, 32])
 def test_forged_drafts_put_nothing_into_the_index(
-    large, tmp_path, encoder, narrow, monkeypatch, name, compared
+    large, drafted, reencoded, narrow, monkeypatch, name, compared
 ):
     """Also where none is made again to compare: but for what an encoder could have made."""
     if name == "no encoder's" and not compared:
         return
     monkeypatch.setattr(reencode, "_COMPARED", compared)
-    made = anew(large, tmp_path / "anew", narrow, bits=64, keep_vectors=False)
-    expected = globals()["name"](made)
-    forge(large, FORGERIES[name])
+    forge(draft(large, drafted), FORGERIES[name])
     assert Index.reencode(large, narrow, bits=64).encoded == 135
     answers(large, narrow)
-    assert globals()["name"](large) == expected
+    assert globals()["name"](large) == reencoded
 
 
 def test_drafts_with_another_schema_are_refused_by_name(large, narrow):
