@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -71,7 +72,7 @@ class Hit:
     metadata: dict[str, Any] = field(hash=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Record:
     """A document as it is stored: checked, its id settled, its metadata canonical JSON."""
 
@@ -108,15 +109,10 @@ class Record:
             )
         return cls(identity, text, _canonical(identity, document.metadata), document.vector)
 
-    @property
+    @cached_property
     def digest(self) -> bytes:
         """16 bytes that change with id, text or metadata."""
-        digest = hashlib.blake2b(digest_size=16)
-        for part in (self.id, self.text, self.metadata):
-            encoded = part.encode()
-            digest.update(len(encoded).to_bytes(8, "little"))
-            digest.update(encoded)
-        return digest.digest()
+        return digest_of(self.id, self.text, self.metadata)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +129,23 @@ class Encoded:
     codes: NDArray[np.uint64]
 
 
+def digest_of(identity: str, text: str, metadata: str) -> bytes:
+    """16 bytes that change with id, text or metadata, which are canonical JSON."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (identity, text, metadata):
+        encoded = part.encode()
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+    return digest.digest()
+
+
 def is_deep(metadata: object, levels: int = MOST_LEVELS) -> bool:
     """Whether lists and mappings are nested deeper than `levels`, or hold themselves."""
     entries = [metadata]
     for _ in range(levels):
         outer = {id(entry): entry for entry in entries if isinstance(entry, Mapping | list | tuple)}
+        if not outer:
+            return False
         entries = [
             entry
             for container in outer.values()

@@ -26,7 +26,7 @@ from edgeret.errors import LockedError, NeedsRecoveryError, ReadOnlyError, Space
 from edgeret.storage.lexicon import Lexicon
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
-SECONDS = 60 if FULL else 4
+SECONDS = 60 if FULL else 3
 READERS = 4 if FULL else 2
 THREADS = 2
 KEPT = 40

@@ -17,9 +17,9 @@ from edgeret import EdgeretError
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 TORN = 12 if FULL else 1
 """Images with a random choice of unsynced sectors for each crash point."""
-POINTS = 1 if FULL else 5
-"""What was synced is looked at after each change; all that was written, and any sectors of it, after one in so many."""
-STRIDE = 1 if FULL else 47
+SYNCED, WRITTEN = (1, 1) if FULL else (2, 11)
+"""What was synced is looked at after one change in so many; all that was written, after fewer."""
+STRIDE = 1 if FULL else 97
 """One in so many changes is made to fail, or to be the last one of a process."""
 KILLS = 1000 if FULL else 50
 
@@ -61,8 +61,8 @@ def put(image: medium.Image, folder: Path) -> Path:
 
 def left(disk: medium.Medium, number: int) -> list[medium.Image]:
     """What may lie on the medium when the power fails after a change, by its number."""
-    images = [disk.lost(), disk.revived(), disk.unborn()]
-    if number % POINTS == 0:
+    images = [disk.lost(), disk.revived(), disk.unborn()] if number % SYNCED == 0 else []
+    if number % WRITTEN == 0:
         images += [disk.kept(), *(disk.torn(random.Random(number * 1000 + turn)) for turn in range(TORN))]
     return images
 

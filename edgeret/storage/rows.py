@@ -14,7 +14,7 @@ import numpy as np
 from edgeret import blocks
 from edgeret.blocks import Bitmap, Mask
 from edgeret.codec import Float32, Int8, dequantize
-from edgeret.documents import Record, parse
+from edgeret.documents import Record, digest_of, parse
 from edgeret.storage.checksum import checksum
 from edgeret.storage.schema import filter_columns
 from edgeret.storage.session import Session
@@ -375,9 +375,7 @@ def is_sound(read: Sequence[Any]) -> bool:
     doc, identity, text, metadata, digest, own_vector, crc = read
     if not (isinstance(identity, str) and isinstance(text, str) and isinstance(metadata, str)):
         return False
-    return Record(identity, text, metadata, None).digest == digest and _is_sound_head(
-        doc, digest, own_vector, crc
-    )
+    return digest_of(identity, text, metadata) == digest and _is_sound_head(doc, digest, own_vector, crc)
 
 
 def _is_sound_head(doc: int, digest: object, own_vector: object, crc: object) -> bool:
