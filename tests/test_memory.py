@@ -219,9 +219,7 @@ def test_another_model_keeps_to_the_budget(tmp_path):
     copy, rows = tmp_path / "small.edgeret", 8_000
     vectors = np.random.default_rng(0).normal(size=(rows, 384)).astype(np.float32)
     with Index.create(copy, model="small", bits=128) as index:
-        index.add(
-            Document(str(row), f"red cat {row}" * 5, {}, vector) for row, vector in enumerate(vectors)
-        )
+        index.add(Document(str(row), f"red cat {row}" * 5, {}, vector) for row, vector in enumerate(vectors))
     with pytest.raises(BudgetError, match=r"at least \d+MB, got 3MB; the largest part is the writing"):
         Index.reencode(copy, NarrowEncoder(), bits=64, memory_budget="3MB")
     found = run("reencode", copy, "fake", WRITING)
