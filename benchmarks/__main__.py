@@ -14,6 +14,7 @@ BENCHMARKS = (
     "latency",
     "memory",
     "coldstart",
+    "imports",
     "oversampling",
     "sizes",
     "backends",

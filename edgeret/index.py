@@ -437,6 +437,16 @@ class Index:
             "again, there where it is used"
         )
 
+    def warm_up(self) -> None:
+        """Do now what the first search would have to: start the model, read codes and words.
+
+        A service calls this before it says that it is ready.
+
+        Raises:
+            EdgeretError: What `search` raises.
+        """
+        self.search("warm up", k=1)
+
     def reopen(self) -> None:
         """Go on with the file that lies at the path now, after a ReplacedError.
 

@@ -1,12 +1,13 @@
 import gzip
 import json
+import sys
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import datasets, latency, metrics, quality
+from benchmarks import datasets, imports, latency, metrics, quality
 from benchmarks.__main__ import main
 from benchmarks.vectors import CachedEncoder, load_encoder
 from edgeret.codec import quantize, unpack
@@ -292,6 +293,28 @@ def test_latency_of_several_bundles_is_compared_with_the_first(capsys):
     assert 0 < compared["first_least_us"] <= compared["first_us"]
     assert compared["least_us"] <= compared["after_pause_us"]
     assert min(compared["ratio"], compared["after_pause_ratio"]) > 0
+
+
+def test_the_time_of_an_import_is_divided_among_its_modules(capsys):
+    report = (
+        "import time: self [us] | cumulative | imported package\n"
+        "import time:      2000 |      30000 |     numpy\n"
+        "import time:      4000 |      34500 |   edgeret.codec\n"
+        "import time:       500 |        500 |     json\n"
+        "import time:      1500 |      36500 | edgeret\n"
+    )
+    assert imports.summarize(imports.read(report)) == {
+        "import_ms": 36.5,
+        "numpy_ms": 30.0,
+        "edgeret_ms": 5.5,
+        "others_ms": 1.0,
+        "slowest": {"edgeret.codec": 4.0, "edgeret": 1.5},
+        "python": sys.version.split()[0],
+    }
+    assert imports.main(["--runs", "1"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["import_ms"] > found["numpy_ms"] > 0
+    assert found["edgeret_ms"] > 0
 
 
 def test_backends_print_a_line_for_each_that_is_installed(capsys):

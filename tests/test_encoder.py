@@ -37,6 +37,12 @@ def encoder() -> Encoder:
     return Encoder.load("base")
 
 
+def test_its_repr_says_what_it_is(encoder):
+    assert repr(encoder) == (
+        f"<edgeret.Encoder 'base', dim 384, at most 256 tokens, onnx, space {encoder.space[:8]}>"
+    )
+
+
 def made_texts(count: int) -> list[str]:
     rng = random.Random(0)
     return ["", " ", *(" ".join(rng.choices(WORDS, k=rng.randint(1, 20))) for _ in range(count - 2))]

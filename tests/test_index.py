@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import edgeret
 from edgeret import Document, Index
 from edgeret.errors import (
+    ClosedError,
     CorruptIndexError,
     FilterError,
     InvalidDocumentError,
@@ -439,3 +440,15 @@ def test_any_history_of_changes_equals_a_dictionary(tmp_path_factory, history):
     index.check()
     assert {identity: index.get(identity).text for identity in expected} == expected
     index.close()
+
+
+def test_a_warm_index_has_done_what_the_first_search_does(index, path, encoder):
+    index.warm_up()
+    index.add(["a red cat", "a blue dog"])
+    with Index.open(path, model=encoder, readonly=True) as reader:
+        encoder.encoded.clear()
+        reader.warm_up()
+        assert len(encoder.encoded) == 1
+        assert reader.info().codes_resident
+    with pytest.raises(ClosedError):
+        reader.warm_up()

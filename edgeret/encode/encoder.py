@@ -205,6 +205,12 @@ class Encoder:
         """
         return Encoder(self.bundle, self.name, self.backend, self.threads, self.max_tokens // divisor)
 
+    def __repr__(self) -> str:
+        return (
+            f"<edgeret.Encoder {self.name!r}, dim {self.dim}, at most {self.max_tokens} tokens, "
+            f"{self.backend}, space {self.space[:8]}>"
+        )
+
     @property
     def dim(self) -> int:
         """Entries of a vector."""
