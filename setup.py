@@ -47,7 +47,7 @@ setup(
     ext_modules=[
         extension("_scan", "search", "seek", "seek_x86", "seek_neon"),
         extension("encode._static", "static"),
-        extension("encode._tokenize", "tokenize"),
+        extension("encode._tokenize", "text", "tokenize", "unigram"),
     ],
     cmdclass={"build_ext": BuildNative},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

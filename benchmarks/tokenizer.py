@@ -16,7 +16,7 @@ import numpy as np
 from edgeret.encode import pieces
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.foreign import Foreign
-from edgeret.encode.pieces import Pieces
+from edgeret.encode.tokenizer import Tokenizer, load_tokenizer
 
 _TEXTS: Final = 500
 _ROUNDS: Final = 9
@@ -35,8 +35,8 @@ def main(argv: list[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     bundle = Bundle.open(arguments.model)
-    opening = {"tables": lambda: Pieces.load(bundle), "package": lambda: Foreign.load(bundle)}
-    own, package = Pieces.load(bundle), Foreign.load(bundle)
+    opening = {"tables": lambda: load_tokenizer(bundle), "package": lambda: Foreign.load(bundle)}
+    own, package = load_tokenizer(bundle), Foreign.load(bundle)
     fit = (
         line
         for line in _lines(arguments.text)
@@ -63,7 +63,7 @@ def main(argv: list[str]) -> int:
     return bool(unequal)
 
 
-def _times(tokenizers: dict[str, Pieces | Foreign], texts: list[str]) -> dict[str, float]:
+def _times(tokenizers: dict[str, Tokenizer], texts: list[str]) -> dict[str, float]:
     """Microseconds of a text, the best of some rounds in turn."""
     best = dict.fromkeys(tokenizers, float("inf"))
     for _ in range(_ROUNDS):
@@ -83,7 +83,7 @@ def _seconds(run: Callable[[], object]) -> float:
     return time.perf_counter() - begun
 
 
-def _unequal(own: Pieces, package: Foreign, lines: Iterable[str]) -> list[str]:
+def _unequal(own: Tokenizer, package: Tokenizer, lines: Iterable[str]) -> list[str]:
     return [line for line in lines if own.tokenize(line)[:2] != package.tokenize(line)[:2]]
 
 

@@ -186,8 +186,8 @@ def _mapped(normalize: Callable[[str], str], texts: list[str]) -> list[str]:
 
 def _classified(texts: list[str], cut: PreTokenizer) -> list[tuple[Part, ...]]:
     """The code points of what each character became, and whether each is in a word, between words, or one alone."""
-    kinds = _kinds(sorted({character for text in texts for character in text}), cut)
-    return [_joined(tuple((ord(character), kinds[character]) for character in text)) for text in texts]
+    found = classes(sorted({character for text in texts for character in text}), cut)
+    return [_joined(tuple((ord(character), found[character]) for character in text)) for text in texts]
 
 
 def _joined(parts: tuple[Part, ...]) -> tuple[Part, ...]:
@@ -197,7 +197,8 @@ def _joined(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     return parts
 
 
-def _kinds(characters: list[str], cut: PreTokenizer) -> dict[str, int]:
+def classes(characters: list[str], cut: PreTokenizer) -> dict[str, int]:
+    """Whether each is in a word, between words, or one alone."""
     kinds = {}
     for first in range(0, len(characters), _AT_ONCE):
         part = characters[first : first + _AT_ONCE]

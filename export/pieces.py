@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from edgeret.encode import unigram
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.pieces import (
     ADDED,
     FILE,
+    HEAD,
     LONGEST_WORD,
     NOWHERE,
     SOURCE,
     WORDPIECE,
     Head,
+    Run,
     Tables,
     read,
     reference,
     write,
 )
 from edgeret.errors import BundleError
-from export import characters, trie
+from export import characters, sentencepiece, trie
 from export.rewrite import rewrite
 
 if TYPE_CHECKING:
@@ -61,10 +66,12 @@ def compiled(source: bytes) -> bytes:
     """The tables of a tokenizer.json. Raises BundleError for one that they cannot say."""
     from tokenizers import Tokenizer
 
-    table = json.loads(source)
+    tokenizer = Tokenizer.from_str(source.decode())
+    # As the package writes it: with all that older files leave to be guessed.
+    table = json.loads(tokenizer.to_str())
     try:
         blob = _compile(table, source)
-        _compare(blob, Tokenizer.from_str(source.decode()), table)
+        _compare(blob, tokenizer, table)
     except ValueError as error:
         raise BundleError(
             f"expected a tokenizer that edgeret has tables for in {SOURCE}, found {error}: a bundle without {FILE} "
@@ -75,8 +82,10 @@ def compiled(source: bytes) -> bytes:
 
 def _compile(table: Mapping[str, Any], source: bytes) -> bytes:
     model = table["model"]
-    if model.get("type", "WordPiece") != "WordPiece" or "merges" in model:
-        raise ValueError(f"a model of type {model.get('type')!r}")
+    if model["type"] == "Unigram":
+        return sentencepiece.compiled(table, _frame(table["post_processor"]), source)
+    if model["type"] != "WordPiece":
+        raise ValueError(f"a model of type {model['type']!r}")
     vocabulary: dict[str, int] = model["vocab"]
     longest = model["max_input_chars_per_word"]
     if not 0 < longest <= LONGEST_WORD:
@@ -159,8 +168,7 @@ def _compare(blob: bytes, tokenizer: Tokenizer, table: Mapping[str, Any]) -> Non
     """Raise ValueError where the tables say something else than the tokenizer."""
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    _, head, tables = read(blob)
-    run = reference(head, tables)
+    run = _reference(blob)
     for text in _texts(table):
         found = tokenizer.encode(text)
         ids, spans, _ = run(text, True)
@@ -168,10 +176,25 @@ def _compare(blob: bytes, tokenizer: Tokenizer, table: Mapping[str, Any]) -> Non
             raise ValueError(f"other tokens of {text!r:.80} than its own")
 
 
+def _reference(blob: bytes) -> Run:
+    if HEAD.unpack_from(blob)[2] == WORDPIECE:
+        return reference(*read(blob)[1:])
+    with TemporaryFile() as file:
+        file.write(blob)
+        file.flush()
+        source = unigram.Source(os.dup(file.fileno()))
+    return unigram.reference(*unigram.read(source, len(blob))[1:], source)
+
+
 def _texts(table: Mapping[str, Any]) -> Iterable[str]:
     """Texts of its own tokens, and of characters of all kinds."""
     rng = np.random.default_rng(0)
-    tokens = [*table["model"]["vocab"], *(token["content"] for token in table.get("added_tokens") or [])]
+    vocabulary = table["model"]["vocab"]
+    tokens = [*(vocabulary if isinstance(vocabulary, dict) else (token for token, _ in vocabulary))]
+    tokens = [
+        *(token.replace("\u2581", " ") for token in tokens),
+        *(token["content"] for token in table.get("added_tokens") or []),
+    ]
     codes = np.array(characters.CODE_POINTS)
     marks = np.intersect1d(codes, [*range(0x300, 0x370), 0xE9, 0x8D4, 0x1B44, 0x302E, 0x1D165])
     letters = codes[codes < 0x3000]

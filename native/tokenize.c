@@ -1,16 +1,28 @@
-/* The native build of pieces.py: checks what Python hands over, then tokenizes without the GIL.
+/* The native build of pieces.py and unigram.py: checks what Python hands over, then tokenizes, WordPiece without the GIL.
  * Stable ABI, so that one build serves every Python from 3.11 on.
  */
 #define Py_LIMITED_API 0x030B0000
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <sys/mman.h>
+#include <unistd.h>
+
 #include "tokenize.h"
+#include "unigram.h"
 
 #include "python.h"
 
 #define CAPSULE "edgeret.encode._tokenize.tokenizer"
+#define UNIGRAM_CAPSULE "edgeret.encode._tokenize.unigram"
 #define TABLES 6
+#define UNIGRAM_TABLES 5
+
+/* What stands around a text: ids, `before` of them before it and the others behind it. */
+typedef struct {
+    const uint32_t *special;
+    Py_ssize_t before, around;
+} Frame;
 
 static const struct {
     const char *formats;
@@ -26,8 +38,7 @@ static const struct {
 /* A tokenizer in Python's memory: the views keep its tables alive. */
 typedef struct {
     Tokenizer tokenizer;
-    const uint32_t *special; /* ids, `before` of them before a text and the others behind it */
-    Py_ssize_t before, around;
+    Frame frame;
     Py_buffer views[TABLES];
     int held; /* views */
 } Borrowed;
@@ -45,8 +56,8 @@ static int set_tables(Borrowed *borrowed)
 {
     const Py_buffer *views = borrowed->views;
     Tokenizer *tokenizer = &borrowed->tokenizer;
-    borrowed->special = views[5].buf;
-    borrowed->around = views[5].shape[0];
+    borrowed->frame.special = views[5].buf;
+    borrowed->frame.around = views[5].shape[0];
     tokenizer->pages = views[0].buf;
     tokenizer->entries = views[1].buf;
     tokenizer->sequences = views[2].buf;
@@ -57,7 +68,7 @@ static int set_tables(Borrowed *borrowed)
     tokenizer->marks_size = (size_t)views[3].shape[0];
     tokenizer->units_size = (size_t)views[4].shape[0];
     if (views[0].shape[0] == PAGES && views[1].shape[1] == 256 && views[3].shape[1] == 2 &&
-        tokenizer->longest <= LONGEST_WORD && borrowed->before <= borrowed->around)
+        tokenizer->longest <= LONGEST_WORD && borrowed->frame.before <= borrowed->frame.around)
         return 1;
     PyErr_SetString(refusal, "expected the tables of one tokenizer, got others: install or export the bundle again");
     return 0;
@@ -77,7 +88,7 @@ static PyObject *py_tokenizer(PyObject *module, PyObject *args)
     borrowed->tokenizer.unknown = unknown;
     borrowed->tokenizer.longest = longest;
     borrowed->tokenizer.continuing = continuing;
-    borrowed->before = (Py_ssize_t)before;
+    borrowed->frame.before = (Py_ssize_t)before;
     int sound = 1;
     for (int i = 0; sound && i < TABLES; i++) {
         sound = view_of(arrays[i], &borrowed->views[i], tables[i].formats, tables[i].itemsize, tables[i].ndim,
@@ -110,9 +121,9 @@ static PyObject *new_span(uint32_t start, uint32_t stop)
     return NULL;
 }
 
-static PyObject *as_lists(const Borrowed *borrowed, const Tokens *found, int special)
+static PyObject *as_lists(const Frame *frame, const Tokens *found, int special)
 {
-    const Py_ssize_t before = special ? borrowed->before : 0, around = special ? borrowed->around : 0;
+    const Py_ssize_t before = special ? frame->before : 0, around = special ? frame->around : 0;
     const Py_ssize_t count = (Py_ssize_t)found->count + around;
     PyObject *ids = PyList_New(count), *spans = PyList_New(count), *words = PyList_New(count), *result = NULL;
     PyObject *nowhere = new_span(0, 0), *no_word = PyLong_FromLong(-1);
@@ -126,7 +137,7 @@ static PyObject *as_lists(const Borrowed *borrowed, const Tokens *found, int spe
                     set_item(words, i, PyLong_FromUnsignedLong(token->word));
         } else {
             const Py_ssize_t number = place < 0 ? i : place - (Py_ssize_t)found->count + before;
-            sound = set_item(ids, i, PyLong_FromUnsignedLong(borrowed->special[number])) &&
+            sound = set_item(ids, i, PyLong_FromUnsignedLong(frame->special[number])) &&
                     set_item(spans, i, Py_NewRef(nowhere)) && set_item(words, i, Py_NewRef(no_word));
         }
     }
@@ -160,7 +171,152 @@ static PyObject *py_encode(PyObject *module, PyObject *args)
     Py_BEGIN_ALLOW_THREADS
     sound = tokenize(&borrowed->tokenizer, (const uint8_t *)octets, (size_t)size, &found);
     Py_END_ALLOW_THREADS
-    PyObject *result = sound ? as_lists(borrowed, &found, special) : PyErr_NoMemory();
+    PyObject *result = sound ? as_lists(&borrowed->frame, &found, special) : PyErr_NoMemory();
+    free(found.tokens);
+    return result;
+}
+
+/* -- Unigram */
+
+static const struct {
+    const char *formats;
+    Py_ssize_t itemsize;
+    int ndim;
+    const char *expected;
+} unigram_tables[UNIGRAM_TABLES] = {
+    {"H", 2, 1, "pages as uint16 [4352]"},   {"IL", 4, 2, "entries as uint32 [blocks, 256]"},
+    {"IL", 4, 1, "sequences as uint32 [n]"}, {"IL", 4, 1, "special as uint32 [n]"},
+    {"IL", 4, 1, "octets as uint32 [256] or none"},
+};
+
+/* A tokenizer in Python's memory, and as much of its file as was touched in memory of its own. */
+typedef struct {
+    Unigram unigram;
+    Frame frame;
+    Lazy lazy;
+    int file;
+    off_t offset; /* of the first number in the file */
+    size_t nbytes; /* of the numbers in memory */
+    Py_buffer views[UNIGRAM_TABLES];
+    int held; /* views */
+} Lent;
+
+static void lent_free(Lent *lent)
+{
+    while (lent->held > 0)
+        PyBuffer_Release(&lent->views[--lent->held]);
+    if (lent->lazy.numbers)
+        munmap(lent->lazy.numbers, lent->nbytes);
+    PyMem_Free(lent->lazy.is_there);
+    PyMem_Free(lent);
+}
+
+static void unigram_capsule_free(PyObject *capsule) { lent_free(PyCapsule_GetPointer(capsule, UNIGRAM_CAPSULE)); }
+
+static int read_numbers(const void *from, size_t first, size_t count, uint32_t *numbers)
+{
+    const Lent *lent = from;
+    char *to = (char *)numbers;
+    for (size_t done = 0, size = count * sizeof *numbers; done < size;) {
+        const ssize_t more = pread(lent->file, to + done, size - done, lent->offset + (off_t)(first * sizeof *numbers + done));
+        if (more <= 0)
+            return 0;
+        done += (size_t)more;
+    }
+    return 1;
+}
+
+static int set_unigram(Lent *lent)
+{
+    const Py_buffer *views = lent->views;
+    Unigram *unigram = &lent->unigram;
+    unigram->pages = views[0].buf;
+    unigram->entries = views[1].buf;
+    unigram->sequences = views[2].buf;
+    unigram->octets = views[4].buf;
+    unigram->blocks = (size_t)views[1].shape[0];
+    unigram->sequences_size = (size_t)views[2].shape[0];
+    unigram->octets_size = (size_t)views[4].shape[0];
+    unigram->lazy = &lent->lazy;
+    lent->frame.special = views[3].buf;
+    lent->frame.around = views[3].shape[0];
+    if (views[0].shape[0] != PAGES || views[1].shape[1] != 256 || (unigram->octets_size && unigram->octets_size != 256) ||
+        lent->frame.before > lent->frame.around || lent->lazy.count > UINT32_MAX / sizeof(uint32_t) || !lent->lazy.count) {
+        PyErr_SetString(refusal, "expected the tables of one tokenizer, got others: install or export the bundle again");
+        return 0;
+    }
+    /* Pages of it are there once they are written. */
+    lent->nbytes = lent->lazy.count * sizeof(uint32_t);
+    void *numbers = mmap(NULL, lent->nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    lent->lazy.numbers = numbers == MAP_FAILED ? NULL : numbers;
+    lent->lazy.is_there = PyMem_Calloc(lent->lazy.count / BLOCK + 1, 1);
+    lent->lazy.read = read_numbers;
+    lent->lazy.from = lent;
+    if (lent->lazy.numbers && lent->lazy.is_there)
+        return 1;
+    PyErr_NoMemory();
+    return 0;
+}
+
+static PyObject *py_unigram(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *arrays[UNIGRAM_TABLES], *capsule = NULL;
+    unsigned unknown, flags, before, units, scores;
+    int file;
+    Py_ssize_t offset;
+    double unknown_score;
+    if (!PyArg_ParseTuple(args, "OOOOOIdIIinII", &arrays[0], &arrays[1], &arrays[2], &arrays[3], &arrays[4], &unknown,
+                          &unknown_score, &flags, &before, &file, &offset, &units, &scores))
+        return NULL;
+    Lent *lent = PyMem_Calloc(1, sizeof *lent);
+    if (!lent)
+        return PyErr_NoMemory();
+    lent->unigram.unknown = unknown;
+    lent->unigram.unknown_score = unknown_score;
+    lent->unigram.flags = flags;
+    lent->unigram.units_size = units;
+    lent->lazy.count = (size_t)units + 2 * (size_t)scores;
+    lent->frame.before = (Py_ssize_t)before;
+    lent->file = file;
+    lent->offset = (off_t)offset;
+    int sound = 1;
+    for (int i = 0; sound && i < UNIGRAM_TABLES; i++) {
+        sound = view_of(arrays[i], &lent->views[i], unigram_tables[i].formats, unigram_tables[i].itemsize,
+                        unigram_tables[i].ndim, unigram_tables[i].expected);
+        lent->held += sound;
+    }
+    if (sound && set_unigram(lent))
+        capsule = PyCapsule_New(lent, UNIGRAM_CAPSULE, unigram_capsule_free);
+    if (!capsule)
+        lent_free(lent);
+    return capsule;
+}
+
+/* With the GIL: threads would read one block at once. */
+static PyObject *py_encode_unigram(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *capsule, *text, *result = NULL;
+    int special;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "OUp", &capsule, &text, &special))
+        return NULL;
+    const Lent *lent = PyCapsule_GetPointer(capsule, UNIGRAM_CAPSULE);
+    const char *octets = lent ? PyUnicode_AsUTF8AndSize(text, &size) : NULL;
+    if (!octets)
+        return NULL;
+    if ((uint64_t)size >= NOWHERE) {
+        PyErr_SetString(refusal, "expected a text of less than 4 GiB, got more: tokenize a part of it at a time");
+        return NULL;
+    }
+    Tokens found = {0};
+    if (tokenize_unigram(&lent->unigram, (const uint8_t *)octets, (size_t)size, &found))
+        result = as_lists(&lent->frame, &found, special);
+    else if (found.is_short)
+        PyErr_NoMemory();
+    else
+        PyErr_SetString(refusal, "expected tokenizer.bin as long as it was, found less: install or export the bundle again");
     free(found.tokens);
     return result;
 }
@@ -169,6 +325,10 @@ static PyMethodDef methods[] = {
     {"tokenizer", py_tokenizer, METH_VARARGS,
      "tokenizer(pages, entries, sequences, marks, units, special, unknown, longest, continuing, before) -> capsule"},
     {"encode", py_encode, METH_VARARGS, "encode(tokenizer, text, special) -> (ids, spans, words), a list each"},
+    {"unigram", py_unigram, METH_VARARGS,
+     "unigram(pages, entries, sequences, special, octets, unknown, unknown_score, flags, before, file, offset, units, "
+     "scores) -> capsule"},
+    {"encode_unigram", py_encode_unigram, METH_VARARGS, "as encode"},
     {NULL, NULL, 0, NULL},
 };
 

@@ -3,14 +3,9 @@
  * A tokenizer is a file of tables (docs/format.md), and may come from anywhere: whatever they hold, nothing outside of
  * them is read, and each step takes a byte of the text or ends a word.
  */
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "text.h"
 
-#define PAGES 4352 /* of 256 code points each */
 #define LONGEST_WORD 1000 /* characters */
-#define NOWHERE UINT32_MAX
 #define RANKS 64 /* of marks, from 1; 0 is no mark */
 #define MOST_PARTS 32 /* that a character becomes */
 #define MOST_ELEMENTS 8 /* that it is decomposed into */
@@ -18,9 +13,6 @@
 enum { DROPPED, LETTER, SPACE, ALONE, SEQUENCE = 4, JOINS = 8, MOVES = 16, VALUE = 5 };
 
 #define SYLLABLE (UINT32_MAX >> VALUE) /* in place of a sequence: the letters of Hangul, by arithmetic */
-
-/* Labels of the trie that no UTF-8 has. */
-enum { ADDED = 0xFE, END = 0xFF };
 
 /* The tables of a file; sizes in numbers. */
 typedef struct {
@@ -35,17 +27,6 @@ typedef struct {
     size_t blocks, sequences_size, marks_size, units_size;
 } Tokenizer;
 
-/* start, stop: characters of the text. word: counted from 0. */
-typedef struct {
-    uint32_t id, start, stop, word;
-} Token;
-
-typedef struct {
-    Token *tokens; /* free it */
-    size_t count, room;
-    int is_short; /* of memory */
-} Tokens;
-
 /* The word that is being read: its bytes, and for each the character of the text that it comes from. */
 typedef struct {
     const Tokenizer *tokenizer;
@@ -56,54 +37,6 @@ typedef struct {
     uint8_t bytes[4 * LONGEST_WORD];
     uint32_t places[4 * LONGEST_WORD];
 } Word;
-
-/* A place in a text: bytes, and characters. */
-typedef struct {
-    size_t byte;
-    uint32_t character;
-} Place;
-
-/* -- the text: sound UTF-8, as Python gives it */
-
-static size_t width(uint8_t lead) { return lead < 0x80 ? 1 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3 : 4; }
-
-static uint32_t character_at(const uint8_t *text)
-{
-    if (text[0] < 0x80)
-        return text[0];
-    if (text[0] < 0xE0)
-        return (text[0] & 0x1Fu) << 6 | (text[1] & 0x3Fu);
-    if (text[0] < 0xF0)
-        return (text[0] & 0x0Fu) << 12 | (text[1] & 0x3Fu) << 6 | (text[2] & 0x3Fu);
-    return (text[0] & 0x07u) << 18 | (text[1] & 0x3Fu) << 12 | (text[2] & 0x3Fu) << 6 | (text[3] & 0x3Fu);
-}
-
-static void step(Place *place, const uint8_t *text)
-{
-    place->byte += width(text[place->byte]);
-    place->character++;
-}
-
-static void step_back(Place *place, const uint8_t *text)
-{
-    do
-        place->byte--;
-    while ((text[place->byte] & 0xC0) == 0x80);
-    place->character--;
-}
-
-static uint32_t write_character(uint32_t code, uint8_t *bytes)
-{
-    if (code < 0x80) {
-        bytes[0] = (uint8_t)code;
-        return 1;
-    }
-    const uint32_t more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-    bytes[0] = (uint8_t)(0xF0 << (3 - more) | code >> 6 * more);
-    for (uint32_t i = 1; i <= more; i++)
-        bytes[i] = (uint8_t)(0x80 | (code >> 6 * (more - i) & 0x3F));
-    return more + 1;
-}
 
 /* -- the trie */
 
@@ -125,21 +58,6 @@ static uint32_t id_of(const Tokenizer *tokenizer, uint32_t unit)
 }
 
 /* -- words */
-
-static void add_token(Tokens *found, uint32_t id, uint32_t start, uint32_t stop, uint32_t word)
-{
-    if (found->count == found->room) {
-        const size_t room = 2 * found->room + 64;
-        Token *more = room <= SIZE_MAX / sizeof *more ? realloc(found->tokens, room * sizeof *more) : NULL;
-        if (!more) {
-            found->is_short = 1;
-            return;
-        }
-        found->tokens = more;
-        found->room = room;
-    }
-    found->tokens[found->count++] = (Token){id, start, stop, word};
-}
 
 /* The longest token at each place; where there is none, the whole word is unknown. */
 static int split_word(const Word *word)

@@ -17,6 +17,12 @@ settings.register_profile("edgeret", deadline=None, suppress_health_check=[Healt
 settings.load_profile("edgeret")
 
 
+FEW = [
+    (0, 0x400), (0x600, 0x610), (0x900, 0x980), (0x1100, 0x1110), (0x2000, 0x2100), (0x2580, 0x2590),
+    (0x3000, 0x3100), (0xAC00, 0xAC20), (0xFB00, 0xFB10), (0xFF00, 0xFF60), (0x1F600, 0x1F610),
+]  # fmt: skip
+"""Code points of many kinds."""
+
 MAY_BE_SKIPPED = (
     "make test-arm64 lays out",  # which runs these
     "built without its native",  # as EDGERET_NO_NATIVE=1 asks
@@ -73,7 +79,7 @@ def few_characters() -> Iterator[None]:
     )
     characters, pieces = (pytest.importorskip(f"export.{name}") for name in ("characters", "pieces"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(characters, "CODE_POINTS", [*range(0x400), *range(0x2000, 0x2100)])
+        patch.setattr(characters, "CODE_POINTS", [code for first, stop in FEW for code in range(first, stop)])
         patch.setattr(pieces, "_TRIED", 0)
         yield
 

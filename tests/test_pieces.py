@@ -282,7 +282,7 @@ def test_a_tokenizer_becomes_tables(few_characters, changes):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"model": {"type": "Unigram", "unk_id": 0, "vocab": [["a", 0.0]]}}, "'Unigram'"),
+        ({"model": {"type": "WordLevel", "unk_token": "a", "vocab": {"a": 0}}}, "'WordLevel'"),
         ({"normalizer": {"type": "NFC"}}, "'NFC'"),
         ({"pre_tokenizer": {"type": "Whitespace"}}, "'Whitespace'"),
         ({"added_tokens": [SOURCE["added_tokens"][0] | {"lstrip": True}]}, "'\\[PAD\\]' with lstrip"),

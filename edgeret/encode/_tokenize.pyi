@@ -18,3 +18,21 @@ def tokenizer(
 def encode(
     tokenizer: Any, text: str, special: bool
 ) -> tuple[list[int], list[tuple[int, int]], list[int]]: ...
+def unigram(
+    pages: NDArray[np.uint16],
+    entries: NDArray[np.uint32],
+    sequences: NDArray[np.uint32],
+    special: NDArray[np.uint32],
+    octets: NDArray[np.uint32],
+    unknown: int,
+    unknown_score: float,
+    flags: int,
+    before: int,
+    file: int,
+    offset: int,
+    units: int,
+    scores: int,
+) -> Any: ...
+def encode_unigram(
+    tokenizer: Any, text: str, special: bool
+) -> tuple[list[int], list[tuple[int, int]], list[int]]: ...

@@ -160,6 +160,14 @@ class Bundle:
             refuse(self.path, f"{name} of {offset + nbytes} bytes", str(offset + len(blob)))
         return blob
 
+    def descriptor(self, name: str) -> int:
+        """A file of the bundle, open to be read from place to place; who asks closes it. Raises BundleError."""
+        try:
+            with open_file(self.file(name), self.links) as stream:
+                return os.dup(stream.fileno())
+        except OSError as error:
+            refuse(self.path, f"{name} to be readable", str(error.strerror))
+
     def codec(self) -> Codec:
         """The codec of the space, in memory. Raises BundleError if its tensors do not fit together."""
         widths = self.shaped("widths", "int16", self.placed("widths").shape[:1]).tolist()

@@ -33,15 +33,15 @@ PLANNED_BYTES: Final = 3_000_000
 """Growth of the peak RSS on x86-64 beyond the file, rounded up: what Python remembers, and a text's tokens."""
 
 MAGIC: Final = b"edgeret words 1\n"
-WORDPIECE: Final = 1
+WORDPIECE, UNIGRAM = 1, 2
 PAGES: Final = 0x1100
 LONGEST_WORD: Final = 1000
 MOST_SPECIAL: Final = 64
 NOWHERE: Final = 0xFFFFFFFF
-_MOST_BYTES: Final = 1 << 26
+MOST_BYTES: Final = 1 << 26
 
 # The head: magic, SHA-256 of tokenizer.json, and the numbers of `Head`.
-_HEAD: Final = struct.Struct("<16s32s11I")
+HEAD: Final = struct.Struct("<16s32s11I")
 
 # What a code point becomes: nothing, part of a word, what is between words, a word by itself.
 DROPPED, LETTER, SPACE, ALONE = range(4)
@@ -69,6 +69,7 @@ CHARACTERS: Final = 4096
 """Of a text that are looked at together."""
 
 Span = tuple[int, int]
+Token = tuple[int, Span]
 
 
 class Tokens(NamedTuple):
@@ -120,26 +121,37 @@ class Pieces:
     @classmethod
     def load(cls, bundle: Bundle) -> Pieces:
         """Read those of a bundle. Raises BundleError for a file that export cannot have written."""
-        if bundle.manifest.files[FILE].nbytes > _MOST_BYTES:
-            refuse(bundle.path, f"{FILE} of at most {_MOST_BYTES} bytes", "more")
+        if bundle.manifest.files[FILE].nbytes > MOST_BYTES:
+            refuse(bundle.path, f"{FILE} of at most {MOST_BYTES} bytes", "more")
         blob = bundle.read(FILE)
         try:
             digest, head, tables = read(blob)
         except ValueError as error:
             refuse(bundle.path, f"a tokenizer that edgeret knows in {FILE}", str(error))
-        source = bundle.manifest.files.get(SOURCE)
-        if source is not None and source.sha256 != digest.hex():
-            refuse(
-                bundle.path,
-                f"{FILE} made of {SOURCE} with SHA-256 {digest.hex()[:12]}…",
-                f"{source.sha256[:12]}…",
-            )
+        check_source(bundle, digest)
         return cls(head, tables)
 
     def tokenize(self, text: str, *, special: bool = True) -> Tokens:
         """Text -> tokens, with the special ones or without. Raises InvalidDocumentError for what is not Unicode."""
         check(text)
         return Tokens(*self._run(text, special))
+
+
+def kind_of(bundle: Bundle) -> int:
+    """What model a bundle's tables are of: WORDPIECE, UNIGRAM, or any number. Raises BundleError for a short file."""
+    head = Head(*HEAD.unpack(bundle.read(FILE, 0, HEAD.size))[2:])
+    return head.kind
+
+
+def check_source(bundle: Bundle, digest: bytes) -> None:
+    """Raise BundleError if a bundle has another tokenizer.json than its tables were made of."""
+    source = bundle.manifest.files.get(SOURCE)
+    if source is not None and source.sha256 != digest.hex():
+        refuse(
+            bundle.path,
+            f"{FILE} made of {SOURCE} with SHA-256 {digest.hex()[:12]}…",
+            f"{source.sha256[:12]}…",
+        )
 
 
 def check(text: str) -> None:
@@ -160,19 +172,19 @@ def runs_native() -> bool:
 
 def read(blob: bytes) -> tuple[bytes, Head, Tables]:
     """The digest of the tokenizer.json that a file was made of, its head and its tables. Raises ValueError."""
-    if len(blob) < _HEAD.size or not blob.startswith(MAGIC):
+    if len(blob) < HEAD.size or not blob.startswith(MAGIC):
         raise ValueError(f"{blob[:16]!r}")
-    _, digest, *numbers = _HEAD.unpack_from(blob)
+    _, digest, *numbers = HEAD.unpack_from(blob)
     head = Head(*numbers)
     if head.kind != WORDPIECE:
         raise ValueError(f"one of kind {head.kind}")
     if head.longest > LONGEST_WORD or head.before + head.behind > MOST_SPECIAL:
         raise ValueError(f"words of {head.longest} characters, {head.before + head.behind} special tokens")
     layout = _layout(head)
-    nbytes = _HEAD.size + sum(count * np.dtype(dtype).itemsize for dtype, count in layout)
+    nbytes = HEAD.size + sum(count * np.dtype(dtype).itemsize for dtype, count in layout)
     if nbytes != len(blob):
         raise ValueError(f"{len(blob)} bytes in place of {nbytes}")
-    arrays, offset = [], _HEAD.size
+    arrays, offset = [], HEAD.size
     for dtype, count in layout:
         array = np.frombuffer(blob, dtype, count, offset)
         arrays.append(array.astype(array.dtype.newbyteorder("="), copy=False))
@@ -186,7 +198,7 @@ def read(blob: bytes) -> tuple[bytes, Head, Tables]:
 def write(digest: bytes, head: Head, tables: Tables) -> bytes:
     """The bytes of a file. digest: SHA-256 of its tokenizer.json."""
     arrays = (tables.entries, tables.sequences, tables.marks, tables.units, tables.special, tables.pages)
-    parts = [_HEAD.pack(MAGIC, digest, *head)]
+    parts = [HEAD.pack(MAGIC, digest, *head)]
     for array, (dtype, _) in zip(arrays, _layout(head), strict=True):
         parts.append(np.ascontiguousarray(array, dtype).tobytes())
     return b"".join(parts)
@@ -248,21 +260,22 @@ def native(head: Head, tables: Tables) -> Run:
 
 def reference(head: Head, tables: Tables) -> Run:
     """The same in Python."""
-    twin = _Twin(head, tables)
-    special = tables.special.tolist()
+    return framed(_Twin(head, tables).words, tables.special.tolist(), head.before)
+
+
+def framed(words: Callable[[str], Iterator[list[Token]]], special: list[int], before: int) -> Run:
+    """What makes words of a text, with ids around them, `before` of them before it."""
 
     def run(text: str, is_framed: bool) -> tuple[list[int], list[Span], list[int]]:
-        tokens = [(id, span, word) for word, found in enumerate(twin.words(text)) for id, span in found]
+        tokens = [(id, span, word) for word, found in enumerate(words(text)) for id, span in found]
         if is_framed:
             frame = [(id, (0, 0), -1) for id in special]
-            tokens = [*frame[: head.before], *tokens, *frame[head.before :]]
-        ids, spans, words = ([*column] for column in zip(*tokens, strict=True)) if tokens else ([], [], [])
-        return ids, spans, words
+            tokens = [*frame[:before], *tokens, *frame[before:]]
+        ids, spans, numbers = ([*column] for column in zip(*tokens, strict=True)) if tokens else ([], [], [])
+        return ids, spans, numbers
 
     return run
 
-
-Token = tuple[int, Span]
 
 Made = tuple[int, list[int]]
 """An entry, and the code points that it becomes, each with its class in the bits above."""
@@ -319,7 +332,7 @@ class _Twin:
                 yield self._placed("".join(letters), places)
                 letters, places = [], []
             if kind != SPACE:
-                letters.append(_character(part & _CODE))
+                letters.append(character(part & _CODE))
                 places.append(begin + place)
             if kind == ALONE:
                 yield self._placed(letters[0], places)
@@ -427,6 +440,6 @@ def syllable(code: int) -> list[int]:
     return [0x1100 + first, 0x1161 + middle, *([0x11A7 + last] if last else [])]
 
 
-def _character(code: int) -> str:
+def character(code: int) -> str:
     """U+FFFD for what is no code point of a text, which only tables that somebody made have."""
     return chr(code) if code < 0xD800 or 0xE000 <= code <= sys.maxunicode else "\ufffd"

@@ -8,6 +8,7 @@ from edgeret.encode import foreign, pieces
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.foreign import Foreign
 from edgeret.encode.pieces import Pieces, Tokens
+from edgeret.encode.unigram import Unigram
 
 
 class Tokenizer(Protocol):
@@ -25,7 +26,9 @@ class Tokenizer(Protocol):
 
 def load_tokenizer(bundle: Bundle) -> Tokenizer:
     """Start the tokenizer. Raises BundleError for one that is unsound or not of a known kind, BackendError."""
-    return Pieces.load(bundle) if _has_tables(bundle) else Foreign.load(bundle)
+    if not _has_tables(bundle):
+        return Foreign.load(bundle)
+    return Unigram.load(bundle) if pieces.kind_of(bundle) == pieces.UNIGRAM else Pieces.load(bundle)
 
 
 def planned_bytes(bundle: Bundle) -> int:
