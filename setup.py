@@ -48,6 +48,8 @@ setup(
         extension("_scan", "search", "seek", "seek_x86", "seek_neon"),
         extension("encode._static", "static"),
         extension("encode._tokenize", "text", "tokenize", "unigram"),
+        extension("_words", "words"),
+        extension("_postings", "postings"),
     ],
     cmdclass={"build_ext": BuildNative},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

@@ -22,6 +22,7 @@ BENCHMARKS = (
     "sublinear",
     "longqueries",
     "tokenizer",
+    "words",
 )
 
 

@@ -19,8 +19,8 @@ PACKAGE = ROOT / "edgeret"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "native"),
-    ("blocks", "documents", "door", "files", "turns"),
-    ("codec", "reports", "scan"),
+    ("blocks", "bm25", "documents", "door", "files", "turns"),
+    ("codec", "postings", "reports", "scan", "words"),
     ("plan",),
     ("encode", "storage"),
     ("space",),

@@ -324,3 +324,21 @@ def test_backends_print_a_line_for_each_that_is_installed(capsys):
     for line in lines:
         assert 10 < line["short_mb"] <= line["every_mb"] * 1.05
         assert line["every_mb"] < line["planned_mb"] * 1.15
+
+
+def test_words_are_measured_beside_fts5(monkeypatch, capsys):
+    from benchmarks import words
+
+    texts = [
+        f"the {color} {thing} number {number}"
+        for number in range(40)
+        for color in ("red", "blue")
+        for thing in ("lamp", "door")
+    ]
+    monkeypatch.setattr(words, "distinct", lambda count: texts[:count])
+    monkeypatch.setattr(words.os, "sched_setaffinity", lambda process, cores: None)
+    assert main(["words", "--rows", "120", "--queries", "5", "--k", "7", "--compact"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["system"] for line in lines][:2] == ["edgeret", "fts5"]
+    assert lines[0]["segments"] == 1
+    assert all(line["bytes_per_row"] > 0 and line["p50_ms"] > 0 for line in lines)
