@@ -264,7 +264,7 @@ STEPS = st.lists(
         st.tuples(st.just("add"), st.lists(WORDS, min_size=1, max_size=12), st.sampled_from([1, 1, 1, 5000])),
         st.tuples(st.just("delete"), st.integers(0, 99), st.integers(1, 9)),
         st.tuples(st.just("replace"), st.integers(0, 99), WORDS),
-        st.tuples(st.just("merge"), st.integers(1, 300)),
+        st.tuples(st.just("merge"), st.integers(1, 300), st.booleans(), st.sampled_from([2, 2, 4])),
         st.tuples(st.sampled_from(["seal", "rewrite", "move", "reopen", "roll back", "clear"])),
     ),
     max_size=25,
@@ -306,8 +306,8 @@ class History:
             self.next_row += 1
         self.add([own], 1)
 
-    def merge(self, octets: int) -> None:
-        self.lexicon.merge(mask_of(self.texts), octets)
+    def merge(self, octets: int, keeps_dead: bool = False, fewest: int = 2) -> None:
+        self.lexicon.merge(None if keeps_dead else mask_of(self.texts), octets, fewest)
 
     def seal(self) -> None:
         self.commit(seal=True)
