@@ -21,7 +21,7 @@ from edgeret.storage.checksum import checksum
 
 _PAGE_OCTETS: Final = 4000
 """Of a page and its first term: they fit in a page of the file without overflowing."""
-_INLINE_OCTETS: Final = 1000
+_INLINE_OCTETS: Final = 1900
 _LIST_OCTETS: Final = 64_000
 _PAGES_AT_ONCE: Final = 96
 """That a merge holds of all its sources together."""
