@@ -26,8 +26,8 @@ import numpy as np
 
 from benchmarks.scan import SEED, TEXTS
 from edgeret import postings, words
-from edgeret.storage import inverted
-from edgeret.storage.inverted import Lexicon, Wanted
+from edgeret.storage import lexicon
+from edgeret.storage.lexicon import Lexicon, Wanted
 from edgeret.storage.schema import TOKENIZER
 
 QUERY_WORDS = 15
@@ -43,7 +43,7 @@ class Ours:
     def __init__(self, folder: Path, compact: bool) -> None:
         self._file = _connect(folder / "edgeret")
         self._compact = compact
-        inverted.create(self._file)
+        lexicon.create(self._file)
         self._lexicon = Lexicon(self._file)
         self.octets: list[int] = []
         self.runs: list[int] = []

@@ -32,6 +32,7 @@ from edgeret.errors import (
     InvalidVectorError,
     LockedError,
     NeedsRecoveryError,
+    NeedsUpgradeError,
     NotAnIndexError,
     PartitionsError,
     ReadOnlyError,
@@ -49,6 +50,7 @@ from edgeret.upkeep.optimize import optimize
 from edgeret.upkeep.recode import recode
 from edgeret.upkeep.reencode import reencode
 from edgeret.upkeep.repair import repair
+from edgeret.upkeep.upgrade import upgrade
 
 __all__ = [
     "ArgumentError",
@@ -75,6 +77,7 @@ __all__ = [
     "InvalidVectorError",
     "LockedError",
     "NeedsRecoveryError",
+    "NeedsUpgradeError",
     "NotAnIndexError",
     "PartitionsError",
     "Plan",
@@ -91,4 +94,5 @@ __all__ = [
     "recode",
     "reencode",
     "repair",
+    "upgrade",
 ]

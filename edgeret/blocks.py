@@ -101,6 +101,18 @@ def less(mask: Mask, hidden: Mask) -> Mask:
     return {block: bits & ~hidden[block] if block in hidden else bits for block, bits in mask.items()}
 
 
+def grouped(mask: Mask, rows: int) -> Mask:
+    """The same rows, as bitmaps of `rows` bits: a multiple of those of a block here."""
+    if rows == BLOCK_ROWS:
+        return mask
+    found: dict[int, Bitmap] = {}
+    for block, bits in mask.items():
+        whole = found.setdefault(block * BLOCK_ROWS // rows, np.zeros(rows // 8, np.uint8))
+        first = block * BLOCK_ROWS % rows // 8
+        whole[first : first + len(bits)] = bits
+    return found
+
+
 def condition(mask: Mask | None, hidden: Mask) -> tuple[str, dict[str, object]]:
     """The SQL condition on `rowid` for the rows of a mask less those hidden, and its parameters.
 

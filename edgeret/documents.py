@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,7 +56,8 @@ class Hit:
 
     Attributes:
         id: The document's id.
-        score: Higher is better. "dense": the cosine to the query, -1 to 1. "lexical": BM25. "hybrid": a combined
+        score: Higher is better. "dense": the cosine to the query, -1 to 1. "lexical": BM25, from 0 to 1:
+            the share of what this query's words could give at most. "hybrid": a combined
             value from 0 to 1, comparable within one result only.
         text: The passage, `document.text[start:end]`.
         start: Where the passage begins in the document's text, in characters.
@@ -115,18 +116,33 @@ class Record:
         return digest_of(self.id, self.text, self.metadata)
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """A record with its passages.
+class Passages(NamedTuple):
+    """The passages of a text.
 
     spans: (start, stop) of each passage in the text's characters. vectors: int8 [n, dim].
-    codes: uint64 [n, words].
+    codes: uint64 [n, words]. contexts: what was encoded before each passage, and is not in the text; empty if nothing.
     """
+
+    spans: list[tuple[int, int]]
+    vectors: NDArray[np.int8]
+    codes: NDArray[np.uint64]
+    contexts: Sequence[str | None] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A record with its passages, as of `Passages`."""
 
     record: Record
     spans: list[tuple[int, int]]
     vectors: NDArray[np.int8]
     codes: NDArray[np.uint64]
+    contexts: Sequence[str | None] = ()
+
+    @property
+    def passages(self) -> Passages:
+        """Those alone."""
+        return Passages(self.spans, self.vectors, self.codes, self.contexts)
 
 
 def digest_of(identity: str, text: str, metadata: str) -> bytes:

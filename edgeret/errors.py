@@ -51,7 +51,11 @@ class IndexMissingError(EdgeretError, FileNotFoundError):
 
 
 class FormatVersionError(EdgeretError):
-    """A newer edgeret wrote the index, the update or the bundle."""
+    """Another edgeret wrote the index, the update or the bundle, mostly a newer one."""
+
+
+class NeedsUpgradeError(FormatVersionError):
+    """An older edgeret wrote the index, and what is asked needs its words anew: `edgeret upgrade`."""
 
 
 class SpaceMismatchError(EdgeretError):

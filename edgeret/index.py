@@ -20,6 +20,7 @@ from edgeret.errors import (
     EdgeretError,
     IndexExistsError,
     LockedError,
+    NeedsUpgradeError,
     ReadOnlyError,
     ReplacedError,
 )
@@ -28,7 +29,8 @@ from edgeret.search import partitions
 from edgeret.search.searcher import Searcher
 from edgeret.search.stages import Query, Where
 from edgeret.space import check_space, describe
-from edgeret.storage import file, schema
+from edgeret.storage import file
+from edgeret.storage.migration import open_index
 from edgeret.storage.place import absolute, status
 from edgeret.storage.readers import Connections
 from edgeret.storage.staging import Staging
@@ -65,7 +67,8 @@ class Index:
     def _take(self) -> None:
         """Open the file that lies at the path now."""
         encoder, readonly, budget = self._given, self._readonly, self._budget
-        self._store = Store(self._path, readonly, wait=self._wait)
+        self._store = open_index(self._path, readonly, self._wait)
+        readonly = self._store.readonly
         try:
             check_space(self._store, encoder)
             near, fallback = partitions.open_partitions(self._store)
@@ -175,7 +178,8 @@ class Index:
                 was made with, if it is installed: with the package, or in a folder that EDGERET_MODELS names. A file
                 never leads to another folder.
             memory_budget: As in `create`. None sets no bound.
-            readonly: Open for reading only, also from a read-only medium.
+            readonly: Open for reading only, also from a read-only medium. Otherwise a file of format 1 with at most
+                10,000 passages gets the format of today; larger ones want `upgrade`, signed ones are only read.
             wait: Seconds that a change waits for another writer before it raises LockedError.
 
         Returns:
@@ -186,6 +190,7 @@ class Index:
             NotAnIndexError: The file is something else.
             CorruptIndexError: The file is damaged.
             FormatVersionError: A newer edgeret wrote the file.
+            NeedsUpgradeError: An older edgeret wrote the file, it is large, and `readonly` is false.
             BundleError: The model is missing or damaged.
             SpaceMismatchError: The model belongs to another space.
             BudgetError: The budget cannot be met.
@@ -307,8 +312,8 @@ class Index:
         """Find the `k` best documents for a query, each by its best passage.
 
         Dense: the best candidates by 1-bit codes are rescored with the stored int8 vectors. Lexical: BM25
-        (Robertson et al., TREC-3, 1994), computed by SQLite's FTS5. Hybrid: a convex combination of both lists'
-        scores, min-max scaled (Bruch, Gai and Ingber, TOIS 2023).
+        (Robertson et al., TREC-3, 1994), divided by the most that this query's words could give. Hybrid: a convex
+        combination of both lists' scores, min-max scaled (Bruch, Gai and Ingber, TOIS 2023).
 
         Args:
             query: A text, or a vector, [dim] numbers of any length but zero.
@@ -403,7 +408,7 @@ class Index:
     def check(self, quick: bool = False) -> reports.CheckSummary:
         """Read one state of the whole file, beside any writer, and compare every part with every other.
 
-        A copy of the lexicon, and of long texts, is made where SQLite keeps temporary files.
+        Of a file of format 1 a copy of the words, and of long texts, is made where SQLite keeps temporary files.
 
         Args:
             quick: Check SQLite's own structures and the counters only.
@@ -513,7 +518,7 @@ class Index:
             documents=state.documents,
             passages=state.passages,
             generation=state.generation,
-            format=schema.FORMAT_VERSION,
+            format=store.description.format,
             file_bytes=file_bytes,
             bytes_per_doc=file_bytes / max(state.documents, 1),
             planned_bytes=self._plan.total,
@@ -611,6 +616,11 @@ class Index:
         if self._readonly:
             raise ReadOnlyError(
                 f"'{self._path}' was opened read-only: open it without readonly=True to change it"
+            )
+        if self._store.readonly:
+            raise NeedsUpgradeError(
+                f"'{self._path}' is signed and of format 1, which is not written any more: run 'edgeret upgrade "
+                f"{self._path}' and sign it again"
             )
         return self._alone(work)
 

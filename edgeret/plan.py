@@ -21,6 +21,7 @@ _TEXTS: Final = "longest texts"
 _INDEX_BYTES: Final = 4_200_000
 _WRITING_BYTES: Final = 5_800_000
 _RECODING_BYTES: Final = 2_500_000
+_UPGRADING_BYTES: Final = 16_000_000
 # What SQLite collects for a filter or an order, before it spills; writing, which takes more, has it too.
 _SORTING_BYTES: Final = 4_000_000
 _MOST_WRITING_CACHE_BYTES: Final = 2_000_000
@@ -221,6 +222,26 @@ class Plan:
             if budget is None or sum(parts.values()) <= budget:
                 return cls(parts, 0, 0, cache, 1, budget)
         raise _refusal(parts, budget, "choose fewer bits")
+
+    @classmethod
+    @checked
+    def of_upgrade(cls, budget: int | None) -> Plan:
+        """Plan for `upgrade`. Only SQLite's page cache gives way.
+
+        Args:
+            budget: The bound in bytes. None sets none.
+
+        Returns:
+            The plan.
+
+        Raises:
+            BudgetError: The budget is too small; the message names the smallest that works and its largest part.
+        """
+        for cache in (_MOST_WRITING_CACHE_BYTES, _LEAST_CACHE_BYTES):
+            parts = {"words": _UPGRADING_BYTES, "page cache": cache}
+            if budget is None or sum(parts.values()) <= budget:
+                return cls(parts, 0, 0, cache, 1, budget)
+        raise _refusal(parts, budget, "upgrade it on another machine")
 
     @property
     def document_bytes(self) -> int | None:

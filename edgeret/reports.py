@@ -1,4 +1,4 @@
-"""Reports: result types of info, explain, check, recode, reencode, optimize, diff, apply and repair."""
+"""Reports: result types of info, explain, check, recode, reencode, upgrade, optimize, diff, apply and repair."""
 
 from __future__ import annotations
 
@@ -78,6 +78,10 @@ class Explanation:
             document is as near as to the nearest of them. 0 if no text was encoded.
         query_known: Whether the model knows a word of the query. If not, as for an emoji, only documents with the
             same unknown symbols are near it by meaning.
+        words: What answered by words: "lexicon", or "fts5" for a file of format 1; empty where only meaning was asked.
+        words_bytes: Bytes that were read of the lexicon, whether SQLite had them in memory or not; 0 of FTS5, which
+            does not tell.
+        words_runs: Places in the file where they lie, one or more pages one behind the other.
     """
 
     hits: list[Hit]
@@ -95,6 +99,9 @@ class Explanation:
     fetch_ms: float
     query_windows: int
     query_known: bool
+    words: str
+    words_bytes: int
+    words_runs: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +166,27 @@ class ReencodeSummary:
     passages: int
     encoded: int
     own_vectors_lost: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class UpgradeSummary:
+    """What `upgrade` returns.
+
+    Attributes:
+        path: The index file.
+        format_before: Its format before; that of today if there was nothing to do.
+        format: Its format now.
+        passages: Passages whose words were made anew; 0 if there was nothing to do.
+        file_bytes_before: The file's size before, its write-ahead log included.
+        file_bytes: Its size now.
+    """
+
+    path: str
+    format_before: int
+    format: int
+    passages: int
+    file_bytes_before: int
+    file_bytes: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,9 @@ except ImportError:
 VERSION: Final = 1
 """Of the rules and the table together: a text may have other words under another version."""
 
+STEMMER: Final = 1
+"""Version of the stemmer of English, the language of an index that names none."""
+
 LONGEST: Final = 64
 """Code points of a word; what is longer is cut, and a longer compound is known by its parts alone."""
 
@@ -48,6 +51,8 @@ RECORD: Final = np.dtype(
 """Where in the pool a code point's folded form is (length 0: itself), its kind, canonical order, and case."""
 
 _HEAD_BYTES: Final = len(MAGIC) + 16
+_FIRST_WITHOUT_SPACES: Final = 0x0E00
+"""Thai; before it all scripts have spaces."""
 _BLOCKS: Final = 0x110000 // BLOCK
 
 Language = str | None
@@ -103,6 +108,30 @@ def terms(text: str, language: Language = "en") -> list[str]:
         found: list[str] = _words.split(text, _table_bytes(), True)[0]
         return found
     return [word.term for word in split(text, language)]
+
+
+def asked(query: str, language: Language = "en") -> list[tuple[str, bool]]:
+    """The words of a query, and whether each stands for all words that begin with it.
+
+    A single character of a script without spaces does. The last of several does not count.
+    """
+    found: list[tuple[str, bool]] = []
+    before = Word("", 0, 0)
+    for word in split(query, language):
+        if not _is_single(word.term):
+            found.append((word.term, False))
+        elif not (before.term.endswith(word.term) and before.start < word.start and before.stop == word.stop):
+            found.append((word.term, True))
+        before = word
+    return found
+
+
+def _is_single(term: str) -> bool:
+    """Whether a word is one character, with its marks, of a script that has pairs."""
+    if ord(term[0]) < _FIRST_WITHOUT_SPACES:
+        return False
+    kinds = [_table().record(ord(character))[3] for character in term]
+    return kinds[0] >= Kind.HAN_KANA and all(kind == Kind.MARK for kind in kinds[1:])
 
 
 class _Unit(NamedTuple):

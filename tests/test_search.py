@@ -9,7 +9,7 @@ from fake import FakeEncoder
 
 from edgeret import Document, Index
 from edgeret.errors import ClosedError, InvalidQueryError
-from edgeret.storage.lexicon import count_matching, match_any
+from edgeret.storage.fts5 import count_matching, match_any
 from edgeret.storage.rows import Rows
 
 YEAR = {"year": 1}

@@ -27,8 +27,8 @@ _HASH_BYTES: Final = 2048
 _BATCH: Final = 256
 """Passages whose long hashes are in memory together."""
 
-Part = tuple[int, int, bytes]
-"""A passage's start and end in its text, and its vector as stored."""
+Part = tuple[int, int, bytes, str | None]
+"""A passage's start and end in its text, its vector as stored, and its context if it has one."""
 
 
 class Contents:
@@ -49,9 +49,14 @@ class Contents:
     def _read(cls, store: Store, version: int) -> Contents:
         contents = cls(store.description.space, store.bits, version)
         for batch in store.rows.each_of_documents(_BATCH):
+            told = store.rows.contexts([passage.row for passage, *_ in batch])
             contents._sum += contents._total(
                 [
-                    _hash(digest, own_vector, (passage.start, passage.end, passage.vector))
+                    _hash(
+                        digest,
+                        own_vector,
+                        (passage.start, passage.end, passage.vector, told.get(passage.row)),
+                    )
                     for passage, digest, own_vector in batch
                 ]
             )
@@ -89,6 +94,7 @@ class Contents:
 
 
 def _hash(digest: bytes, own_vector: int, part: Part) -> bytes:
-    start, end, vector = part
+    start, end, vector, context = part
     head = struct.pack("<16s3q", digest, own_vector, start, end)
-    return hashlib.shake_128(head + vector).digest(_HASH_BYTES)
+    told = b"" if context is None else context.encode()
+    return hashlib.shake_128(head + vector + told).digest(_HASH_BYTES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import repeat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,17 +16,19 @@ from edgeret.documents import MOST_LEVELS, Encoded, Record, is_deep
 from edgeret.door import checked
 from edgeret.encode.records import TextEncoder, load_for
 from edgeret.errors import InvalidDocumentError, SpaceMismatchError, UpdateMismatchError
-from edgeret.fleet.contents import Contents
-from edgeret.fleet.update import Addition, Header, Update, UpdateWriter
+from edgeret.fleet import contents as sums
+from edgeret.fleet.contents import Contents, Part
+from edgeret.fleet.update import FORMAT, Addition, Header, Update, UpdateWriter
 from edgeret.reports import UpdateSummary
 from edgeret.space import check_space
 from edgeret.storage import file
 from edgeret.storage.change import Change
+from edgeret.storage.migration import open_to_write
 from edgeret.storage.place import absolute
 from edgeret.storage.store import Store
 
-_Content = tuple[bytes, bool, list[tuple[int, int, bytes]]]
-"""A document's digest, whether it came with its vector, and (start, end, vector) of its passages."""
+_Content = tuple[bytes, bool, list[Part]]
+"""A document's digest, whether it came with its vector, and its passages."""
 
 
 @checked
@@ -59,7 +62,11 @@ def diff(old: str | os.PathLike[str], new: str | os.PathLike[str], into: BinaryI
         _check_alike(left, right)
         with left.reading(), right.reading():
             before, after = Contents.of(left).fingerprint, Contents.of(right).fingerprint
-            writer = UpdateWriter(into, Header(right.description.space, right.bits, before, after))
+            words = right.description
+            header = Header(
+                words.space, words.bits, before, after, FORMAT, words.language, words.tokenizer, words.stemmer
+            )
+            writer = UpdateWriter(into, header)
             deleted = added = 0
             for identity in _missing(left, right):
                 writer.delete(identity)
@@ -106,9 +113,7 @@ def apply(
         StorageError: The medium refused.
     """
     with Update.open(Path(update)) as shipped:
-        return Store(absolute(path), readonly=False, wait=wait).use_once(
-            lambda store: _apply(store, shipped, model)
-        )
+        return open_to_write(absolute(path), wait).use_once(lambda store: _apply(store, shipped, model))
 
 
 # -- making one
@@ -126,6 +131,17 @@ def _check_alike(old: Store, new: Store) -> None:
             f"expected the filters {', '.join(old.filters) or '(none)'}, as '{old.path}' has them, found "
             f"{', '.join(new.filters) or '(none)'}: an update brings documents only, ship the whole index"
         )
+
+    if _language(old) != _language(new):
+        raise UpdateMismatchError(
+            f"expected the language and rules of words {_language(old)}, as '{old.path}' has them, found "
+            f"{_language(new)}: an update brings documents only, ship the whole index"
+        )
+
+
+def _language(store: Store) -> tuple[str | None, int, int]:
+    found = store.description
+    return found.language, found.tokenizer, found.stemmer
 
 
 def _missing(old: Store, new: Store) -> Iterator[str]:
@@ -152,9 +168,13 @@ def _content(store: Store, identity: str) -> _Content | None:
         return None if head is None else (head.digest, head.own_vector, _parts(store, head.doc))
 
 
-def _parts(store: Store, doc: int) -> list[tuple[int, int, bytes]]:
+def _parts(store: Store, doc: int) -> list[Part]:
     passages = store.rows.passages_of(doc)
-    return sorted((passage.start, passage.end, passage.vector) for passage in passages)
+    told = store.rows.contexts([passage.row for passage in passages])
+    return sorted(
+        ((passage.start, passage.end, passage.vector, told.get(passage.row)) for passage in passages),
+        key=lambda part: (*part[:3], part[3] or ""),
+    )
 
 
 def _addition(store: Store, doc: int) -> Addition:
@@ -165,10 +185,13 @@ def _addition(store: Store, doc: int) -> Addition:
             f"'{store.path}' have more: add it again with fewer, or ship the whole index"
         )
     parts = _parts(store, doc)
-    vectors = np.frombuffer(b"".join(vector for _, _, vector in parts), dtype=np.int8).reshape(-1, store.dim)
+    vectors = np.frombuffer(b"".join(vector for _, _, vector, _ in parts), dtype=np.int8).reshape(
+        -1, store.dim
+    )
     own = vectors[0].astype(np.float32) if document.own_vector else None
     record = Record(document.id, document.text, document.json, own)
-    return Addition(record, [(start, end) for start, end, _ in parts], vectors)
+    contexts = [context for *_, context in parts]
+    return Addition(record, [(start, end) for start, end, *_ in parts], vectors, contexts)
 
 
 # -- applying one
@@ -181,7 +204,7 @@ def _apply(
     check_space(store, encoder)
     _check_coding(store, shipped)
     with store.writing() as state:
-        contents = Contents.of(store, shipped.header.format)
+        contents = Contents.of(store, min(shipped.header.format, sums.VERSION))
         before, after = shipped.header.before, shipped.header.after
         if contents.fingerprint == after:
             return UpdateSummary(str(store.path), after, after, 0, 0)
@@ -201,6 +224,12 @@ def _apply(
 
 def _check_coding(store: Store, shipped: Update) -> None:
     space, bits, *_ = shipped.header
+    told = shipped.header.language, shipped.header.tokenizer, shipped.header.stemmer
+    if told != _language(store):
+        raise UpdateMismatchError(
+            f"update '{shipped.path}' is of the language and rules of words {told}, index '{store.path}' of "
+            f"{_language(store)}: make one from an index with the same words"
+        )
     if (store.description.space, store.bits) != (space, bits):
         raise SpaceMismatchError(
             f"update '{shipped.path}' is of space {space[:8]} with {bits} bits, index '{store.path}' of space "
@@ -230,9 +259,14 @@ def _change(change: Change, contents: Contents, shipped: Update, codec: Codec) -
 def _insert(change: Change, contents: Contents, addition: Addition, codec: Codec) -> None:
     record = addition.record
     codes = codec.encode(addition.vectors, change.store.bits)
-    change.insert(Encoded(record, addition.spans, addition.vectors, codes))
+    change.insert(Encoded(record, addition.spans, addition.vectors, codes, addition.contexts))
     contents.add(
         record.digest,
         record.vector is not None,
-        ((*span, vector.tobytes()) for span, vector in zip(addition.spans, addition.vectors, strict=True)),
+        (
+            (*span, vector.tobytes(), context)
+            for span, vector, context in zip(
+                addition.spans, addition.vectors, addition.contexts or repeat(None), strict=False
+            )
+        ),
     )

@@ -7,11 +7,12 @@ document in it must be one that `add` could have stored.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ from typing import BinaryIO, Final, NamedTuple, Self
 
 import numpy as np
 
-from edgeret import files
+from edgeret import files, words
 from edgeret.codec import Float32, Int8
 from edgeret.documents import MOST_LEVELS, Document, Record, is_deep, parse
 from edgeret.errors import (
@@ -30,8 +31,8 @@ from edgeret.errors import (
 )
 
 MAGIC: Final = b"edgeret update "
-FORMAT: Final = 2
-_FORMATS: Final = (1, FORMAT)
+FORMAT: Final = 3
+_FORMATS: Final = (1, 2, FORMAT)
 MOST_BYTES: Final = 1 << 24
 """Of a document in an update, its vectors included: reading one takes a small multiple of that."""
 MOST_METADATA_BYTES: Final = 1 << 20
@@ -40,25 +41,34 @@ _DEEPEST: Final = 1000
 """Levels of metadata that SQLite reads: no release has stored more."""
 
 _HEADER: Final = re.compile(
-    rb"edgeret update ([12])\nspace ([0-9a-f]{32})\nbits ([1-9]\d{0,4})\n"
+    rb"edgeret update ([123])\nspace ([0-9a-f]{32})\nbits ([1-9]\d{0,4})\n"
+    rb"(?:words (-|[a-z]{2,16}) (\d{1,9}) (\d{1,9})\n)?"
     rb"before ([0-9a-f]{64})\nafter ([0-9a-f]{64})\n\n"
 )
-_LONGEST_HEADER: Final = 256
+_LONGEST_HEADER: Final = 384
 _HASH_BYTES: Final = 32
 _CHUNK: Final = 1 << 16
 _DELETE: Final = b"-"
 _ADD: Final = b"+"
-_LENGTHS: Final = struct.Struct("<5Q")
+_LENGTHS: Final = struct.Struct("<6Q")
+_OLD_LENGTHS: Final = struct.Struct("<5Q")
+"""Of formats 1 and 2, which have no contexts."""
 
 
 class Header(NamedTuple):
-    """What an update is for. before, after: names of contents, 64 hex digits each, of the version `format`."""
+    """What an update is for. before, after: names of contents, 64 hex digits each, of the version `format`, at most 2.
+
+    language, tokenizer, stemmer: as of `Description`; updates of older formats name none.
+    """
 
     space: str
     bits: int
     before: str
     after: str
     format: int = FORMAT
+    language: str | None = None
+    tokenizer: int = words.VERSION
+    stemmer: int = words.STEMMER
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +76,13 @@ class Addition:
     """A document that an update brings, under a new id or in the place of another.
 
     record: with a vector if it is the document's own. spans: (start, stop) of each passage in the text's characters.
-    vectors: int8 [n, dim].
+    vectors: int8 [n, dim]. contexts: as of `Passages`.
     """
 
     record: Record
     spans: list[tuple[int, int]]
     vectors: Int8
+    contexts: Sequence[str | None] = ()
 
 
 class UpdateWriter:
@@ -80,9 +91,14 @@ class UpdateWriter:
     def __init__(self, stream: BinaryIO, header: Header) -> None:
         self._stream = stream
         self._hash = hashlib.sha256()
-        space, bits, before, after, version = header
-        text = f"edgeret update {version}\nspace {space}\nbits {bits}\nbefore {before}\nafter {after}\n\n"
-        self._write(text.encode())
+        self._format = header.format
+        told = ""
+        if header.format > 2:
+            told = f"words {header.language or '-'} {header.tokenizer} {header.stemmer}\n"
+        self._write(
+            f"edgeret update {header.format}\nspace {header.space}\nbits {header.bits}\n{told}"
+            f"before {header.before}\nafter {header.after}\n\n".encode()
+        )
 
     def delete(self, identity: str) -> None:
         """A document goes."""
@@ -94,18 +110,23 @@ class UpdateWriter:
         """A document comes. Raises InvalidDocumentError for one that is too large for an update."""
         record = addition.record
         identity, text, metadata = record.id.encode(), record.text.encode(), record.metadata.encode()
+        contexts = json.dumps(list(addition.contexts)).encode() if any(addition.contexts) else b""
         lengths = (len(identity), len(text), len(metadata), len(addition.spans), record.vector is not None)
         content = b"".join(
             (
                 identity,
                 text,
                 metadata,
+                contexts,
                 np.array(addition.spans, dtype="<i8").tobytes(),
                 addition.vectors.tobytes(),
             )
         )
         _check_size(record.id, len(content), len(metadata))
-        self._write(_ADD + _LENGTHS.pack(*lengths) + content)
+        if self._format > 2:
+            self._write(_ADD + _LENGTHS.pack(*lengths, len(contexts)) + content)
+        else:
+            self._write(_ADD + _OLD_LENGTHS.pack(*lengths) + content)
 
     def finish(self) -> None:
         """Write the hash that ends an update."""
@@ -205,8 +226,17 @@ class Update:
             raise self.damaged("its header cannot be read")
         self._stream.seek(found.end())
         self._left -= found.end()
-        version, space, bits, before, after = (group.decode() for group in found.groups())
-        return Header(space, int(bits), before, after, int(version))
+        version, space, bits, language, tokenizer, stemmer, before, after = (
+            (group or b"").decode() for group in found.groups()
+        )
+        header = Header(space, int(bits), before, after, int(version))
+        if (header.format > 2) != bool(language):
+            raise self.damaged("its header is that of another format")
+        if not language:
+            return header
+        return header._replace(
+            language=None if language == "-" else language, tokenizer=int(tokenizer), stemmer=int(stemmer)
+        )
 
     def _take(self, size: int) -> bytes:
         # Before it is read: a length may say anything, and memory is taken for it at once.
@@ -225,11 +255,14 @@ class Update:
             raise self.damaged(f"text that is not UTF-8: {error.reason}") from None
 
     def _addition(self, dim: int) -> Addition:
-        identity, text, metadata, passages, own = _LENGTHS.unpack(self._take(_LENGTHS.size))
-        size = identity + text + metadata + passages * (16 + dim)
+        lengths = _LENGTHS if self.header.format > 2 else _OLD_LENGTHS
+        identity, text, metadata, passages, own, *more = lengths.unpack(self._take(lengths.size))
+        told = sum(more)
+        size = identity + text + metadata + told + passages * (16 + dim)
         if own > 1 or not passages or size > MOST_BYTES or metadata > MOST_METADATA_BYTES:
             raise self.damaged(f"a document of {size} bytes with {passages} passages")
         strings = self._text(identity), self._text(text), self._text(metadata)
+        contexts = self._contexts(strings[0], self._text(told), passages)
         spans = np.frombuffer(self._take(16 * passages), dtype="<i8").reshape(-1, 2)
         vectors = np.frombuffer(self._take(dim * passages), dtype=np.int8).reshape(-1, dim)
         # Passages are in order, never overlap and are never empty: a few bytes must not stand for much text.
@@ -240,7 +273,25 @@ class Update:
         if vectors.min() < -127 or (np.abs(vectors).max(axis=1) != 127).any():
             raise self.damaged(f"a vector of document {strings[0]!r:.40} is not one that is stored")
         record = self._record(*strings, vectors[0].astype(np.float32) if own else None)
-        return Addition(record, [(start, stop) for start, stop in spans.tolist()], vectors)
+        return Addition(record, [(start, stop) for start, stop in spans.tolist()], vectors, contexts)
+
+    def _contexts(self, identity: str, text: str, passages: int) -> list[str | None]:
+        if not text:
+            return []
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = None
+        sound = isinstance(found, list) and all(
+            one is None or (isinstance(one, str) and one) for one in found
+        )
+        if not sound or len(found) != passages or not any(found) or json.dumps(found) != text:
+            raise self.damaged(f"the contexts of document {identity!r:.40} are not those of its passages")
+        try:
+            "".join(one for one in found if one).encode()
+        except UnicodeEncodeError:
+            raise self.damaged(f"a context of document {identity!r:.40} is no text") from None
+        return list(found)
 
     def _record(self, identity: str, text: str, metadata: str, vector: Float32 | None) -> Record:
         parsed = parse(metadata)

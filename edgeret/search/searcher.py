@@ -225,6 +225,9 @@ class Searcher:
                 fetch_ms=fetch_ms,
                 query_windows=windows,
                 query_known=known,
+                words="" if terms.mode == "dense" else store.lexicon.name,
+                words_bytes=answer.octets,
+                words_runs=answer.runs,
             )
             for found, answer, windows, known in zip(hits, answers, asked.windows, asked.known, strict=True)
         ]

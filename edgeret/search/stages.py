@@ -15,7 +15,6 @@ from edgeret.codec import Float32, cosines
 from edgeret.errors import InvalidQueryError
 from edgeret.search.candidates import Finder, Request
 from edgeret.search.ranking import best_per_document, fuse
-from edgeret.storage.lexicon import match_any
 from edgeret.storage.rows import Passage
 from edgeret.storage.store import Store
 
@@ -26,6 +25,10 @@ _ROWS_AT_ONCE: Final = 1024
 """Candidates whose vectors are in memory together."""
 
 MODES: Final = ("dense", "lexical", "hybrid")
+
+Int64 = NDArray[np.int64]
+
+NO_ROWS: Final[Int64] = np.empty(0, np.int64)
 
 Query = str | NDArray[np.floating[Any]]
 """A text, or a vector [dim] of the index's space."""
@@ -44,11 +47,17 @@ class Condition:
 
 @dataclass(slots=True)
 class Answer:
-    """Passages of distinct documents, best first, with what it took to find them: rows rescored, and codes scanned."""
+    """Passages of distinct documents, best first, with what it took to find them: rows rescored, and codes scanned.
+
+    must_scores: by words, of rows that had to be scored. octets, runs: read of the lexicon.
+    """
 
     ranked: list[tuple[Passage, float]]
     candidates: int = 0
     scanned: int = 0
+    must_scores: list[float] = field(default_factory=list)
+    octets: int = 0
+    runs: int = 0
 
 
 class Clock:
@@ -103,32 +112,35 @@ def dense(store: Store, find: Finder, request: Request, admit: Callable[[int], o
     return answers
 
 
-def lexical(store: Store, query: str, k: int, mask: Mask | None) -> Answer:
-    """The passages whose words match best, one a document, scored by negated SQLite bm25.
+def lexical(store: Store, query: str, k: int, mask: Mask | None, must_rows: Int64 = NO_ROWS) -> Answer:
+    """The passages whose words match best, one a document, by the share that they have of the highest possible score.
 
-    k: not more than there are documents. mask: rows outside of it are not found.
+    k: not more than there are documents. mask: rows outside of it are not found. must_rows: int64 [n], rows that are
+    scored in any case, except in files of format 1, whose scores are those of SQLite's BM25.
     """
-    match = match_any(query)
     answer = Answer([])
-    if not match or not k:
-        return answer
-    wanted = 4 * max(k, LEAST_CANDIDATES)
+    wanted = 4 * max(k, LEAST_CANDIDATES) if k else 0
     hidden = None
     while True:
-        scored = store.lexicon.search(match, mask, hidden, wanted)
-        for first in range(0, len(scored), _ROWS_AT_ONCE):
-            batch = scored[first : first + _ROWS_AT_ONCE]
+        match = store.lexicon.search(query, wanted, mask, hidden, must_rows)
+        if hidden is None:
+            answer.must_scores = match.must_scores
+        answer.octets += match.octets
+        answer.runs += match.runs
+        for first in range(0, len(match.rows), _ROWS_AT_ONCE):
+            batch = slice(first, first + _ROWS_AT_ONCE)
             known = _documents(answer)
-            more = _collapse(store.rows.passages([row for row, _ in batch]), [score for _, score in batch])
+            more = _collapse(store.rows.passages(match.rows[batch]), match.scores[batch])
             # They come in order: what is known of a document is the best.
             answer.ranked += [pair for pair in more.ranked if pair[0].doc not in known]
             answer.candidates += more.candidates
             if len(answer.ranked) >= k:
                 break
-        if len(answer.ranked) >= k or len(scored) < wanted:
+        if len(answer.ranked) >= k or len(match.rows) < wanted:
             answer.ranked = answer.ranked[:k]
             return answer
         hidden = store.rows.rows_of(_documents(answer))
+        must_rows = NO_ROWS
         wanted = max(wanted, min(4 * wanted, _ROWS_AT_ONCE))
 
 
@@ -160,6 +172,8 @@ def hybrid(vectors: Float32, by_meaning: Answer, by_words: Answer, k: int) -> An
         [(passages[doc], score) for doc, score in fused],
         by_meaning.candidates + by_words.candidates,
         by_meaning.scanned,
+        octets=by_words.octets,
+        runs=by_words.runs,
     )
 
 

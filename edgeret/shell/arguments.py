@@ -135,6 +135,10 @@ def parser() -> argparse.ArgumentParser:
     )
     reencode.add_argument("--bits", type=int, help="length of a code (default: as it is)")
     verb(
+        "upgrade", "bring an index to the format of today; its words are made anew",
+        path, bounded, waiting, answering,
+    )  # fmt: skip
+    verb(
         "optimize",
         "write partitions beside an index, so that a search scans a share of its codes",
         path,

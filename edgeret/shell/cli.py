@@ -42,6 +42,7 @@ from edgeret.upkeep.optimize import optimize
 from edgeret.upkeep.recode import recode
 from edgeret.upkeep.reencode import reencode
 from edgeret.upkeep.repair import repair
+from edgeret.upkeep.upgrade import upgrade
 
 _INDEXES: Final = ("path", "target", "old", "new", "repair")
 _PATHS: Final = (*_INDEXES, "update", "key", "public_key", "model")
@@ -177,8 +178,8 @@ def _check(arguments: argparse.Namespace) -> None:
     if arguments.repair:
         _answer(arguments, asdict(repair(arguments.path, arguments.repair, arguments.model)))
         return
-    # The lexicon can be verified only where it may be written.
-    with _open(arguments, readonly=not os.access(arguments.path, os.W_OK)) as index:
+    # Whoever checks changes nothing, nor the format.
+    with _open(arguments, readonly=True) as index:
         _answer(arguments, asdict(index.check(quick=arguments.quick)))
 
 
@@ -209,6 +210,12 @@ def _convert(
             arguments.wait,
             progress,
         )
+    _answer(arguments, asdict(summary))
+
+
+def _upgrade(arguments: argparse.Namespace) -> None:
+    with bar("passage") as progress:
+        summary = upgrade(arguments.path, arguments.memory_budget, arguments.wait, progress)
     _answer(arguments, asdict(summary))
 
 
@@ -395,6 +402,7 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "compact": _compact,
     "recode": _recode,
     "reencode": _reencode,
+    "upgrade": _upgrade,
     "optimize": _optimize,
     "backup": _backup,
     "seal": _seal,

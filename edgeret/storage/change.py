@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeret import blocks
-from edgeret.codec import Int8, UInt64, words
-from edgeret.documents import Encoded
+from edgeret.codec import UInt64, words
+from edgeret.documents import Encoded, Passages
 from edgeret.storage.checksum import checksum
 from edgeret.storage.description import Description
 from edgeret.storage.rows import Passage, StoredDocument
 from edgeret.storage.store import Counters, Store
+from edgeret.storage.vocabulary import Vocabulary
 
 _SPARSE: Final = 0.75
 """`compact` empties a full block with a smaller share of live rows than this."""
@@ -26,7 +28,7 @@ class Change:
     def __init__(self, store: Store, counters: Counters) -> None:
         self.store = store
         self.connection = store.connection
-        self.codes, self.rows, self.lexicon = store.codes, store.rows, store.lexicon
+        self.codes, self.rows, self.lexicon = store.codes, store.rows, Vocabulary(store)
         self.generation = counters.generation + 1
         self.next_row = counters.next_row
         self.documents = counters.documents
@@ -34,7 +36,8 @@ class Change:
         self.tail_changed = counters.tail_changed
 
     def finish(self) -> None:
-        """Write the counters: the last statement before the commit."""
+        """Write the words and the counters: the last statements before the commit."""
+        self.lexicon.finish()
         counters = Counters(self.generation, self.next_row, self.tail_changed, self.documents, self.passages)
         self.connection.execute(
             "UPDATE state SET generation = ?, next_row = ?, tail_changed = ?, documents = ?, passages = ?, crc = ?",
@@ -47,7 +50,7 @@ class Change:
         doc = self.next_row
         self.rows.insert(doc, encoded.record)
         self.documents += 1
-        self._append_all(doc, encoded.record.text, encoded.spans, encoded.vectors, encoded.codes)
+        self._append_all(doc, encoded.record.text, encoded.passages)
 
     def remove(self, identity: str) -> bool:
         """Take a document out of everything that is searched; False if there is none."""
@@ -90,29 +93,26 @@ class Change:
         self.tail_changed = self.generation
         self.passages = 0
 
-    def replace_passages(
-        self, document: StoredDocument, spans: Sequence[tuple[int, int]], vectors: Int8, codes: UInt64
-    ) -> None:
-        """Give a document, whose rows were forgotten, other passages, in new rows.
-
-        spans: (start, end) in its text. vectors: int8 [n, dim]. codes: uint64 [n, words].
-        """
+    def replace_passages(self, document: StoredDocument, passages: Passages) -> None:
+        """Give a document, whose rows were forgotten, other passages, in new rows."""
         self.rows.remove_passages(document.doc)
-        self._append_all(document.doc, document.text, spans, vectors, codes)
+        self._append_all(document.doc, document.text, passages)
 
     def describe(self, description: Description) -> None:
         """Change what the file says of itself."""
         description.write(self.connection)
 
-    def _append_all(
-        self, doc: int, text: str, spans: Sequence[tuple[int, int]], vectors: Int8, codes: UInt64
-    ) -> None:
-        for (start, end), vector, code in zip(spans, vectors, codes, strict=True):
-            self._append(Passage(self.next_row, doc, start, end, vector.tobytes()), text[start:end], code)
-        self.passages += len(spans)
+    def _append_all(self, doc: int, text: str, passages: Passages) -> None:
+        contexts = passages.contexts or repeat(None)
+        for (start, end), vector, code, context in zip(
+            passages.spans, passages.vectors, passages.codes, contexts, strict=False
+        ):
+            passage = Passage(self.next_row, doc, start, end, vector.tobytes())
+            self._append(passage, text[start:end], code, context)
+        self.passages += len(passages.spans)
 
-    def _append(self, passage: Passage, text: str, code: UInt64) -> None:
-        self.rows.insert_passage(passage)
+    def _append(self, passage: Passage, text: str, code: UInt64, context: str | None) -> None:
+        self.rows.insert_passage(passage, context)
         self.codes.append(passage.row, code)
         self.lexicon.add(passage.row, text)
         self.next_row += 1
@@ -123,6 +123,7 @@ class Change:
     def _move(self, rows: Sequence[int], codes: UInt64) -> None:
         """Give passages new rows at the end; those of a document stand together. codes: uint64 [words, n]."""
         doc, text = -1, ""
+        contexts = self.rows.contexts(rows)
         for row, code in zip(rows, codes.T, strict=True):
             passage = self.rows.passage(row)
             if passage.doc != doc:
@@ -130,4 +131,4 @@ class Change:
             own = text[passage.start : passage.end]
             self.lexicon.forget(row, own)
             self.rows.remove_passage(row)
-            self._append(passage._replace(row=self.next_row), own, code)
+            self._append(passage._replace(row=self.next_row), own, code, contexts.get(row))

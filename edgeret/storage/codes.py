@@ -88,6 +88,13 @@ class Codes:
             codes += code
         return np.frombuffer(rows, dtype=np.int64), np.frombuffer(codes, dtype="<u8").reshape(-1, size // 8)
 
+    def tail_rows(self, after: int) -> NDArray[np.int64]:
+        """Rows [n] of the tail past row `after`, their codes unseen."""
+        found = self._connection.execute(
+            "SELECT row FROM tail WHERE row > ? ORDER BY row", (after,)
+        ).fetchall()
+        return np.array(found, np.int64).reshape(-1)
+
     def sparse(self, share: float) -> Iterator[tuple[int, list[int], UInt64]]:
         """Full blocks with a smaller share of live rows: the block, these rows, their codes, uint64 [words, n]."""
         for block, _, live in self.blocks():

@@ -13,11 +13,12 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from pathlib import Path
 from time import monotonic
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 import numpy as np
 
-from edgeret.codec import Int8, UInt64, words
+from edgeret.codec import words
+from edgeret.documents import Passages
 from edgeret.errors import CorruptIndexError, EngineError, LockedError, NotAnIndexError, StorageError
 from edgeret.storage import file, sides
 from edgeret.storage.checksum import checksum
@@ -39,14 +40,6 @@ _TABLES: Final = (
 )""",
     "CREATE TABLE encoder (key BLOB NOT NULL)",
 )
-
-
-class Draft(NamedTuple):
-    """A document's passages: spans (start, stop), vectors int8 [n, dim], codes uint64 [n, words]."""
-
-    spans: list[tuple[int, int]]
-    vectors: Int8
-    codes: UInt64
 
 
 def check_idle(store: Store) -> None:
@@ -160,7 +153,7 @@ class Drafts:
             found = self._connection.execute("SELECT digest FROM drafts WHERE doc = ?", (doc,)).fetchone()
         return found is not None and bool(found[0] == digest)
 
-    def add(self, doc: int, digest: bytes, draft: Draft) -> None:
+    def add(self, doc: int, digest: bytes, draft: Passages) -> None:
         """Keep a draft, in place of an older one of this number; at most a second later it is safe."""
         spans = np.array(draft.spans, dtype="<i8").tobytes()
         row = (digest, spans, draft.vectors.tobytes(), draft.codes.astype("<u8").tobytes())
@@ -181,7 +174,7 @@ class Drafts:
             if self._connection.in_transaction:
                 self._connection.execute("COMMIT")
 
-    def get(self, doc: int, digest: bytes, length: int, dim: int, bits: int) -> Draft | None:
+    def get(self, doc: int, digest: bytes, length: int, dim: int, bits: int) -> Passages | None:
         """The draft of a document; None if there is none, or none that an encoder can have made.
 
         length: of its text. dim, bits: of a vector and of a code.
@@ -210,7 +203,7 @@ class Drafts:
         ):
             return None
         codes = np.frombuffer(found[3], dtype="<u8").reshape(len(spans), -1)
-        return Draft([(start, stop) for start, stop in spans.tolist()], vectors, codes)
+        return Passages([(start, stop) for start, stop in spans.tolist()], vectors, codes)
 
     def remove(self) -> None:
         """Close and remove the file, whose drafts are in the index now."""

@@ -233,6 +233,32 @@ class Rows:
             raise self._session.damaged(f"the metadata of document {identity!r} are no JSON object")
         return StoredDocument(doc, identity, text, parsed, metadata, bool(own_vector))
 
+    def contexts(self, rows: Sequence[int]) -> dict[int, str]:
+        """What was encoded before the passages of `rows` and is not in their texts, verified, where there is any."""
+        if self._session.description.format == 1:
+            return {}
+        found = self._connection.execute(
+            "SELECT row, crc, context FROM contexts WHERE row IN (SELECT value FROM json_each(?))",
+            (json.dumps(rows),),
+        ).fetchall()
+        return {row: self._verified_context(row, crc, context) for row, crc, context in found}
+
+    def _verified_context(self, row: int, crc: int, context: object) -> str:
+        if not isinstance(context, str) or context_checksum(row, context) != crc:
+            raise self._session.damaged(f"the context of row {row} is not what was written")
+        return context
+
+    def each_text(self, by_row: bool = False) -> Iterator[tuple[int, str]]:
+        """(row, text) of all passages, those of a document together. by_row: in ascending order of the rows."""
+        order = "ORDER BY row" if by_row else "ORDER BY doc, row"
+        doc, text = -1, ""
+        for row, owner, start, end in self._connection.execute(
+            f"SELECT row, doc, start, stop FROM passages {order}"
+        ):
+            if owner != doc:
+                doc, text = owner, self.document(owner).text
+            yield row, text[start:end]
+
     # -- conditions
 
     def matching(self, condition: str, parameters: Sequence[object]) -> Mask:
@@ -289,6 +315,7 @@ class Rows:
         for (doc,) in self._connection.execute("SELECT doc FROM documents"):
             self._check_spans(self.document(doc))
         self._check_filters()
+        self._check_contexts()
         (lost,) = self._connection.execute(
             "SELECT count(*) FROM passages WHERE doc NOT IN (SELECT doc FROM documents)"
         ).fetchone()
@@ -305,6 +332,16 @@ class Rows:
             integers = isinstance(start, int) and isinstance(end, int)
             if not integers or not 0 <= start <= end <= len(document.text):
                 raise self._session.damaged(f"a passage of document {document.id!r} lies outside of its text")
+
+    def _check_contexts(self) -> None:
+        if self._session.description.format == 1:
+            return
+        for row, crc, context, owner in self._connection.execute(
+            "SELECT c.row, c.crc, c.context, p.row FROM contexts c LEFT JOIN passages p ON p.row = c.row"
+        ):
+            self._verified_context(row, crc, context)
+            if owner is None:
+                raise self._session.damaged(f"the context of row {row} belongs to no passage")
 
     def _check_filters(self) -> None:
         for key, column in filter_columns(self._session.filters).items():
@@ -339,16 +376,25 @@ class Rows:
 
     def remove_passages(self, doc: int) -> None:
         """Delete a document's passages."""
+        self._connection.execute(
+            "DELETE FROM contexts WHERE row IN (SELECT row FROM passages WHERE doc = ?)", (doc,)
+        )
         self._connection.execute("DELETE FROM passages WHERE doc = ?", (doc,))
 
-    def insert_passage(self, passage: Passage) -> None:
-        """Add a passage, in a row that was never another's."""
+    def insert_passage(self, passage: Passage, context: str | None) -> None:
+        """Add a passage, in a row that was never another's. context: what is encoded before it; None: nothing."""
         self._connection.execute(
             "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", (*passage, passage_checksum(passage))
         )
+        if context is not None:
+            self._connection.execute(
+                "INSERT INTO contexts VALUES (?, ?, ?)",
+                (passage.row, context_checksum(passage.row, context), context),
+            )
 
     def remove_passage(self, row: int) -> None:
         """Delete a passage."""
+        self._connection.execute("DELETE FROM contexts WHERE row = ?", (row,))
         self._connection.execute("DELETE FROM passages WHERE row = ?", (row,))
 
     def disown_vector(self, head: Head) -> None:
@@ -363,6 +409,11 @@ def passage_checksum(passage: Passage) -> int:
     """CRC-32 over row, document, span and vector."""
     # As `checksum` does it, without the calls: this is done for every candidate.
     return zlib.crc32(passage.vector, zlib.crc32(_SPAN.pack(*passage[:4])))
+
+
+def context_checksum(row: int, context: str) -> int:
+    """CRC-32 over row and context."""
+    return checksum(row, content=context.encode())
 
 
 def document_checksum(doc: int, own_vector: int, digest: bytes) -> int:

@@ -21,26 +21,31 @@ from edgeret.storage.description import KEYS, Description
 from edgeret.storage.file import connect, copy_pages, translated
 from edgeret.storage.pages import Cell, Pages, Value
 from edgeret.storage.place import Place
-from edgeret.storage.rows import Passage, is_sound, passage_checksum
+from edgeret.storage.rows import Passage, context_checksum, is_sound, passage_checksum
 
 _DOCUMENT_COLUMNS: Final = 7
 _PASSAGE_COLUMNS: Final = 6
 _STATE_COLUMNS: Final = 7
+_CONTEXT_COLUMNS: Final = 3
 
 _SCRATCH: Final = """
 PRAGMA cache_size = -1024;
 CREATE TABLE documents (id TEXT PRIMARY KEY, doc INTEGER, page INTEGER, offset INTEGER);
 CREATE INDEX documents_by_doc ON documents (doc);
-CREATE TABLE passages (doc INTEGER, start INTEGER, stop INTEGER, vector BLOB, PRIMARY KEY (doc, start, stop));
+CREATE TABLE passages (
+  doc INTEGER, start INTEGER, stop INTEGER, vector BLOB, row INTEGER, PRIMARY KEY (doc, start, stop)
+);
+CREATE TABLE contexts (row INTEGER PRIMARY KEY, context TEXT);
 CREATE TABLE suspects (id TEXT PRIMARY KEY);
 """
 
 
 class Found(NamedTuple):
-    """A document with what is left of its vectors, by (start, end) in its text."""
+    """A document with what is left of its vectors and contexts, by (start, end) in its text."""
 
     record: Record
     known: Mapping[tuple[int, int], bytes]
+    contexts: Mapping[tuple[int, int], str]
     had_own_vector: bool
 
 
@@ -116,12 +121,15 @@ class Salvage:
         ):
             _, identity, text, metadata, _, own, *_ = self._pages.record(Cell(page, offset)).values
             parts = self._scratch.execute(
-                "SELECT start, stop, vector FROM passages WHERE doc = ? AND length(vector) = ?", (doc, dim)
+                "SELECT start, stop, vector, context FROM passages LEFT JOIN contexts USING (row)"
+                " WHERE doc = ? AND length(vector) = ?",
+                (doc, dim),
             ).fetchall()
-            known = {(start, end): vector for start, end, vector in parts}
+            known = {(start, end): vector for start, end, vector, _ in parts}
+            contexts = {(start, end): context for start, end, _, context in parts if context is not None}
             stored = known.get((0, len(str(text)))) if own else None
             vector = None if stored is None else np.frombuffer(stored, dtype=np.int8).astype(np.float32)
-            yield Found(Record(str(identity), str(text), str(metadata), vector), known, bool(own))
+            yield Found(Record(str(identity), str(text), str(metadata), vector), known, contexts, bool(own))
 
     def lost_ids(self, count: int) -> list[str]:
         """`count` ids at most that the file names, as far as its index of them can be read, and that were not found."""
@@ -147,7 +155,11 @@ class Salvage:
             if len(values) == 2 and values[0] in KEYS and isinstance(values[1], str):
                 self.meta[str(values[0])] = values[1]
         elif len(values) == _PASSAGE_COLUMNS and _is_passage(row, values):
-            self._scratch.execute("INSERT OR REPLACE INTO passages VALUES (?, ?, ?, ?)", values[1:5])
+            self._scratch.execute(
+                "INSERT OR REPLACE INTO passages VALUES (?, ?, ?, ?, ?)", (*values[1:5], row)
+            )
+        elif len(values) == _CONTEXT_COLUMNS and _is_context(row, values):
+            self._scratch.execute("INSERT OR REPLACE INTO contexts VALUES (?, ?)", (row, values[2]))
         elif len(values) == _STATE_COLUMNS and _is_state(row, values):
             self._counters = max(self._counters or (), tuple(int(str(value)) for value in values[1:6]))
         elif len(values) >= _DOCUMENT_COLUMNS and all(isinstance(value, str) for value in values[1:4]):
@@ -174,6 +186,11 @@ def _is_passage(row: int, values: tuple[Value, ...]) -> bool:
     if not (isinstance(doc, int) and isinstance(start, int) and isinstance(end, int)):
         return False
     return isinstance(vector, bytes) and passage_checksum(Passage(row, doc, start, end, vector)) == crc
+
+
+def _is_context(row: int, values: tuple[Value, ...]) -> bool:
+    _, crc, context = values
+    return isinstance(context, str) and context_checksum(row, context) == crc
 
 
 def _is_state(row: int, values: tuple[Value, ...]) -> bool:

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Final
 
 from edgeret.errors import CorruptIndexError, FormatVersionError, NotAnIndexError
-from edgeret.storage import log
+from edgeret.storage import lexicon, log
 from edgeret.storage.checksum import checksum
+from edgeret.storage.description import FORMAT as FORMAT_VERSION
 from edgeret.storage.description import Description
 from edgeret.storage.pages import PAGE_BYTES
 
 APPLICATION_ID: Final = 0x45644765  # "EdGe"
-FORMAT_VERSION: Final = 1
 
 TOKENIZER: Final = "porter unicode61 remove_diacritics 2"
+"""Of FTS5, in format 1."""
 _SCHEMA: Final = """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE state (
@@ -60,13 +61,16 @@ CREATE TABLE columns (
   codes BLOB NOT NULL,
   PRIMARY KEY (block, word)
 );
-CREATE TABLE tail (row INTEGER PRIMARY KEY, crc INTEGER NOT NULL, code BLOB NOT NULL);
-CREATE VIEW passage_texts AS
-  SELECT row, substr(text, start + 1, stop - start) AS text FROM passages JOIN documents USING (doc);
-CREATE VIRTUAL TABLE lexicon USING fts5 (
-  {lexicon}
-);
+CREATE TABLE tail (row INTEGER PRIMARY KEY, crc INTEGER NOT NULL, code BLOB NOT NULL)
 """
+
+_CONTEXTS: Final = (
+    "CREATE TABLE contexts (row INTEGER PRIMARY KEY, crc INTEGER NOT NULL, context TEXT NOT NULL)"
+)
+"""What was encoded before a passage and is not in its text, such as its headings."""
+
+_VIEW: Final = """CREATE VIEW passage_texts AS
+  SELECT row, substr(text, start + 1, stop - start) AS text FROM passages JOIN documents USING (doc)"""
 
 # FTS5 writes these itself, with the name in quotes.
 _SHADOW_TABLES: Final = (
@@ -92,24 +96,38 @@ def filter_columns(filters: Sequence[str]) -> dict[str, str]:
     return {key: f"filter_{number}" for number, key in enumerate(filters)}
 
 
-def statements(filters: int) -> list[str]:
+def statements(filters: int, format: int = FORMAT_VERSION) -> list[str]:
     """What makes an index with so many filters, FTS5's own tables aside."""
     columns = filter_columns([str(number) for number in range(filters)]).values()
     declared = "".join(f",\n  {column}" for column in columns)
     indexes = [f"CREATE INDEX documents_by_{column} ON documents ({column})" for column in columns]
-    return [
-        *_SCHEMA.format(columns=declared, lexicon=lexicon_options("passage_texts"))
-        .strip()
-        .removesuffix(";")
-        .split(";\n"),
-        *indexes,
-    ]
+    return [*_SCHEMA.format(columns=declared).strip().split(";\n"), *indexes, *_words(format)]
+
+
+def _words(format: int) -> list[str]:
+    """What the formats differ in."""
+    if format == 1:
+        return [
+            _VIEW,
+            f"CREATE VIRTUAL TABLE lexicon USING fts5 (\n  {lexicon_options('passage_texts')}\n)",
+        ]
+    return [_CONTEXTS, *lexicon.statements()]
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Give a file of format 1 the tables of format 2, without words, in the current transaction."""
+    connection.execute("DROP TABLE lexicon")
+    connection.execute("DROP VIEW passage_texts")
+    connection.execute(_CONTEXTS)
+    lexicon.create(connection)
+    connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
 
 
 def fill(connection: sqlite3.Connection, description: Description) -> None:
     """Make an index without documents of an empty file, in the current transaction."""
     for statement in statements(len(description.filters)):
         connection.execute(statement)
+    lexicon.fill(connection)
     description.write(connection)
     connection.execute("INSERT INTO state VALUES (1, 0, 0, 0, 0, 0, ?)", (checksum(0, 0, 0, 0, 0),))
     connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
@@ -139,19 +157,26 @@ def check_identity(connection: sqlite3.Connection, path: Path) -> None:
         raise damaged(path, f"its pages have {layout[0]} bytes and its texts are in {layout[1]}")
 
 
-def check(connection: sqlite3.Connection, path: Path, filters: int) -> None:
-    """Raise CorruptIndexError unless the schema is, word for word, what `create` writes.
+def check(connection: sqlite3.Connection, path: Path, description: Description) -> None:
+    """Raise CorruptIndexError unless the schema is, word for word, what was written in the file's format.
 
     A stranger's file must not bring triggers, nor views in place of tables.
     """
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version != description.format:
+        raise damaged(path, f"it is of format {version} and describes one of format {description.format}")
+    expected = statements(len(description.filters), version)
     found = connection.execute("SELECT sql FROM sqlite_schema WHERE sql NOT NULL").fetchall()
-    named = [_SHADOW_NAME.sub(r"\1", str(sql)) for (sql,) in found]
-    if sorted(named) != sorted([*statements(filters), *_SHADOW_TABLES]):
+    named = [str(sql) for (sql,) in found]
+    if version == 1:
+        named, expected = [_SHADOW_NAME.sub(r"\1", sql) for sql in named], [*expected, *_SHADOW_TABLES]
+    if sorted(named) != sorted(expected):
         raise damaged(path, "its schema is not an index's")
-    # It names the function that ranks, and sizes that memory is taken for.
-    settings = connection.execute("SELECT k, v FROM lexicon_config LIMIT 2").fetchall()
-    if settings != [("version", _LEXICON_VERSION)]:
-        raise damaged(path, "its lexicon has settings of its own")
+    if version == 1:
+        # It names the function that ranks, and sizes that memory is taken for.
+        settings = connection.execute("SELECT k, v FROM lexicon_config LIMIT 2").fetchall()
+        if settings != [("version", _LEXICON_VERSION)]:
+            raise damaged(path, "its lexicon has settings of its own")
 
 
 def damaged(path: Path, what: str) -> CorruptIndexError:

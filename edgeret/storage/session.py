@@ -8,7 +8,15 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Self, TypeVar
 
-from edgeret.errors import CorruptIndexError, EngineError, LockedError, SpaceMismatchError
+from edgeret import words
+from edgeret.errors import (
+    CorruptIndexError,
+    EngineError,
+    FormatVersionError,
+    LockedError,
+    NeedsUpgradeError,
+    SpaceMismatchError,
+)
 from edgeret.storage import file, log, schema
 from edgeret.storage.checksum import checksum
 from edgeret.storage.description import Description
@@ -40,7 +48,9 @@ class Session:
         cache_bytes: int = file.CACHE_BYTES,
         wait: float = file.WAIT_S,
         known: Place | None = None,
+        outdated: bool = False,
     ) -> None:
+        """outdated: whether the words may be of other rules than today's, to be made anew."""
         self.path = path = absolute(path)
         self.readonly = readonly
         self.wait = wait
@@ -60,12 +70,34 @@ class Session:
             with file.translated(path):
                 self.description = self._described()
                 self._description_crc = self.description.checksum
-                schema.check(self.connection, path, len(self.filters))
+                schema.check(self.connection, path, self.description)
+                if not outdated:
+                    self._check_words()
         except BaseException as error:
             self.close()
             if isinstance(error, EngineError) and file.contradicts(error):
                 raise self.damaged(str(error.__cause__)) from error
             raise
+
+    def _check_words(self) -> None:
+        """Raise FormatVersionError, or NeedsUpgradeError, unless language and rules of the words are known here."""
+        found = self.description
+        if found.language is not None:
+            raise FormatVersionError(
+                f"expected the language of '{self.path}' to be English, found {found.language!r:.40}, whose words are "
+                "not known here: upgrade edgeret"
+            )
+        versions, known = (found.tokenizer, found.stemmer), (words.VERSION, words.STEMMER)
+        if max(versions[0] - known[0], versions[1] - known[1]) > 0:
+            raise FormatVersionError(
+                f"expected words by version {known[0]} of the rules and {known[1]} of the stems, '{self.path}' has "
+                f"{versions[0]} and {versions[1]}: upgrade edgeret"
+            )
+        if versions != known:
+            raise NeedsUpgradeError(
+                f"expected words by version {known[0]} of the rules and {known[1]} of the stems, '{self.path}' has "
+                f"{versions[0]} and {versions[1]}: run 'edgeret upgrade {self.path}'"
+            )
 
     @property
     def filters(self) -> list[str]:
@@ -89,8 +121,16 @@ class Session:
             raise self.damaged(str(error)) from None
 
     def check_description(self, found: Description) -> None:
-        """Raise SpaceMismatchError unless a later reading of the description differs in the model alone."""
+        """Raise SpaceMismatchError unless a later reading of the description differs in the model alone.
+
+        Raises FormatVersionError for another format.
+        """
         known = self.description
+        if found.format != known.format:
+            raise FormatVersionError(
+                f"'{self.path}' was opened with format {known.format} and has format {found.format} by now: close it "
+                "and open it again"
+            )
         if found._replace(model=known.model) != known:
             raise SpaceMismatchError(
                 f"'{self.path}' was opened with codes of {known.bits} bits of space {known.space[:8]}, and "

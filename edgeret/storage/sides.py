@@ -50,6 +50,11 @@ def drafts_of(index: Path) -> Path:
     return beside(index, _DRAFTS)
 
 
+def signature_of(path: Path) -> Path:
+    """Where the signature of a file lies."""
+    return beside(path, ".sig")
+
+
 def unsigned(index: Path) -> list[Path]:
     """What lies beside an index that SQLite would add to it, or a later call believe."""
     return [side for suffix in (*_SQLITE, _DRAFTS) if os.path.lexists(side := beside(index, suffix))]

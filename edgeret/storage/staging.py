@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,7 +51,7 @@ class Staging:
                 self.store.connection.execute(
                     "CREATE TEMP TABLE IF NOT EXISTS staged (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT UNIQUE,"
                     " text TEXT, metadata TEXT, digest BLOB, own_vector INTEGER, spans BLOB, vectors BLOB, codes BLOB,"
-                    " asked INTEGER)"
+                    " contexts TEXT, asked INTEGER)"
                 )
                 self._staged = self.store.connection
             row = (
@@ -62,10 +63,11 @@ class Staging:
                 np.array(encoded.spans, dtype="<i8").tobytes(),
                 encoded.vectors.tobytes(),
                 encoded.codes.astype("<u8").tobytes(),
+                json.dumps(list(encoded.contexts)),
             )
             try:
                 self.store.connection.execute(
-                    "INSERT OR REPLACE INTO staged VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, 1)", row
+                    "INSERT OR REPLACE INTO staged VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1)", row
                 )
             except (sqlite3.DataError, OverflowError):
                 # Past SQLite's limit, or past that of C's integers.
@@ -136,7 +138,7 @@ class Staging:
             return
         with self.changing() as change:
             for read in change.connection.execute(
-                "SELECT id, text, metadata, own_vector, spans, vectors, codes FROM staged"
+                "SELECT id, text, metadata, own_vector, spans, vectors, codes, contexts FROM staged"
                 " WHERE asked ORDER BY number"
             ):
                 encoded = _encoded(read)
@@ -169,9 +171,9 @@ class Staging:
             self._alive()
 
 
-def _encoded(read: tuple[str, str, str, int, bytes, bytes, bytes]) -> Encoded:
+def _encoded(read: tuple[str, str, str, int, bytes, bytes, bytes, str]) -> Encoded:
     """A document as it was staged."""
-    identity, text, metadata, own_vector, spans, vectors, codes = read
+    identity, text, metadata, own_vector, spans, vectors, codes, contexts = read
     located = np.frombuffer(spans, dtype="<i8").reshape(-1, 2).tolist()
     stored = np.frombuffer(vectors, dtype=np.int8).reshape(len(located), -1)
     record = Record(identity, text, metadata, stored[0].astype(np.float32) if own_vector else None)
@@ -180,4 +182,5 @@ def _encoded(read: tuple[str, str, str, int, bytes, bytes, bytes]) -> Encoded:
         [(start, end) for start, end in located],
         stored,
         np.frombuffer(codes, dtype="<u8").reshape(len(located), -1),
+        json.loads(contexts),
     )

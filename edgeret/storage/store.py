@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from edgeret.storage.codes import Codes
-from edgeret.storage.lexicon import Lexicon
+from edgeret.storage.fts5 import Fts5
 from edgeret.storage.rows import Rows
 from edgeret.storage.session import Counters as Counters
 from edgeret.storage.session import Session
+from edgeret.storage.vocabulary import Vocabulary
 
 
 class Store(Session):
     """One connection to an index file. Not for two threads at once: Index sees to that."""
+
+    _vocabulary: tuple[object, Vocabulary] | None = None
 
     @property
     def codes(self) -> Codes:
@@ -23,6 +26,10 @@ class Store(Session):
         return Rows(self)
 
     @property
-    def lexicon(self) -> Lexicon:
-        """Words."""
-        return Lexicon(self)
+    def lexicon(self) -> Vocabulary | Fts5:
+        """Words, to be read: in FTS5's table, where the file is of format 1. What was read of ours is kept."""
+        if self.description.format == 1:
+            return Fts5(self)
+        if self._vocabulary is None or self._vocabulary[0] is not self.connection:
+            self._vocabulary = self.connection, Vocabulary(self)
+        return self._vocabulary[1]

@@ -25,9 +25,8 @@ def check(store: Store, codec: Codec, quick: bool) -> CheckSummary:
     """Read the whole file in one transaction, beside any writer; raises CorruptIndexError at the first contradiction.
 
     Every document's digest, every passage's checksum and span, every code against its vector, every
-    live bit against its row, the lexicon against the texts, the counters against the tables. Meanwhile a copy of the
-    lexicon, and of long texts, lies where SQLite keeps temporary files. Raises SpaceMismatchError if the index has
-    other codes by now, LockedError, StorageError.
+    live bit against its row, the lexicon against the texts, the counters against the tables.
+    Raises SpaceMismatchError if the index has other codes by now, LockedError, StorageError.
     """
     try:
         return _check(store, codec, quick)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from edgeret.errors import StorageError
 from edgeret.storage import drafts, sides
+from edgeret.storage.migration import open_to_write
 from edgeret.storage.newfile import assembled
 from edgeret.storage.staging import Staging
 from edgeret.storage.store import Store
@@ -25,7 +26,7 @@ def delete(staging: Staging, ids: Iterable[str], erase: bool) -> int:
         removed = sum([change.remove(identity) for identity in ids])
         if erase:
             change.zero_dead_codes()
-            change.lexicon.optimize()
+            change.lexicon.rewrite()
     if erase:
         try:
             _rewrite(staging.store)
@@ -44,7 +45,7 @@ def compact(staging: Staging) -> None:
     with staging.changing() as change:
         change.empty_sparse_blocks()
         change.zero_dead_codes()
-        change.lexicon.optimize()
+        change.lexicon.rewrite()
     try:
         _rewrite(staging.store)
     except StorageError as error:
@@ -61,7 +62,7 @@ def seal(source: Store, target: Path) -> None:
     with assembled(target) as copy:
         source.copy_pages(copy)
         try:
-            with closing(Store(copy, readonly=False)) as store:
+            with closing(open_to_write(copy, 0.0, most=None)) as store:
                 compact(Staging(store))
                 store.end_log()
         except StorageError as error:

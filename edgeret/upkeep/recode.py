@@ -17,6 +17,7 @@ from edgeret.plan import Plan, parse_bytes
 from edgeret.reports import Progress, RecodeSummary
 from edgeret.space import mismatch
 from edgeret.storage.change import Change
+from edgeret.storage.migration import open_to_write
 from edgeret.storage.place import absolute
 from edgeret.storage.store import Store
 
@@ -57,7 +58,7 @@ def recode(
         LockedError: Another writer is at work.
         EdgeretError: What `Index.open` raises.
     """
-    return Store(absolute(path), readonly=False, wait=wait).use_once(
+    return open_to_write(absolute(path), wait).use_once(
         lambda store: _recode(
             store, load_for(model, store.path, store.description.model), bits, memory_budget, progress
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from edgeret.codec import normalize, quantize
-from edgeret.documents import Record
+from edgeret.documents import Passages, Record
 from edgeret.door import checked
 from edgeret.encode.records import TextEncoder, encode, load, plan_for, shortened
 from edgeret.errors import InvalidDocumentError
@@ -16,7 +16,8 @@ from edgeret.plan import parse_bytes
 from edgeret.reports import Progress, ReencodeSummary
 from edgeret.space import describe
 from edgeret.storage.change import Change
-from edgeret.storage.drafts import Draft, Drafts
+from edgeret.storage.drafts import Drafts
+from edgeret.storage.migration import open_to_write
 from edgeret.storage.place import absolute
 from edgeret.storage.rows import Head
 from edgeret.storage.store import Store
@@ -62,7 +63,7 @@ def reencode(
         InvalidQueryError: The codec lacks these bits.
         EdgeretError: What `Index.open` and `Index.add` raise.
     """
-    return Store(absolute(path), readonly=False, wait=wait).use_once(
+    return open_to_write(absolute(path), wait).use_once(
         lambda store: _reencode(store, load(model), bits, memory_budget, progress)
     )
 
@@ -139,7 +140,7 @@ class _Reencoding:
                 return
 
     def _draft(self, drafts: Drafts, progress: Progress | None) -> int:
-        """Draft all documents, those that come meanwhile too; returns how many were encoded for that."""
+        """Passages all documents, those that come meanwhile too; returns how many were encoded for that."""
         encoded = 0
         with self._store.reading() as state:
             total = state.documents
@@ -161,7 +162,9 @@ class _Reencoding:
         with store.writing() as state:
             change = Change(store, state)
             # Rows that are written from here on are of the new codes; own vectors that stay have the same dim.
-            store.description = describe(encoder, bits, store.filters)
+            store.description = describe(encoder, bits, store.filters)._replace(
+                language=store.description.language, others=store.description.others
+            )
             change.forget_rows()
             count = 0
             for head in self._each():
@@ -171,7 +174,7 @@ class _Reencoding:
                     # It brought its vector, or came a moment ago.
                     draft = self._encoded(self._record(head))
                     encoded += not self._keeps(head)
-                change.replace_passages(document, draft.spans, draft.vectors, draft.codes)
+                change.replace_passages(document, draft)
                 if head.own_vector and not self._keeps_vectors:
                     change.rows.disown_vector(head)
                     lost += [document.id] if len(lost) < LISTED_IDS else []
@@ -194,7 +197,7 @@ class _Reencoding:
             own_vectors_lost=lost,
         )
 
-    def _kept(self, drafts: Drafts, head: Head, length: int) -> Draft | None:
+    def _kept(self, drafts: Drafts, head: Head, length: int) -> Passages | None:
         """The draft of a document whose text has so many characters; None if there is none that can be believed."""
         draft = drafts.get(head.doc, head.digest, length, self._encoder.dim, self._bits)
         if draft is None or (self._encoder.codec.encode(draft.vectors, self._bits) != draft.codes).any():
@@ -247,6 +250,6 @@ class _Reencoding:
             )
         return Record(document.id, document.text, "{}", vector)
 
-    def _encoded(self, record: Record) -> Draft:
+    def _encoded(self, record: Record) -> Passages:
         encoded = encode(record, self._encoder, self._bits, {})
-        return Draft(encoded.spans, encoded.vectors, encoded.codes)
+        return encoded.passages

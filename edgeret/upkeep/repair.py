@@ -19,6 +19,7 @@ from edgeret.encode.records import TextEncoder, encode, load_for
 from edgeret.errors import SpaceMismatchError
 from edgeret.reports import RepairSummary
 from edgeret.space import describe
+from edgeret.storage.description import FORMAT
 from edgeret.storage.file import check_path, create
 from edgeret.storage.newfile import assembled
 from edgeret.storage.place import absolute
@@ -90,7 +91,11 @@ def _write(salvage: Salvage, target: Path, encoder: TextEncoder) -> RepairSummar
         bits = max(encoder.codec.widths)
     if not (isinstance(filters, list) and all(isinstance(key, str) for key in filters)):
         filters = []
-    create(target, describe(encoder, bits, filters))
+    known = salvage.description
+    description = describe(encoder, bits, filters)
+    if known is not None and known.format == FORMAT:
+        description = description._replace(language=known.language, others=known.others)
+    create(target, description)
     kept, encoded, own_lost, lost = 0, 0, list[str](), list[str]()
     with closing(Store(target, readonly=False)) as store:
         staging = Staging(store)
@@ -101,6 +106,8 @@ def _write(salvage: Salvage, target: Path, encoder: TextEncoder) -> RepairSummar
                     continue
                 own_lost.append(found.record.id)
             written = encode(found.record, encoder, bits, found.known)
+            if found.contexts:
+                written = replace(written, contexts=[found.contexts.get(span) for span in written.spans])
             reused = sum(span in found.known for span in written.spans)
             kept, encoded = kept + reused, encoded + len(written.spans) - reused
             staging.stage(written)

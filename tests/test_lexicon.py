@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from edgeret import blocks, bm25, postings, words
 from edgeret.blocks import BLOCK_ROWS
 from edgeret.errors import CorruptIndexError, InvalidQueryError
-from edgeret.storage import inverted, terms
+from edgeret.storage import lexicon, terms
 from edgeret.storage.checksum import checksum
-from edgeret.storage.inverted import Lexicon, Wanted
+from edgeret.storage.lexicon import Lexicon, Wanted
 
 ROOT = Path(__file__).parent.parent
 COLLECTIONS = ROOT.parent / "shared" / "collections"
@@ -35,7 +35,7 @@ def build(request, monkeypatch):
 
 def made() -> Lexicon:
     connection = sqlite3.connect(":memory:", isolation_level=None)
-    inverted.create(connection)
+    lexicon.create(connection)
     return Lexicon(connection)
 
 
@@ -53,8 +53,8 @@ def small(monkeypatch):
 
 
 def make_small(patch) -> None:
-    patch.setattr(inverted, "TAIL_ROWS", 3)
-    patch.setattr(inverted, "_PENDING_ROWS", 9)
+    patch.setattr(lexicon, "TAIL_ROWS", 3)
+    patch.setattr(lexicon, "_PENDING_ROWS", 9)
     patch.setattr(terms, "_PAGE_OCTETS", 110)
     patch.setattr(terms, "_INLINE_OCTETS", 24)
     patch.setattr(terms, "_LIST_OCTETS", 60)
@@ -117,13 +117,13 @@ def test_scores_are_bm25(build, opened):
 
 
 def test_words_in_many_rows_do_not_count_while_others_do(opened, monkeypatch):
-    monkeypatch.setattr(inverted, "COMMON_ROWS", 12)
+    monkeypatch.setattr(lexicon, "COMMON_ROWS", 12)
     fill(opened, {row: "the lamp" if row % 4 else "the red lamp" for row in range(40)})
     found = opened.search(wanted("the red lamp"), 40)
     assert found.rows.tolist() == list(range(0, 40, 4))
     assert [word.weight > 0 for word in found.words] == [False, True, False]
     assert len(opened.search(wanted("the lamp absent"), 40).rows) == 40
-    monkeypatch.setattr(inverted, "COMMON_ROWS", 40)
+    monkeypatch.setattr(lexicon, "COMMON_ROWS", 40)
     assert len(opened.search(wanted("the red lamp"), 40).rows) == 40
 
 
@@ -131,7 +131,7 @@ def test_only_the_rarest_words_count(opened):
     fill(opened, {row: " ".join(f"w{number}" for number in range(row, 40)) for row in range(100)})
     found = opened.search(wanted(" ".join(f"w{number}" for number in range(40))), 3)
     counted = [word.term for word in found.words if word.weight]
-    assert counted == [f"w{number}" for number in range(inverted.MAX_WORDS)]
+    assert counted == [f"w{number}" for number in range(lexicon.MAX_WORDS)]
 
 
 def test_rows_that_must_be_scored_are(build, opened):
@@ -211,7 +211,7 @@ def test_what_is_removed_leaves_the_file_when_it_is_rewritten(tmp_path, small):
     path = tmp_path / "lexicon"
     connection = sqlite3.connect(path, isolation_level=None)
     connection.execute("PRAGMA secure_delete = ON")
-    inverted.create(connection)
+    lexicon.create(connection)
     found = Lexicon(connection)
     fill(found, {row: f"kept{row % 5} all" for row in range(30)})
     fill(found, {30: "secret all"})

@@ -1,0 +1,207 @@
+"""Vocabulary: the words of all passages, in our lexicon: taken up with each change, looked for, and verified."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeret import blocks, words
+from edgeret.blocks import BLOCK_ROWS, Bitmap, Mask
+from edgeret.errors import CorruptIndexError
+from edgeret.storage.codes import Codes
+from edgeret.storage.lexicon import Lexicon, Summary, Wanted
+from edgeret.storage.rows import Rows
+from edgeret.storage.session import Counters, Session
+
+_SHARE: Final = 4
+_STEP_OCTETS: Final = 1 << 18
+"""A commit merges about so many octets, and its share of those that it has written itself."""
+
+_BUILT_OCTETS: Final = 1 << 30
+"""A merge of all words at once is not cut into steps."""
+
+_MANY_SEGMENTS: Final = 8
+"""Within a large change segments are merged by so many."""
+
+PENDING_CHARACTERS: Final = 1 << 19
+"""Of texts that are added and dropped before they are written."""
+
+_NONE: Final = np.empty(0, np.int64)
+
+
+class Match(NamedTuple):
+    """The rows that a query's words are found in.
+
+    rows: best first, equal scores by row, with a score for each. must_scores: of the rows that had to be scored.
+    octets, runs: what was read, and in how many places.
+    """
+
+    rows: list[int]
+    scores: list[float]
+    must_scores: list[float]
+    octets: int = 0
+    runs: int = 0
+
+
+class Vocabulary:
+    """The words as the transactions of a session see them: kept by a reader, made anew for each change."""
+
+    name: Final = "lexicon"
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lexicon = Lexicon(session.connection, self._damaged)
+        self._live = _Live()
+        self._pending = 0
+
+    def _damaged(self, what: str) -> CorruptIndexError:
+        return self._session.damaged(f"its lexicon: {what}")
+
+    @property
+    def _language(self) -> str:
+        return self._session.description.language or "en"
+
+    # -- reading
+
+    def search(
+        self,
+        query: str,
+        limit: int,
+        mask: Mask | None = None,
+        hidden: Mask | None = None,
+        must_rows: NDArray[np.int64] = _NONE,
+    ) -> Match:
+        """The best `limit` rows for the words of a query, scored from 0 to 1: of the most that any row could have.
+
+        mask: rows outside of it are not found; None: all live ones may be. hidden: nor are these. must_rows: int64 [n],
+        rows that are scored whether they are found or not.
+        """
+        wanted = [Wanted(*word) for word in words.asked(query, self._language)]
+        if not wanted or not limit:
+            return Match([], [], [0.0] * len(must_rows))
+        found = self._lexicon.search(wanted, limit, self._chosen(mask, hidden), must_rows)
+        most = max(found.most, 1)
+        return Match(
+            found.rows.tolist(),
+            (found.scores / most).tolist(),
+            (found.must_scores / most).tolist(),
+            found.reads.octets,
+            found.reads.runs,
+        )
+
+    def _chosen(self, mask: Mask | None, hidden: Mask | None) -> Mask:
+        chosen = self._live.at(self._session) if mask is None else mask
+        return blocks.grouped(blocks.less(chosen, hidden) if hidden else chosen, BLOCK_ROWS)
+
+    def check_words(self, query: str, texts: Sequence[str]) -> None:
+        """Raise CorruptIndexError unless each of `texts`, found by `query`'s words, has one of them."""
+        asked = words.asked(query, self._language)
+        whole = {term for term, is_prefix in asked if not is_prefix}
+        beginnings = tuple(term for term, is_prefix in asked if is_prefix)
+        for text in texts:
+            terms = words.terms(text, self._language)
+            if whole.isdisjoint(terms) and not any(term.startswith(beginnings) for term in terms):
+                raise self._damaged("it finds words where they are not")
+
+    def summary(self) -> Summary:
+        """How much there is."""
+        return self._lexicon.summary()
+
+    # -- writing
+
+    def add(self, row: int, text: str) -> None:
+        """Take up the words of a passage, in a row greater than all before."""
+        self._lexicon.add(row, words.terms(text, self._language))
+        self._count(text)
+
+    def forget(self, row: int, text: str) -> None:
+        """Drop the words of a passage. text: the one that was added, or the lexicon is damaged by this."""
+        self._lexicon.remove(row, words.terms(text, self._language))
+        self._count(text)
+
+    def _count(self, text: str) -> None:
+        self._pending += 1 + len(text)
+        if self._pending >= PENDING_CHARACTERS:
+            self._settle(_MANY_SEGMENTS)
+
+    def _settle(self, fewest: int) -> None:
+        """Write what is pending, and go on with merging, a little more than that was."""
+        self._pending = 0
+        octets = _SHARE * self._lexicon.flush() + _STEP_OCTETS
+        if self._lexicon.is_due(fewest):
+            self._lexicon.merge(self._alive(), octets, fewest)
+
+    def _alive(self) -> Mask:
+        return blocks.grouped(_Live().at(self._session), BLOCK_ROWS)
+
+    def clear(self) -> None:
+        """Drop all words."""
+        self._lexicon.clear()
+
+    def rewrite(self) -> None:
+        """Write all anew: of what was removed nothing stays."""
+        self._lexicon.rewrite(self._alive())
+
+    def finish(self) -> None:
+        """Write what was added and dropped: before the counters of a change."""
+        if self._pending:
+            self._settle(2)
+
+    # -- checking
+
+    def verify(self) -> None:
+        """Raise CorruptIndexError unless the words are those of the passages' texts."""
+        self._lexicon.verify(self._each())
+
+    def _each(self) -> Iterator[tuple[int, list[str]]]:
+        for row, text in Rows(self._session).each_text():
+            yield row, words.terms(text, self._language)
+
+    def build(self) -> Iterator[int]:
+        """Make all words anew of the texts; yields now and then how many passages were taken up meanwhile."""
+        self._lexicon.clear()
+        done = pending = 0
+        for row, text in Rows(self._session).each_text(by_row=True):
+            self._lexicon.add(row, words.terms(text, self._language))
+            done, pending = done + 1, pending + 1 + len(text)
+            if pending >= PENDING_CHARACTERS:
+                self._lexicon.flush()
+                self._lexicon.merge(None, _BUILT_OCTETS, _MANY_SEGMENTS)
+                yield done
+                done = pending = 0
+        self._lexicon.rewrite(None)
+        yield done
+
+
+class _Live:
+    """The rows that there are, as the last transaction that asked saw them: what did not change is not read again."""
+
+    def __init__(self) -> None:
+        self._known = Counters(-1, 0, -1, 0, 0)
+        self._full: dict[int, Bitmap] = {}
+        self._tail = blocks.empty()
+        self._last_row = -1
+
+    def at(self, session: Session) -> Mask:
+        """Those that the session's transaction sees."""
+        state, codes = session.counters(), Codes(session)
+        first_row = state.next_row - state.next_row % blocks.BLOCK_ROWS
+        since = self._known.generation if self._known.generation <= state.generation else -1
+        kept = {block: self._full[block] for block in codes.block_numbers() if block in self._full}
+        for block, _, live in codes.blocks(since):
+            if not 0 <= block < state.next_row // blocks.BLOCK_ROWS:
+                raise session.damaged(f"block {block} lies past the last row, {state.next_row - 1}")
+            kept[block] = np.frombuffer(live, np.uint8)
+        if since < 0 or state.tail_changed != self._known.tail_changed:
+            self._tail, self._last_row = blocks.empty(), first_row - 1
+        rows = codes.tail_rows(self._last_row)
+        if len(rows):
+            if (np.diff(rows) <= 0).any() or rows[-1] >= first_row + blocks.BLOCK_ROWS:
+                raise session.damaged("the rows of the tail are not in order, or past its end")
+            blocks.choose(self._tail, rows - first_row)
+            self._last_row = int(rows[-1])
+        self._known, self._full = state, kept
+        return {**kept, first_row // blocks.BLOCK_ROWS: self._tail.copy()}
