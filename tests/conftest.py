@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import signal
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fake import FakeEncoder
+from formats.make import HERE, Reader
 from hypothesis import HealthCheck, settings
 
 import edgeret
@@ -82,6 +84,14 @@ def few_characters() -> Iterator[None]:
         patch.setattr(characters, "CODE_POINTS", [code for first, stop in FEW for code in range(first, stop)])
         patch.setattr(pieces, "_TRIED", 0)
         yield
+
+
+@pytest.fixture
+def first_format(tmp_path) -> tuple[Path, Reader]:
+    """A file as the first edgeret wrote it, of 45 documents in one full block and a tail; and its encoder."""
+    path = tmp_path / "first.edgeret"
+    path.write_bytes(gzip.decompress((HERE / "index-1" / "index.edgeret.gz").read_bytes()))
+    return path, Reader(HERE / "bundle-1")
 
 
 @pytest.fixture

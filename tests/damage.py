@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,8 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from fake import DIM, FakeEncoder
 
-from edgeret import Document, Hit, Index, blocks
+from edgeret import Document, Hit, Index, blocks, bm25, words
 from edgeret.codec import cosines
+from edgeret.storage.checksum import checksum
+from edgeret.storage.description import meta_checksum
 from edgeret.upkeep import check, recode
 
 PAGE = 4096
@@ -235,10 +238,27 @@ COLUMNS = [
     *[("columns", name) for name in ("block", "word", "crc", "codes")],
     *[("tail", name) for name in ("row", "crc", "code")],
     *[("meta", name) for name in ("key", "value", "value")],
-    *[("lexicon_docsize", name) for name in ("id", "sz")],
-    *[("lexicon_data", name) for name in ("id", "block")],
-    *[("lexicon_idx", name) for name in ("segid", "term", "pgno")],
-    *[("lexicon_config", name) for name in ("k", "v")],
+    *[("contexts", name) for name in ("row", "crc", "context")],
+    *[
+        ("lexicon_state", name)
+        for name in (
+            "stamp",
+            "next_segment",
+            "end_row",
+            "rows",
+            "length",
+            "tail",
+            "tail_octets",
+            "crc",
+        )
+    ],
+    *[("lexicon_tail", name) for name in ("entry", "crc", "words")],
+    *[
+        ("lexicon_segments", name)
+        for name in ("segment", "first_row", "end_row", "octets", "pages", "lists", "moving", "begins", "crc")
+    ],
+    *[("lexicon_terms", name) for name in ("page", "segment", "first", "crc", "entries")],
+    *[("lexicon_lists", name) for name in ("list", "crc", "rows")],
 ]
 VALUES = [
     "0", "1", "-1", "7", "63", "64", "2147483648", "9223372036854775807", "-9223372036854775808", "1e300", "9e999",
@@ -265,3 +285,24 @@ def alter(path: Path, *statements: str | tuple[str, tuple[object, ...]]) -> None
     for statement in statements:
         connection.execute(*([statement] if isinstance(statement, str) else statement))
     connection.close()
+
+
+def describe(path: Path, **entries: str) -> None:
+    """Change the description, and its checksum with it."""
+    connection = sqlite3.connect(path)
+    meta = dict(connection.execute("SELECT key, value FROM meta")) | entries
+    meta["crc"] = meta_checksum(meta)
+    with connection:
+        connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", meta.items())
+    connection.close()
+
+
+def lie(connection: sqlite3.Connection, row: int, text: str) -> None:
+    """Give a row of the lexicon's tail, which has one, the words of another text, with checksums that hold."""
+    counts = Counter(words.terms(text))
+    marks = bm25.marks(counts.values(), sum(counts.values()))
+    content = len(marks).to_bytes(4, "little") + marks + "\n".join(counts).encode()
+    connection.execute(
+        "UPDATE lexicon_tail SET words = ?, crc = ? WHERE entry = ?",
+        (content, checksum(row, content=content), row),
+    )

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from edgeret import Document, Index
-from edgeret.storage.pages import varint
 
 COMMON = ["red", "blue", "cat"]
 _WINDOW = 16
@@ -88,31 +87,23 @@ def free_pages(path: Path) -> int:
 
 
 def terms(index: Index) -> set[str]:
-    """All terms in FTS5's segments, decompressed from the blobs, those of deleted rows too.
+    """All terms in the lexicon, in its pages and in its tail, those of deleted rows too.
 
-    A leaf begins with two 2-byte numbers, the second of which says where its terms' offsets are. A term is stored
-    as the length of the prefix that it shares with the one before (not for the first) and the rest; the
-    first character names the index.
+    Before the terms of a page are two numbers of 2 bytes, the second of which is their length; before those of an entry
+    of the tail a number of 4 bytes, how many they are, and a byte for each.
     """
-    found = set()
     connection = index._store.connection
-    for number, leaf in connection.execute("SELECT id, block FROM lexicon_data WHERE id > 10"):
-        if number >> 31 & 0x3F:
-            continue  # Not a leaf: an index of the rows of a long list.
-        at, offset, term = int.from_bytes(leaf[2:4], "big"), 0, b""
-        while at < len(leaf):
-            delta, at = varint(leaf, at)
-            offset += delta
-            begin, shared = offset, 0
-            if term:
-                shared, begin = varint(leaf, begin)
-            size, begin = varint(leaf, begin)
-            term = term[:shared] + leaf[begin : begin + size]
-            found.add(term[1:].decode())
-    return found
+    found = set[bytes]()
+    for (page,) in connection.execute("SELECT entries FROM lexicon_terms"):
+        found.update(page[4 : 4 + int.from_bytes(page[2:4], "little")].split(b"\n"))
+    for (entry,) in connection.execute("SELECT words FROM lexicon_tail"):
+        found.update(entry[4 + int.from_bytes(entry[:4], "little") :].split(b"\n"))
+    return {term.decode() for term in found if term}
 
 
 def separators(index: Index) -> set[str]:
-    """What FTS5 keeps to find a term's leaf: beginnings of terms."""
-    rows = index._store.connection.execute("SELECT CAST(term AS TEXT) FROM lexicon_idx")
-    return {separator[1:] for (separator,) in rows}
+    """What the lexicon keeps to find a term's page: terms."""
+    rows = index._store.connection.execute(
+        "SELECT CAST(first AS TEXT) FROM lexicon_terms UNION SELECT CAST(begins AS TEXT) FROM lexicon_segments"
+    )
+    return {separator for (separator,) in rows}

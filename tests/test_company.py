@@ -23,7 +23,7 @@ from fake import DIM, FakeEncoder
 
 from edgeret import Document, Index
 from edgeret.errors import LockedError, NeedsRecoveryError, ReadOnlyError, SpaceMismatchError
-from edgeret.storage.lexicon import Lexicon
+from edgeret.storage.vocabulary import Vocabulary
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 SECONDS = 60 if FULL else 3
@@ -165,7 +165,7 @@ def test_check_beside_writers_of_every_kind_calls_no_sound_file_damaged(shared, 
 
 
 def test_check_takes_no_lock_from_a_writer(shared, encoder, monkeypatch):
-    real = Lexicon.verify
+    real = Vocabulary.verify
 
     def meanwhile(lexicon):
         with Index.open(shared, FakeEncoder()) as other:
@@ -174,7 +174,7 @@ def test_check_takes_no_lock_from_a_writer(shared, encoder, monkeypatch):
 
     for readonly in (False, True):
         with Index.open(shared, encoder, readonly=readonly) as index, monkeypatch.context() as patch:
-            patch.setattr(Lexicon, "verify", meanwhile)
+            patch.setattr(Vocabulary, "verify", meanwhile)
             before = len(index)
             assert index.check().documents == before
             if not readonly:

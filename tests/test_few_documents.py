@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from crash import workload
+from damage import lie
 from fake import DIM, FakeEncoder
 
 import edgeret
@@ -98,7 +99,8 @@ def test_all_of_a_few_books_are_found_and_no_row_is_rescored_twice(three, reads,
         edgeret.optimize(path)
         reads["rows"].clear()
     with edgeret.Index.open(path, encoder(), memory_budget=f"{small_budget(path)}MB", readonly=True) as index:
-        hits = index.search("lamp atlas", mode=mode)
+        # By words, one that most passages have does not count beside a rarer one.
+        hits = index.search("lamp" if mode == "lexical" else "lamp atlas", mode=mode)
         assert len(reads["documents"]) == len(hits)
         if mode != "hybrid":
             # Partitions are not believed: codes of what is shown are compared with the vectors.
@@ -187,9 +189,7 @@ def test_a_word_that_no_passage_of_a_book_has_is_damage(path, passages):
     with edgeret.Index.create(path, model=encoder(), bits=96) as index:
         index.add([book("atlas", passages), book("note", 1)])
         index.check()
-        index._store.connection.execute(
-            "INSERT INTO lexicon (rowid, text) VALUES (2, 'lamp atlas word1 strange')"
-        )
+        lie(index._store.connection, 2, "lamp atlas word1 strange")
         with pytest.raises(CorruptIndexError):
             index.check()
 

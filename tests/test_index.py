@@ -384,7 +384,14 @@ def test_bits_that_the_codec_lacks_are_refused(path, encoder):
         ("DELETE FROM documents WHERE doc = 3", "expected 20 documents and 20 passages"),
         ("UPDATE state SET next_row = 3", "the state is not what was written"),
         ("DELETE FROM state", "the state is missing"),
-        ("INSERT INTO lexicon (lexicon, rowid, text) VALUES ('delete', 3, 'x')", "damaged"),
+        ("DELETE FROM lexicon_tail WHERE entry = 3", "its tail has 19 entries of 20"),
+        (
+            "UPDATE lexicon_tail SET words = x'00000000' WHERE entry = 3",
+            "an entry of its tail, 3, is not what",
+        ),
+        ("UPDATE lexicon_state SET rows = 19", "its counters are not what was written"),
+        ("DELETE FROM lexicon_state", "its counters are missing"),
+        ("INSERT INTO contexts VALUES (3, 0, 'x')", "the context of row 3 is not what was written"),
     ],
 )
 def test_check_finds_every_contradiction(path, encoder, damage, message):

@@ -39,7 +39,7 @@ def test_repair_encodes_texts_whose_vectors_are_lost_and_names_lost_documents(so
         sound,
         "UPDATE documents SET text = 'other' WHERE id = 'd3'",
         "UPDATE passages SET vector = zeroblob(96) WHERE row IN (5, 6, 20, 21)",
-        "DELETE FROM lexicon_data",
+        "DELETE FROM lexicon_tail",
         "DELETE FROM state",
         "DELETE FROM tail",
     )

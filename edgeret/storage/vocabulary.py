@@ -135,7 +135,15 @@ class Vocabulary:
             self._lexicon.merge(self._alive(), octets, fewest)
 
     def _alive(self) -> Mask:
-        return blocks.grouped(_Live().at(self._session), BLOCK_ROWS)
+        """The live rows as the change has them by now; its counters come last."""
+        codes = Codes(self._session)
+        alive = {block: np.frombuffer(live, np.uint8) for block, _, live in codes.blocks()}
+        rows = codes.tail_rows(-1)
+        for block in np.unique(rows // blocks.BLOCK_ROWS).tolist():
+            own = blocks.empty()
+            blocks.choose(own, rows[rows // blocks.BLOCK_ROWS == block] % blocks.BLOCK_ROWS)
+            alive[block] = own
+        return blocks.grouped(alive, BLOCK_ROWS)
 
     def clear(self) -> None:
         """Drop all words."""
