@@ -326,15 +326,19 @@ class Lexicon:
                 return
             self._step(sources, segments, live, STEP_OCTETS)
 
-    def clear(self) -> None:
-        """Drop all words of all rows; rows go on ascending."""
+    def clear(self, end_row: int | None = None) -> None:
+        """Drop all words of all rows. end_row: the next rows are not below it; None: not below those before."""
         self.forget()
         for table in ("tail", "segments", "terms", "lists"):
             self.connection.execute(f"DELETE FROM lexicon_{table}")
         state = self._state()
-        self._write_state(
-            state._replace(stamp=checksum(state.stamp), rows=0, length=0, tail=0, tail_octets=0)
+        state = _State(
+            checksum(state.stamp),
+            state.next_segment,
+            state.end_row if end_row is None else end_row,
+            *(0, 0, 0, 0),
         )
+        self._write_state(state)
 
     def _drop_from_tail(self, state: _State) -> _State:
         for row in sorted(self._removed):

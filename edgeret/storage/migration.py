@@ -28,10 +28,10 @@ def open_index(path: Path, readonly: bool, wait: float) -> Store:
     return Store(path, readonly=True, wait=wait) if readonly else open_to_write(path, wait)
 
 
-def open_to_write(path: Path, wait: float, most: int | None = MOST_PASSAGES) -> Store:
+def open_to_write(path: Path, wait: float, large: bool = False) -> Store:
     """Open a file to be changed; one of format 1 is migrated first.
 
-    most: passages of a file for which that is done; None: any. Raises NeedsUpgradeError for a larger one.
+    large: whether that is done whatever its size. Raises NeedsUpgradeError for one of more than MOST_PASSAGES.
     """
     store = Store(path, readonly=False, wait=wait)
     if store.description.format == FORMAT:
@@ -40,7 +40,7 @@ def open_to_write(path: Path, wait: float, most: int | None = MOST_PASSAGES) -> 
     def migrate_small(store: Store) -> None:
         with store.reading() as state:
             passages = state.passages
-        if most is not None and passages > most:
+        if not large and passages > MOST_PASSAGES:
             raise NeedsUpgradeError(
                 f"expected format {FORMAT} to change '{path}', found format 1 with {passages} passages: run "
                 f"'edgeret upgrade {path}', or open it with readonly=True"
@@ -81,4 +81,10 @@ def is_current(store: Store) -> bool:
 def open_outdated(path: Path, wait: float) -> Store:
     """Open a file to be migrated."""
     file.check_path(path)
-    return Store(path, readonly=False, wait=wait, outdated=True)
+    store = Store(path, readonly=False, wait=wait, outdated=True)
+    try:
+        store.check_words(older=True)
+    except BaseException:
+        store.close()
+        raise
+    return store

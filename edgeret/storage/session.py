@@ -72,15 +72,18 @@ class Session:
                 self._description_crc = self.description.checksum
                 schema.check(self.connection, path, self.description)
                 if not outdated:
-                    self._check_words()
+                    self.check_words()
         except BaseException as error:
             self.close()
             if isinstance(error, EngineError) and file.contradicts(error):
                 raise self.damaged(str(error.__cause__)) from error
             raise
 
-    def _check_words(self) -> None:
-        """Raise FormatVersionError, or NeedsUpgradeError, unless language and rules of the words are known here."""
+    def check_words(self, older: bool = False) -> None:
+        """Raise FormatVersionError, or NeedsUpgradeError, unless language and rules of the words are known here.
+
+        older: whether older rules may have made them.
+        """
         found = self.description
         if found.language is not None:
             raise FormatVersionError(
@@ -93,7 +96,7 @@ class Session:
                 f"expected words by version {known[0]} of the rules and {known[1]} of the stems, '{self.path}' has "
                 f"{versions[0]} and {versions[1]}: upgrade edgeret"
             )
-        if versions != known:
+        if versions != known and not older:
             raise NeedsUpgradeError(
                 f"expected words by version {known[0]} of the rules and {known[1]} of the stems, '{self.path}' has "
                 f"{versions[0]} and {versions[1]}: run 'edgeret upgrade {self.path}'"

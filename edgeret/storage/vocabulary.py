@@ -170,7 +170,7 @@ class Vocabulary:
 
     def build(self) -> Iterator[int]:
         """Make all words anew of the texts; yields now and then how many passages were taken up meanwhile."""
-        self._lexicon.clear()
+        self._lexicon.clear(end_row=0)
         done = pending = 0
         for row, text in Rows(self._session).each_text(by_row=True):
             self._lexicon.add(row, words.terms(text, self._language))

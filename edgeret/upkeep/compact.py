@@ -62,7 +62,7 @@ def seal(source: Store, target: Path) -> None:
     with assembled(target) as copy:
         source.copy_pages(copy)
         try:
-            with closing(open_to_write(copy, 0.0, most=None)) as store:
+            with closing(open_to_write(copy, 0.0, large=True)) as store:
                 compact(Staging(store))
                 store.end_log()
         except StorageError as error:
