@@ -6,6 +6,7 @@ gives the same words. The Unicode table is ours, of one version, so that a text 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from functools import cache
@@ -49,6 +50,10 @@ RECORD: Final = np.dtype(
     ]
 )
 """Where in the pool a code point's folded form is (length 0: itself), its kind, canonical order, and case."""
+
+_PART: Final = 1 << 15
+_SPACE: Final = re.compile(r"[ \n\r\t]")
+"""Characters of a text that are split at once, up to the next of these."""
 
 _HEAD_BYTES: Final = len(MAGIC) + 16
 _FIRST_WITHOUT_SPACES: Final = 0x0E00
@@ -103,7 +108,21 @@ def split(text: str, language: Language = "en") -> list[Word]:
 
 
 def terms(text: str, language: Language = "en") -> list[str]:
-    """The words of a text without their places."""
+    """The words of a text without their places. A long text is split a part at a time: no word has white space."""
+    return [term for part in _parts(text) for term in _terms(part, language)]
+
+
+def _parts(text: str) -> Iterator[str]:
+    start = 0
+    while len(text) - start > _PART:
+        space = _SPACE.search(text, start + _PART)
+        end = len(text) if space is None else space.end()
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+def _terms(text: str, language: Language) -> list[str]:
     if language == "en" and _words is not None and is_allowed():
         found: list[str] = _words.split(text, _table_bytes(), True)[0]
         return found

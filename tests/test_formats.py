@@ -25,6 +25,11 @@ def test_every_format_has_its_files():
     ]
 
 
+def folder_format(folder: Path) -> int:
+    """The format of the file in a folder."""
+    return int(folder.name.rpartition("-")[2])
+
+
 def unpack(folder: Path, target: Path) -> tuple[Path, dict[str, Any], Reader]:
     path = target / "index.edgeret"
     path.write_bytes(gzip.decompress((folder / "index.edgeret.gz").read_bytes()))
@@ -38,12 +43,20 @@ def test_an_old_index_says_what_it_said(folder, tmp_path, readonly):
     with Index.open(path, model=encoder, readonly=readonly) as index:
         summary = index.check()
         assert (summary.documents, summary.blocks) == (len(expected["documents"]), 1)
+        assert summary.lexicon == "verified"
         info = index.info()
-        assert {key: getattr(info, key) for key in expected["info"]} == expected["info"]
+        assert {key: getattr(info, key) for key in expected["info"] if key != "format"} == {
+            key: value for key, value in expected["info"].items() if key != "format"
+        }
+        assert info.format == (folder_format(folder) if readonly else schema.FORMAT_VERSION)
         for identity, (text, metadata) in expected["documents"].items():
             found = index.get(identity)
             assert replace(found, vector=None) == Document(identity, text, metadata)
         for answer in expected["answers"]:
+            if answer["query"].get("mode") == "lexical" and info.format > folder_format(folder):
+                # Other words, and scores, than those of FTS5; each rule of docs/words.md has a test.
+                assert {hit.id for hit in index.search(**answer["query"])} >= {answer["hits"][0]["id"]}
+                continue
             hits = [Hit(**{**hit, "score": pytest.approx(hit["score"], rel=1e-5)}) for hit in answer["hits"]]
             assert index.search(**answer["query"]) == hits
             assert hits

@@ -30,6 +30,7 @@ from edgeret.errors import (
     StorageError,
     UpdateMismatchError,
 )
+from edgeret.fleet import shipping
 from edgeret.fleet.contents import Contents
 from edgeret.fleet.update import Addition, Header, Update, UpdateWriter
 from edgeret.shell.cli import main
@@ -198,7 +199,7 @@ def test_vectors_count_too(tmp_path):
 
 
 def test_contents_follow_each_change():
-    passages = [(0, 5, bytes(range(96))), (5, 9, bytes(96))]
+    passages = [(0, 5, bytes(range(96)), None), (5, 9, bytes(96), None)]
     whole = Contents("0" * 32, 64)
     empty = whole.fingerprint
     whole.add(b"a" * 16, False, passages)
@@ -220,6 +221,8 @@ def test_contents_follow_each_change():
     assert whole.fingerprint == one
     whole.remove(b"a" * 16, False, passages[::-1])
     assert whole.fingerprint == empty
+    whole.add(b"a" * 16, False, [(*passages[0][:3], "a heading"), passages[1]])
+    assert whole.fingerprint not in (empty, one)
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -228,30 +231,31 @@ def test_many_equal_passages_are_not_as_nothing(version, times):
     whole = Contents("0" * 32, 64, version)
     names = {whole.fingerprint}
     for _ in range(2):
-        whole.add(b"a" * 16, False, [(0, 0, bytes(96))] * times)
+        whole.add(b"a" * 16, False, [(0, 0, bytes(96), None)] * times)
         names.add(whole.fingerprint)
     # Of version 1 that is known, and `add` stores no passages that are equal.
     assert len(names) == (1 if (version, times) == (1, 65_536) else 3)
-    whole.remove(b"a" * 16, False, [(0, 0, bytes(96))] * 2 * times)
+    whole.remove(b"a" * 16, False, [(0, 0, bytes(96), None)] * 2 * times)
     assert whole.fingerprint == Contents("0" * 32, 64, version).fingerprint
 
 
-def test_updates_of_the_first_format_are_applied(old, new, shipped, tmp_path):
-    """The first version of the contents' names is in them, and nothing else is different."""
+@pytest.mark.parametrize("version", [1, 2])
+def test_updates_of_older_formats_are_applied(old, new, shipped, tmp_path, version):
+    """The first version of the contents' names is in the first; both lack contexts and the rules of words."""
     with Update.open(shipped) as update:
-        assert update.header.format == 2
+        assert update.header.format == 3
         entries = list(update.entries(DIM))
     first = tmp_path / "first"
     names = []
     for path in (old, new):
         with closing(Store(path, readonly=True)) as store, store.reading():
-            names.append(Contents.of(store, 1).fingerprint)
+            names.append(Contents.of(store, version).fingerprint)
     with first.open("wb") as file:
-        writer = UpdateWriter(file, Header(FakeEncoder().space, update.header.bits, *names, 1))
+        writer = UpdateWriter(file, Header(FakeEncoder().space, update.header.bits, *names, version))
         for entry in entries:
             writer.delete(entry) if isinstance(entry, str) else writer.add(entry)
         writer.finish()
-    assert first.read_bytes().startswith(b"edgeret update 1\n")
+    assert first.read_bytes().startswith(f"edgeret update {version}\n".encode())
     summary = edgeret.apply(old, first, FakeEncoder())
     assert (summary.before, summary.after) == tuple(names)
     assert described(old) == described(new)
@@ -368,8 +372,8 @@ def test_other_filters_are_refused(old, tmp_path):
 
 def test_a_newer_format_and_other_files_are_refused(old, shipped, tmp_path):
     later = tmp_path / "later"
-    later.write_bytes(shipped.read_bytes().replace(b"update 2\n", b"update 3\n"))
-    with pytest.raises(FormatVersionError, match="format 3: upgrade edgeret"):
+    later.write_bytes(shipped.read_bytes().replace(b"update 3\n", b"update 4\n"))
+    with pytest.raises(FormatVersionError, match="format 4: upgrade edgeret"):
         edgeret.apply(old, later, FakeEncoder())
     for wrong in (old, Path(__file__), tmp_path):
         with pytest.raises(CorruptUpdateError, match="expected an edgeret update"):
@@ -380,6 +384,26 @@ def test_a_newer_format_and_other_files_are_refused(old, shipped, tmp_path):
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(CorruptUpdateError, match="is no file"):
             edgeret.apply(old, tmp_path / "pipe", FakeEncoder())
+
+
+@pytest.mark.parametrize("told", [("de", 1, 1), (None, 2, 1), (None, 1, 2)])
+def test_words_of_another_language_or_other_rules_are_refused(old, new, shipped, tmp_path, told, monkeypatch):
+    with Update.open(shipped) as update:
+        header, entries = update.header, list(update.entries(DIM))
+    assert header[5:] == (None, 1, 1)
+    other = tmp_path / "other"
+    with other.open("wb") as file:
+        writer = UpdateWriter(file, Header(*header[:5], *told))
+        for entry in entries:
+            writer.delete(entry) if isinstance(entry, str) else writer.add(entry)
+        writer.finish()
+    with Update.open(other) as update:
+        assert update.header[5:] == told
+    with pytest.raises(UpdateMismatchError, match="is of the language and rules of words"):
+        edgeret.apply(old, other, FakeEncoder())
+    monkeypatch.setattr(shipping, "_language", lambda store: told if store.path == new else (None, 1, 1))
+    with pytest.raises(UpdateMismatchError, match="expected the language and rules of words"):
+        edgeret.diff(old, new, io.BytesIO())
 
 
 def test_an_index_that_cannot_be_changed_is_refused(old, shipped, tmp_path):

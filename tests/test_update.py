@@ -87,12 +87,16 @@ def handmade(
     spans=((0, 7),),
     vectors=None,
     own=0,
+    contexts="",
 ) -> bytes:
     """An update with one document, which its writer would not write."""
     header = pair[1][: pair[1].index(b"\n\n") + 2]
     vectors = np.full((len(spans), DIM), 127, dtype=np.int8) if vectors is None else vectors
-    strings = [part if isinstance(part, bytes) else part.encode() for part in (identity, text, metadata)]
-    lengths = struct.pack("<5Q", *map(len, strings), len(spans), own)
+    strings = [
+        part if isinstance(part, bytes) else part.encode() for part in (identity, text, metadata, contexts)
+    ]
+    sizes = [len(part) for part in strings]
+    lengths = struct.pack("<6Q", *sizes[:3], len(spans), own, sizes[3])
     content = (
         header + b"+" + lengths + b"".join(strings) + np.array(spans, "<i8").tobytes() + vectors.tobytes()
     )
@@ -100,6 +104,13 @@ def handmade(
 
 
 HOSTILE = {
+    "a context too many": {"contexts": '["a", "b"]'},
+    "no context": {"contexts": "[null]"},
+    "an empty context": {"contexts": '[""]'},
+    "a context that is a number": {"contexts": "[1]"},
+    "contexts with spaces": {"contexts": '[ "a"]'},
+    "contexts that are no JSON": {"contexts": "["},
+    "a context with half a character": {"contexts": '["\\ud800"]'},
     "no passage": {"spans": ()},
     "no text": {"text": " "},
     "no id": {"identity": ""},
@@ -151,7 +162,7 @@ def test_a_sound_one_by_hand_is_read(pair, tmp_path):
     refuses(pair, path.read_bytes())
 
 
-@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("place", range(6))
 def test_a_length_that_says_anything_takes_no_memory(pair, tmp_path, place):
     image = bytearray(handmade(pair)[:-32])
     lengths = image.index(b"\n\n") + 3

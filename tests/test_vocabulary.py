@@ -192,20 +192,23 @@ def test_a_history_of_every_verb(tmp_path, small):
 def test_a_reader_sees_the_words_of_its_own_commit(tmp_path, small):
     history = History(tmp_path)
     history.step("add", 1)
-    before = None
+
+    def asked(store: Store) -> list[object]:
+        return [store.lexicon.search(query, 50)[:2] for query in QUERIES]
+
     with Index.open(history.path, history.encoder, readonly=True) as reader:
-        for seed in range(2, 30):
-            with closing(Store(history.path, readonly=True)) as store:
-                with store.reading():
-                    before = [store.lexicon.search(query, 50) for query in QUERIES]
-                    history.step(("add", "delete", "erase" if seed % 9 == 20 else "delete")[seed % 3], seed)
-                    assert [store.lexicon.search(query, 50) for query in QUERIES] == before
-                with store.reading():
-                    after = [store.lexicon.search(query, 50) for query in QUERIES]
-            for query, match in zip(QUERIES, after, strict=True):
+        for seed in range(2, 20):
+            with closing(Store(history.path, readonly=True)) as store, store.reading():
+                before = asked(store)
+                # A reader that goes on prevents `erase`.
+                history.step(("add", "delete")[seed % 2], seed)
+                assert asked(store) == before
+            for query in QUERIES:
+                # Connections that have seen earlier commits, and one that has not.
                 live = {hit.id for hit in reader.search(query, k=200, mode="lexical")}
+                with Index.open(history.path, history.encoder, readonly=True) as other:
+                    assert {hit.id for hit in other.search(query, k=200, mode="lexical")} == live
                 assert live <= set(history.held)
-                assert bool(live) == bool(match.rows)
 
 
 def test_filters_and_hidden_documents_are_masks(tmp_path, small):
@@ -237,7 +240,7 @@ def test_a_commit_writes_no_more_than_its_share(tmp_path, monkeypatch):
     monkeypatch.setattr(Lexicon, "flush", flush)
     vector, rng = np.ones(DIM), random.Random(0)
     with Index.create(tmp_path / "index", FakeEncoder(), bits=64) as index:
-        for count in [1500] * 6 + [1] * 400:
+        for count in [1500] * 6 + [1] * 150:
             made = [
                 Document(
                     None, " ".join(f"w{int(rng.paretovariate(0.4)) % 20_000}" for _ in range(20)), {}, vector

@@ -110,7 +110,9 @@ class UpdateWriter:
         """A document comes. Raises InvalidDocumentError for one that is too large for an update."""
         record = addition.record
         identity, text, metadata = record.id.encode(), record.text.encode(), record.metadata.encode()
-        contexts = json.dumps(list(addition.contexts)).encode() if any(addition.contexts) else b""
+        contexts = b""
+        if self._format > 2 and any(addition.contexts):
+            contexts = json.dumps(list(addition.contexts)).encode()
         lengths = (len(identity), len(text), len(metadata), len(addition.spans), record.vector is not None)
         content = b"".join(
             (

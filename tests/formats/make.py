@@ -143,7 +143,8 @@ def make_index(path: Path, folder: Path) -> dict[str, Any]:
         found = {identity: index.get(identity) for identity in ids}
         return {
             "info": {
-                key: getattr(index.info(), key) for key in ("dim", "bits", "filters", "documents", "passages")
+                key: getattr(index.info(), key)
+                for key in ("format", "dim", "bits", "filters", "documents", "passages")
             },
             "documents": {identity: [kept.text, kept.metadata] for identity, kept in found.items() if kept},
             "answers": [
