@@ -43,7 +43,7 @@ test-full: $(VENV)/ready-$(EXTRAS)
 coverage: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/python -m coverage erase
 	EDGERET_NO_NATIVE=1 $(BIN)/python -m coverage run -m pytest tests/test_scan.py tests/test_static.py tests/test_unigram.py \
-	    tests/test_pieces.py tests/test_words.py tests/test_postings.py tests/test_inverted.py
+	    tests/test_pieces.py tests/test_words.py tests/test_postings.py tests/test_lexicon.py
 	$(BIN)/python -m coverage run -m pytest \
 	    --deselect tests/test_end_to_end.py::test_search_costs_less_than_twice_its_encoding
 	$(BIN)/python -m coverage combine

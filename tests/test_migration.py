@@ -6,8 +6,11 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from crash import workload
 from damage import alter, describe
 from fake import FakeEncoder
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import edgeret
 from edgeret import Document, Index
@@ -124,6 +127,29 @@ def test_a_signed_file_stays_as_it_is(first_format, tmp_path):
         with pytest.raises(NeedsUpgradeError, match="is signed"):
             index.add(["x"])
     assert path.read_bytes() == before
+
+
+@given(st.integers(0, 10**6))
+@settings(max_examples=8)
+def test_any_file_of_format_1_gets_the_words_of_a_fresh_index(tmp_path_factory, seed):
+    path = tmp_path_factory.mktemp("old") / "index"
+    encoder = FakeEncoder()
+    with Index.create(path, encoder, bits=64, filters=["year"]) as index:
+        index.add(workload.documents(seed % 50, 40))
+        index.delete([f"d{number}" for number in range(seed % 50, seed % 50 + 40, 3)])
+        expected = [index.search(query, k=50, mode="lexical") for query in ("cat", "number7 first", "long")]
+    workload.downgrade(path)
+    with Index.open(path, encoder, readonly=True) as index:
+        assert index.check().lexicon == "verified"
+        found = {hit.id for hit in index.search("cat", k=50, mode="lexical")}
+        assert found == {hit.id for hit in expected[0]}
+    if seed % 2:
+        edgeret.upgrade(path)
+    with Index.open(path, encoder) as index:
+        assert index.check().lexicon == "verified"
+        assert [
+            index.search(query, k=50, mode="lexical") for query in ("cat", "number7 first", "long")
+        ] == expected
 
 
 def test_upgrade_in_the_shell(first_format, capsys):

@@ -49,7 +49,7 @@ class Scene:
         """Lay out the files before a step; returns the index if the step needs it open."""
         shutil.rmtree(self.work)
         shutil.copytree(self._folder / f"base-{number}", self.work)
-        if WITH_LARGE[number].name in ("create", "recode", "reencode", "open"):
+        if WITH_LARGE[number].name in ("create", "recode", "reencode", "old", "upgrade", "open"):
             return None
         index = Index.open(self.path, FakeEncoder())
         workload.spill(self.path, index)
@@ -79,7 +79,7 @@ class Scene:
         every = [
             (number, at)
             for number, changes in enumerate(self.changes)
-            if WITH_LARGE[number].name != "damage"
+            if WITH_LARGE[number].name not in ("damage", "old")
             for at in range(1, changes + 1, LARGE_STRIDE if changes > LARGE else 1)
         ]
         return every[::stride]

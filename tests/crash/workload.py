@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -17,6 +19,8 @@ from fake import DIM, FakeEncoder
 import edgeret
 from edgeret import Document, Index
 from edgeret.errors import IndexMissingError, NotAnIndexError, StorageError
+from edgeret.storage import schema
+from edgeret.storage.description import OLD_KEYS, meta_checksum
 from edgeret.storage.store import Store
 
 SMALL_BLOCK = 64
@@ -198,6 +202,39 @@ def _reencode(path: Path, _: Index | None) -> None:
     Index.reencode(path, other)
 
 
+def downgrade(path: Path) -> None:
+    """Make a file of format 1 of one of format 2: as an older edgeret wrote it, in one transaction."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        for table in (
+            "contexts",
+            *(f"lexicon_{part}" for part in ("state", "tail", "segments", "terms", "lists")),
+        ):
+            connection.execute(f"DROP TABLE {table}")
+        meta = {
+            key: value for key, value in connection.execute("SELECT key, value FROM meta") if key in OLD_KEYS
+        }
+        meta["crc"] = meta_checksum(meta)
+        connection.execute("DELETE FROM meta")
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        filters = len(json.loads(meta["filters"]))
+        known = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_schema")}
+        for statement in schema.statements(filters, format=1):
+            if statement not in known:
+                connection.execute(statement)
+        connection.execute("INSERT INTO lexicon (rowid, text) SELECT row, text FROM passage_texts")
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute("COMMIT")
+
+
+def _old(path: Path, _: Index | None) -> None:
+    downgrade(path)
+
+
+def _upgrade(path: Path, _: Index | None) -> None:
+    edgeret.upgrade(path)
+
+
 def update_of(path: Path) -> Path:
     """What leads from the index to its backup."""
     return path.with_name("update")
@@ -261,6 +298,8 @@ STEPS = [
     _step("close", _on(lambda _, index: index.close())),
     _step("recode", _recode),
     _step("reencode", _reencode),
+    _step("old", _old),
+    _step("upgrade", _upgrade),
     _step("open", _open),
     _step("spill", _on(spill)),
     _step("backup", _on(lambda path, index: index.backup(backup_of(path)))),
@@ -293,7 +332,7 @@ def expected(path: Path, steps: Sequence[Step]) -> list[list[Contents | None]]:
         known = [last]
         for part in step.parts:
             index = part(path, index)
-            if step.name in ("recode", "reencode", "apply"):
+            if step.name in ("recode", "reencode", "old", "upgrade", "apply"):
                 last = reopen(path)
             elif step.name != "close":
                 assert index is not None
