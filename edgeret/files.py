@@ -74,3 +74,11 @@ def exhausted() -> bool:
         for handle in taken:
             os.close(handle)
     return False
+
+
+def free_bytes(folder: Path) -> int | None:
+    """How much more may be written to the medium of a folder; None where the system does not say."""
+    if not hasattr(os, "statvfs"):
+        return None
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize

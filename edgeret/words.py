@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from functools import cache
-from importlib import resources
 from itertools import pairwise
+from pathlib import Path
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -52,8 +52,10 @@ RECORD: Final = np.dtype(
 """Where in the pool a code point's folded form is (length 0: itself), its kind, canonical order, and case."""
 
 _PART: Final = 1 << 15
-_SPACE: Final = re.compile(r"[ \n\r\t]")
-"""Characters of a text that are split at once, up to the next of these."""
+_EDGE: Final = re.compile("[ \n\r\t\u3001\u3002]|(?=[\U0001f300-\U0001f3fa\U0001f400-\U0001f64f])")
+"""Characters of a text that are split at once, up to the next of these: no word goes on beyond white space, a Chinese
+comma or full stop, nor into an emoji.
+"""
 
 _HEAD_BYTES: Final = len(MAGIC) + 16
 _FIRST_WITHOUT_SPACES: Final = 0x0E00
@@ -108,15 +110,21 @@ def split(text: str, language: Language = "en") -> list[Word]:
 
 
 def terms(text: str, language: Language = "en") -> list[str]:
-    """The words of a text without their places. A long text is split a part at a time: no word has white space."""
-    return [term for part in _parts(text) for term in _terms(part, language)]
+    """The words of a text without their places."""
+    return list(stream(text, language))
+
+
+def stream(text: str, language: Language = "en") -> Iterator[str]:
+    """The same, one after the other: a long text is split a part at a time."""
+    for part in _parts(text):
+        yield from _terms(part, language)
 
 
 def _parts(text: str) -> Iterator[str]:
     start = 0
     while len(text) - start > _PART:
-        space = _SPACE.search(text, start + _PART)
-        end = len(text) if space is None else space.end()
+        edge = _EDGE.search(text, start + _PART)
+        end = len(text) if edge is None else edge.end()
         yield text[start:end]
         start = end
     yield text[start:]
@@ -185,7 +193,7 @@ class _Table:
 
 @cache
 def _table_bytes() -> bytes:
-    return resources.files("edgeret").joinpath("words.bin").read_bytes()
+    return Path(__file__).with_name("words.bin").read_bytes()
 
 
 @cache

@@ -342,7 +342,7 @@ def test_merging_takes_the_memory_of_one_shard(tmp_path, encoder):
         tracemalloc.stop()
         return found
 
-    assert peak(12) < 1.2 * peak(3)
+    assert peak(24) < 1.2 * peak(12)
 
 
 COMMAND = """

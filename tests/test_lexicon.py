@@ -184,7 +184,7 @@ def test_a_million_small_commits_would_end_in_few_segments(opened):
         opened.merge(None)
         most = max(most, opened.summary().segments)
     assert most <= 4
-    opened.verify((row, [f"w{row % 50}", "common", f"x{row % 7}"]) for row in range(3000))
+    opened.verify(lambda: ((row, [f"w{row % 50}", "common", f"x{row % 7}"]) for row in range(3000)))
 
 
 def test_a_step_of_merging_is_bounded(small, opened):
@@ -200,11 +200,11 @@ def test_a_step_of_merging_is_bounded(small, opened):
         steps += 1
         changed = opened.connection.total_changes - before
         assert changed < 200
-        opened.verify(texts.items())
+        opened.verify(texts.items)
         before = opened.connection.total_changes
     assert steps > 5
     assert opened.summary().segments == 1
-    opened.verify(texts.items())
+    opened.verify(texts.items)
 
 
 def test_what_is_removed_leaves_the_file_when_it_is_rewritten(tmp_path, small):
@@ -225,7 +225,7 @@ def test_what_is_removed_leaves_the_file_when_it_is_rewritten(tmp_path, small):
     connection.execute("VACUUM")
     assert b"secret" not in path.read_bytes()
     assert found.summary().segments == 1
-    found.verify((row, [f"kept{row % 5}", "all"]) for row in range(30))
+    found.verify(lambda: ((row, [f"kept{row % 5}", "all"]) for row in range(30)))
     connection.close()
 
 
@@ -366,7 +366,7 @@ class History:
                 assert mine.scores.tolist() == its.scores.tolist()
                 assert mine.must_scores.tolist() == its.must_scores.tolist()
                 assert (mine.most, mine.words) == (its.most, its.words)
-        self.lexicon.verify((row, self.texts[row]) for row in order)
+        self.lexicon.verify(lambda: ((row, self.texts[row]) for row in order))
         fresh.connection.close()
 
 
@@ -427,7 +427,7 @@ def contents(found: Lexicon) -> list[tuple[int, list[str]]]:
 
 
 def test_a_sound_lexicon_is_verified(filled):
-    filled.verify(contents(filled))
+    filled.verify(lambda: contents(filled))
 
 
 DAMAGE = {
@@ -452,7 +452,7 @@ def test_damage_is_named(filled, statement):
     filled.connection.execute(statement)
     fresh = Lexicon(filled.connection)
     with pytest.raises(CorruptIndexError, match="the lexicon is damaged"):
-        fresh.verify(contents(filled))
+        fresh.verify(lambda: contents(filled))
     with contextlib.suppress(CorruptIndexError):
         for number in range(80):
             fresh.search([Wanted(f"w{number}"), Wanted("w1", True), Wanted("tail")], 5)
@@ -495,7 +495,7 @@ def test_content_that_somebody_forged_is_named_or_found(filled, table, seed):
                 [Wanted(f"w{number}"), Wanted("w1", True), Wanted("tail")], 5, None, np.array([3, 99])
             )
 
-    for work in (search, lambda: fresh.verify(contents(filled)), lambda: fresh.rewrite(None)):
+    for work in (search, lambda: fresh.verify(lambda: contents(filled)), lambda: fresh.rewrite(None)):
         with contextlib.suppress(CorruptIndexError):
             work()
 
@@ -512,7 +512,7 @@ def test_other_texts_are_told(filled, change):
     else:
         texts.append(texts[7])
     with pytest.raises(CorruptIndexError):
-        filled.verify(texts)
+        filled.verify(lambda: texts)
 
 
 # -- against BM25 in floats

@@ -186,7 +186,7 @@ def test_upgrade_waits_for_no_writer(first_format):
 
 def test_upgrade_is_refused_before_it_begins_where_there_is_no_room(first_format, monkeypatch):
     path, _ = first_format
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(100, 99, 1))
+    monkeypatch.setattr("edgeret.files.free_bytes", lambda _: 1)
     with pytest.raises(StorageError, match="bytes free beside"):
         edgeret.upgrade(path)
     with pytest.raises(BudgetError):

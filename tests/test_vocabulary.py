@@ -31,7 +31,7 @@ def small(monkeypatch):
         monkeypatch.setattr(*change)
     monkeypatch.setattr(lexicon, "TAIL_ROWS", 12)
     monkeypatch.setattr(vocabulary, "_STEP_OCTETS", 500)
-    monkeypatch.setattr(vocabulary, "PENDING_CHARACTERS", 3000)
+    monkeypatch.setattr(vocabulary, "PENDING_BYTES", 9000)
 
 
 def documents(seed: int, count: int) -> list[Document]:
@@ -175,7 +175,7 @@ def test_after_any_history_scores_are_those_of_a_fresh_index(tmp_path_factory, s
             patch.setattr(*change)
         patch.setattr(lexicon, "TAIL_ROWS", 12)
         patch.setattr(vocabulary, "_STEP_OCTETS", 500)
-        patch.setattr(vocabulary, "PENDING_CHARACTERS", 3000)
+        patch.setattr(vocabulary, "PENDING_BYTES", 9000)
         history = History(tmp_path_factory.mktemp("history"))
         for verb, seed in steps:
             history.step(verb, seed)

@@ -237,25 +237,25 @@ class Lexicon:
 
     # -- writing
 
-    def add(self, row: int, words: Sequence[str]) -> None:
+    def add(self, row: int, words: Iterable[str]) -> None:
         """Add the words of a row, greater than every row before."""
         counts: dict[str, int] = {}
         for word in words:
             counts[word] = counts.get(word, 0) + 1
-        length = len(words)
+        length = sum(counts.values())
         self._added[row] = _Line(row, "\n".join(counts).encode(), bm25.marks(counts.values(), length))
         self._rows += 1
         self._length += length
         if len(self._added) >= _PENDING_ROWS:
             self.flush()
 
-    def remove(self, row: int, words: Sequence[str]) -> None:
+    def remove(self, row: int, words: Iterable[str]) -> None:
         """Take out the words of a row, those that were added. It may be found until the mask leaves it out."""
+        counts = Counter(words)
         if self._added.pop(row, None) is None:
-            terms = dict.fromkeys(words)
-            self._removed[row] = _Line(-1 - row, "\n".join(terms).encode(), bytes(len(terms)))
+            self._removed[row] = _Line(-1 - row, "\n".join(counts).encode(), bytes(len(counts)))
         self._rows -= 1
-        self._length -= len(words)
+        self._length -= counts.total()
         if len(self._removed) >= _PENDING_ROWS:
             self.flush()
 
@@ -540,22 +540,24 @@ class Lexicon:
             best.skipped,
         )
 
-    def verify(self, texts: Iterable[tuple[int, Sequence[str]]]) -> None:
+    def verify(self, texts: Callable[[], Iterable[tuple[int, Iterable[str]]]]) -> None:
         """Raise CorruptIndexError unless the lexicon is what these rows, all live ones, and their words make.
 
+        texts: gives them; called, not handed over, since a traceback that somebody keeps would keep what reads them.
         Memory does not grow with their number, but for a bit a row.
         """
         state = self._state()
         live: dict[int, Bitmap] = {}
         rows = length = expected = 0
-        for row, words in texts:
+        for row, words in texts():
             bits = live.setdefault(row // BLOCK_ROWS, np.zeros(BLOCK_ROWS // 8, np.uint8))
             if not blocks.choose_new(bits, np.array([row % BLOCK_ROWS])):
                 raise self.damaged(f"row {row} is there twice")
             counts = Counter(words)
-            rows, length = rows + 1, length + len(words)
+            size = counts.total()
+            rows, length = rows + 1, length + size
             terms = np.array([_hash(term.encode()) for term in counts], np.uint64)
-            marks = np.frombuffer(bm25.marks(counts.values(), len(words)), np.uint8)
+            marks = np.frombuffer(bm25.marks(counts.values(), size), np.uint8)
             expected += _mixed(terms, np.full(len(terms), row), marks)
         if (state.rows, state.length) != (rows, length):
             raise self.damaged(
@@ -803,7 +805,7 @@ def _counted(asked: list[_Asked], total: int) -> list[_Asked]:
 # -- verifying
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 11)
 def _hash(term: bytes) -> int:
     return int.from_bytes(blake2b(term, digest_size=8).digest(), "little")
 

@@ -26,8 +26,11 @@ _BUILT_OCTETS: Final = 1 << 30
 _MANY_SEGMENTS: Final = 8
 """Within a large change segments are merged by so many."""
 
-PENDING_CHARACTERS: Final = 1 << 19
-"""Of texts that are added and dropped before they are written."""
+PENDING_BYTES: Final = 1 << 18
+"""What is added and dropped before it is written, about."""
+
+_ROW_BYTES: Final = 200
+"""Of a row that is pending, its words aside, about."""
 
 _NONE: Final = np.empty(0, np.int64)
 
@@ -114,17 +117,17 @@ class Vocabulary:
 
     def add(self, row: int, text: str) -> None:
         """Take up the words of a passage, in a row greater than all before."""
-        self._lexicon.add(row, words.terms(text, self._language))
+        self._lexicon.add(row, words.stream(text, self._language))
         self._count(text)
 
     def forget(self, row: int, text: str) -> None:
         """Drop the words of a passage. text: the one that was added, or the lexicon is damaged by this."""
-        self._lexicon.remove(row, words.terms(text, self._language))
+        self._lexicon.remove(row, words.stream(text, self._language))
         self._count(text)
 
     def _count(self, text: str) -> None:
-        self._pending += 1 + len(text)
-        if self._pending >= PENDING_CHARACTERS:
+        self._pending += _ROW_BYTES + len(text)
+        if self._pending >= PENDING_BYTES:
             self._settle(_MANY_SEGMENTS)
 
     def _settle(self, fewest: int) -> None:
@@ -162,20 +165,20 @@ class Vocabulary:
 
     def verify(self) -> None:
         """Raise CorruptIndexError unless the words are those of the passages' texts."""
-        self._lexicon.verify(self._each())
+        self._lexicon.verify(self._each)
 
-    def _each(self) -> Iterator[tuple[int, list[str]]]:
+    def _each(self) -> Iterator[tuple[int, Iterator[str]]]:
         for row, text in Rows(self._session).each_text():
-            yield row, words.terms(text, self._language)
+            yield row, words.stream(text, self._language)
 
     def build(self) -> Iterator[int]:
         """Make all words anew of the texts; yields now and then how many passages were taken up meanwhile."""
         self._lexicon.clear(end_row=0)
         done = pending = 0
         for row, text in Rows(self._session).each_text(by_row=True):
-            self._lexicon.add(row, words.terms(text, self._language))
-            done, pending = done + 1, pending + 1 + len(text)
-            if pending >= PENDING_CHARACTERS:
+            self._lexicon.add(row, words.stream(text, self._language))
+            done, pending = done + 1, pending + _ROW_BYTES + len(text)
+            if pending >= PENDING_BYTES:
                 self._lexicon.flush()
                 self._lexicon.merge(None, _BUILT_OCTETS, _MANY_SEGMENTS)
                 yield done

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import Final
 
+from edgeret import files
 from edgeret.door import checked
 from edgeret.errors import LockedError, StorageError
 from edgeret.plan import Plan, parse_bytes
@@ -73,8 +73,8 @@ def upgrade(
 
 def _check_room(store: Store, size: int) -> None:
     needed = int(_ROOM * size)
-    free = shutil.disk_usage(store.path.parent).free
-    if free < needed:
+    free = files.free_bytes(store.path.parent)
+    if free is not None and free < needed:
         raise StorageError(
             f"expected {needed:,} bytes free beside '{store.path}' to upgrade it, found {free:,}: free some"
         )
