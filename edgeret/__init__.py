@@ -40,6 +40,7 @@ from edgeret.errors import (
     ReplacedError,
     SignatureError,
     SpaceMismatchError,
+    StemmerError,
     StorageError,
     UpdateMismatchError,
 )
@@ -86,6 +87,7 @@ __all__ = [
     "ReplacedError",
     "SignatureError",
     "SpaceMismatchError",
+    "StemmerError",
     "StorageError",
     "UpdateMismatchError",
     "apply",

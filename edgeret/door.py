@@ -362,6 +362,7 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     # How an index is made, opened and changed.
     "bits": _bits,
     "filters": _filters,
+    "language": lambda name, value: None if value is None else text(name, value),
     "memory_budget": lambda _, value: parse_bytes(value),
     "wait": _seconds,
     "threads": partial(integer, least=1, most=MOST_THREADS),

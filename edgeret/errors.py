@@ -38,6 +38,10 @@ class BackendError(EdgeretError):
     """No installed backend can run the bundle, or the backend answers wrongly."""
 
 
+class StemmerError(EdgeretError):
+    """The package that stems the words of an index's language is missing."""
+
+
 class NotAnIndexError(EdgeretError):
     """The path holds something that is not an edgeret index."""
 

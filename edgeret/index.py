@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NoReturn, Self, TypeVar
 
-from edgeret import door, reports, scan
+from edgeret import door, reports, scan, stems
 from edgeret.documents import Document, Hit, Record
 from edgeret.encode.bundle import DEFAULT_MODEL
 from edgeret.encode.records import TextEncoder, encode, load, load_for, own_vector, plan_for, shortened
@@ -108,6 +108,7 @@ class Index:
         memory_budget: str | int | None = None,
         exist_ok: bool = False,
         wait: float = file.WAIT_S,
+        language: str | None = stems.ENGLISH,
     ) -> Index:
         """Create an index file and open it.
 
@@ -119,14 +120,19 @@ class Index:
             filters: Metadata keys that `where` will often ask; each gets an SQL index. None or an empty list: none.
             memory_budget: Bound on what edgeret adds to the process after its import: "112MB" (10**6 bytes), "96MiB"
                 (2**20 bytes) or a number of bytes. None sets no bound.
-            exist_ok: Open the index that is there instead, if it has these bits and filters, as far as they are given.
+            exist_ok: Open the index that is there instead, if it has these bits, filters and language, as far as they
+                are given; English counts as not given.
             wait: Seconds that a change waits for another writer before it raises LockedError.
+            language: Code of ISO 639-1, such as "de": words are found by their stems in it. All but "en" need the
+                package PyStemmer. None: words are found as they are.
 
         Returns:
             The open index.
 
         Raises:
-            IndexExistsError: There is an index, and `exist_ok` is false or its bits or filters differ.
+            ArgumentError: There is no stemmer of the language.
+            StemmerError: The package that the language needs is missing.
+            IndexExistsError: There is an index, and `exist_ok` is false or its bits, filters or language differ.
             BundleError: The model is missing or damaged.
             BudgetError: The budget cannot be met.
             FilterError: A key of `filters` cannot be indexed.
@@ -136,10 +142,11 @@ class Index:
         """
         target = absolute(path)
         file.check_wait(wait)
+        stems.check(language)
         file.roll_back(target, wait)
         there = status(target)
         if exist_ok and there is not None and there.st_size:
-            return cls.open(target, model, memory_budget, wait=wait)._with_settings(bits, filters)
+            return cls.open(target, model, memory_budget, wait=wait)._with_settings(bits, filters, language)
         encoder = load(DEFAULT_MODEL if model is None else model)
         asked, bits = bits, DEFAULT_BITS if bits is None else bits
         keys = list(filters or ())
@@ -148,12 +155,14 @@ class Index:
             # A budget that cannot be met is refused before there is a file.
             plan_for(encoder, 0, bits, parse_bytes(memory_budget))
         try:
-            file.create(target, describe(encoder, bits, keys), wait)
+            file.create(target, describe(encoder, bits, keys, language), wait)
         except IndexExistsError:
             if not exist_ok:
                 raise
             # Somebody else has made it just now.
-            return cls.open(target, encoder, memory_budget, wait=wait)._with_settings(asked, filters)
+            return cls.open(target, encoder, memory_budget, wait=wait)._with_settings(
+                asked, filters, language
+            )
         try:
             return cls(target, encoder, memory_budget, readonly=False, wait=wait)
         except BaseException:
@@ -515,6 +524,7 @@ class Index:
             dim=store.dim,
             bits=store.bits,
             filters=store.filters,
+            language=store.description.language,
             documents=state.documents,
             passages=state.passages,
             generation=state.generation,
@@ -528,15 +538,19 @@ class Index:
             scan=scan.backend(),
         )
 
-    def _with_settings(self, bits: int | None, filters: Iterable[str] | None) -> Self:
-        """The index itself, closed if it has not these bits and filters: then raises IndexExistsError."""
-        found, keys = self._store, None if filters is None else sorted(filters)
-        if bits in (None, found.bits) and keys in (None, sorted(found.filters)):
+    def _with_settings(self, bits: int | None, filters: Iterable[str] | None, language: str | None) -> Self:
+        """The index itself, closed if it has not these settings: then raises IndexExistsError."""
+        found, keys = self._store.description, None if filters is None else sorted(filters)
+        if (
+            bits in (None, found.bits)
+            and keys in (None, sorted(found.filters))
+            and language in (stems.ENGLISH, found.language)
+        ):
             return self
         self.close()
         raise IndexExistsError(
-            f"'{self._path}' exists with {found.bits} bits and the filters {found.filters}: ask for these or for "
-            "none, or choose another path"
+            f"'{self._path}' exists with {found.bits} bits and the filters {found.filters}, in the language "
+            f"{found.language!r}: ask for these or for none, or choose another path"
         )
 
     def _read(self, work: Callable[[Store, Counters], Answer]) -> Answer:

@@ -23,6 +23,7 @@ class Info:
         dim: Entries of a vector.
         bits: Length of a code in bits.
         filters: Metadata keys with an SQL index.
+        language: By whose stems words are found; None: as they are.
         documents: Number of documents.
         passages: Number of passages.
         generation: Number of commits that have changed the index.
@@ -43,6 +44,7 @@ class Info:
     dim: int
     bits: int
     filters: list[str]
+    language: str | None
     documents: int
     passages: int
     generation: int

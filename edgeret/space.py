@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgeret import stems
 from edgeret.codec import Codec, Float32
 from edgeret.encode.passages import Span
 from edgeret.encode.records import TextEncoder, recorded_name
@@ -37,10 +38,19 @@ def mismatch(store: Store, encoder: TextEncoder) -> SpaceMismatchError:
     )
 
 
-def describe(encoder: TextEncoder, bits: int, filters: Sequence[str]) -> Description:
+def describe(
+    encoder: TextEncoder, bits: int, filters: Sequence[str], language: str | None = stems.ENGLISH
+) -> Description:
     """What a new index file says of itself."""
     return Description(
-        recorded_name(encoder), encoder.space, encoder.geometry, encoder.dim, bits, list(filters)
+        recorded_name(encoder),
+        encoder.space,
+        encoder.geometry,
+        encoder.dim,
+        bits,
+        list(filters),
+        language=language,
+        stemmer=stems.version(language),
     )
 
 

@@ -7,6 +7,7 @@ gives the same words. The Unicode table is ours, of one version, so that a text 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from functools import cache
@@ -17,7 +18,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret.errors import InvalidQueryError
+from edgeret import stems
 from edgeret.native import is_allowed
 
 try:
@@ -27,9 +28,6 @@ except ImportError:
 
 VERSION: Final = 1
 """Of the rules and the table together: a text may have other words under another version."""
-
-STEMMER: Final = 1
-"""Version of the stemmer of English, the language of an index that names none."""
 
 LONGEST: Final = 64
 """Code points of a word; what is longer is cut, and a longer compound is known by its parts alone."""
@@ -63,6 +61,7 @@ _FIRST_WITHOUT_SPACES: Final = 0x0E00
 _BLOCKS: Final = 0x110000 // BLOCK
 
 Language = str | None
+"""ISO 639-1; None: words are not stemmed."""
 
 
 class Kind(IntEnum):
@@ -96,17 +95,45 @@ class Word(NamedTuple):
 def split(text: str, language: Language = "en") -> list[Word]:
     """The words of a text, in order; a compound is followed by its parts.
 
-    language: whose stemmer is applied; "en" or None for none. Raises InvalidQueryError for another one.
+    language: whose stemmer is applied, None for none. Raises StemmerError if its package is missing.
     """
-    if language not in ("en", None):
-        raise InvalidQueryError(
-            f"expected the language 'en' or None, got {language!r}: no other stemmer is here"
-        )
+    is_english = language == stems.ENGLISH
     if _words is not None and is_allowed():
-        terms, spans = _words.split(text, _table_bytes(), language == "en")
+        terms, spans = _words.split(text, _table_bytes(), is_english)
         places = np.frombuffer(spans, dtype=np.int64).reshape(-1, 2).tolist()
-        return [Word(term, start, stop) for term, (start, stop) in zip(terms, places, strict=True)]
-    return list(_split(text, stem if language == "en" else _as_it_is))
+        found = [Word(term, start, stop) for term, (start, stop) in zip(terms, places, strict=True)]
+    else:
+        found = list(_split(text, stem if is_english else _as_it_is))
+    return found if language is None or is_english else _stemmed(found, text, language)
+
+
+def _stemmed(found: list[Word], text: str, language: str) -> list[Word]:
+    """Words of letters by their stems, which follow from what was written, accents included, and are folded then."""
+    places = [
+        place for place, word in enumerate(found) if len(word.term) < LONGEST and _is_spelled(word.term)
+    ]
+    written = [_letters(text[found[place].start : found[place].stop]) for place in places]
+    for place, stemmed in zip(places, stems.stems(written, language), strict=True):
+        term = "".join(chr(unit.code) for unit in _units(stemmed))
+        found[place] = found[place]._replace(term=term or found[place].term)
+    return found
+
+
+def _letters(written: str) -> str:
+    """The letters of a word, in lower case, each composed with its marks."""
+    return "".join(filter(_is_letter, unicodedata.normalize("NFC", written).lower()))
+
+
+def _is_spelled(term: str) -> bool:
+    """Whether a word is one of letters, of a script with spaces."""
+    return all(map(_is_letter, term)) and not any(
+        _table().record(ord(character))[2] >= Kind.HAN_KANA for character in term
+    )
+
+
+@cache
+def _is_letter(character: str) -> bool:
+    return unicodedata.category(character)[0] in "LM"
 
 
 def terms(text: str, language: Language = "en") -> list[str]:

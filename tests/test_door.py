@@ -95,6 +95,7 @@ BAD: dict[str, list[Any]] = {
     "backend": [*NOT_STRINGS, "no backend"],
     "bits": [*NOT_INTEGERS, 0, -64, 2**62, 10**5000],
     "filters": [*NOT_SEVERAL, [1], [b"a"], [""], ["a", "a"], [None], [["a"]], [f"k{n}" for n in range(2100)]],
+    "language": [*NOT_STRINGS, "xx", "\ud800"],
     "memory_budget": [*NOT_INTEGERS, 0, -1, "", "12 parsecs", "9" * 400, "-1MB", "1e3MB", "\u0661MB", 10**5000],
     "wait": ["1", b"1", True, [1], {}, object(), -1, -0.5, math.nan, np.float32(-1), 1j, np.array([1, 2])],
     "threads": [*NOT_INTEGERS, 0, -1, 10**6, 2**62],
@@ -120,8 +121,8 @@ BAD: dict[str, list[Any]] = {
     **{name: [*NOT_INTEGERS, -1] for name in ("rows", "count", "partitions", "codec_bytes")},
 }  # fmt: skip
 
-NULLABLE = {"budget"}
-"""Parameters without a default that take None."""
+NULLABLE = {"budget", "language"}
+"""Parameters that take None, though it is not their default."""
 
 
 def public() -> Iterator[tuple[str, Callable[..., Any]]]:

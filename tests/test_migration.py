@@ -225,9 +225,9 @@ def test_a_damaged_text_is_named_by_upgrade_and_stays_as_it_was(first_format):
     ("entries", "error", "message"),
     [
         (
-            {"language": '"de"'},
+            {"language": '"xx"'},
             FormatVersionError,
-            "found 'de', whose words are not known here: upgrade edgeret",
+            "got 'xx': upgrade edgeret",
         ),
         ({"tokenizer": "2"}, FormatVersionError, "has 2 and 1: upgrade edgeret"),
         ({"stemmer": "2"}, FormatVersionError, "has 1 and 2: upgrade edgeret"),

@@ -386,11 +386,11 @@ def test_a_newer_format_and_other_files_are_refused(old, shipped, tmp_path):
             edgeret.apply(old, tmp_path / "pipe", FakeEncoder())
 
 
-@pytest.mark.parametrize("told", [("de", 1, 1), (None, 2, 1), (None, 1, 2)])
+@pytest.mark.parametrize("told", [("de", 1, 1), (None, 1, 1), ("en", 2, 1), ("en", 1, 2)])
 def test_words_of_another_language_or_other_rules_are_refused(old, new, shipped, tmp_path, told, monkeypatch):
     with Update.open(shipped) as update:
         header, entries = update.header, list(update.entries(DIM))
-    assert header[5:] == (None, 1, 1)
+    assert header[5:] == ("en", 1, 1)
     other = tmp_path / "other"
     with other.open("wb") as file:
         writer = UpdateWriter(file, Header(*header[:5], *told))
@@ -401,7 +401,7 @@ def test_words_of_another_language_or_other_rules_are_refused(old, new, shipped,
         assert update.header[5:] == told
     with pytest.raises(UpdateMismatchError, match="is of the language and rules of words"):
         edgeret.apply(old, other, FakeEncoder())
-    monkeypatch.setattr(shipping, "_language", lambda store: told if store.path == new else (None, 1, 1))
+    monkeypatch.setattr(shipping, "_language", lambda store: told if store.path == new else ("en", 1, 1))
     with pytest.raises(UpdateMismatchError, match="expected the language and rules of words"):
         edgeret.diff(old, new, io.BytesIO())
 

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeret import words
-from edgeret.errors import InvalidQueryError
 from export import unicode
 
 ROOT = Path(__file__).parent.parent
@@ -72,11 +71,6 @@ def test_a_word_stands_where_it_was_found(build):
 def test_long_words_are_cut_and_long_compounds_known_by_their_parts(build):
     assert words.terms("x" * 1000) == ["x" * 64]
     assert words.terms("-".join(["part"] * 20)) == ["part"] * 20
-
-
-def test_another_language_is_refused(build):
-    with pytest.raises(InvalidQueryError, match="'en' or None"):
-        words.split("Wort", "de")
 
 
 PIECES = st.sampled_from(

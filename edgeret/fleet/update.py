@@ -20,7 +20,7 @@ from typing import BinaryIO, Final, NamedTuple, Self
 
 import numpy as np
 
-from edgeret import files, words
+from edgeret import files, stems, words
 from edgeret.codec import Float32, Int8
 from edgeret.documents import MOST_LEVELS, Document, Record, is_deep, parse
 from edgeret.errors import (
@@ -66,9 +66,9 @@ class Header(NamedTuple):
     before: str
     after: str
     format: int = FORMAT
-    language: str | None = None
+    language: str | None = stems.ENGLISH
     tokenizer: int = words.VERSION
-    stemmer: int = words.STEMMER
+    stemmer: int = stems.ENGLISH_VERSION
 
 
 @dataclass(frozen=True, slots=True)

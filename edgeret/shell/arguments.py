@@ -7,11 +7,15 @@ import json
 import sys
 from typing import Any, Final, NoReturn
 
+from edgeret import stems
 from edgeret.encode.bundle import DEFAULT_MODEL
 from edgeret.index import DEFAULT_BITS
 from edgeret.search.stages import MODES
 from edgeret.shell import demo, show
 from edgeret.storage.file import WAIT_S
+
+NO_STEMS: Final = "none"
+"""In the place of a language: words are found as they are."""
 
 _EXIT_CODES: Final = """\
 exit codes:
@@ -228,6 +232,12 @@ def _making() -> argparse.ArgumentParser:
         action="append",
         metavar="KEY",
         help="metadata key often asked by --where; may be repeated",
+    )
+    options.add_argument(
+        "--language",
+        choices=(stems.ENGLISH, *stems.ALGORITHMS, NO_STEMS),
+        metavar="CODE",
+        help=f"by whose stems words are found in a new index (default: {stems.ENGLISH}); {NO_STEMS}: as they are",
     )
     return options
 

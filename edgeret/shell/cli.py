@@ -16,7 +16,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
-from edgeret import door, signing
+from edgeret import door, signing, stems
 from edgeret.documents import Document
 from edgeret.encode.bundle import DEFAULT_MODEL, Bundle, available
 from edgeret.encode.encoder import Encoder
@@ -33,7 +33,7 @@ from edgeret.index import DEFAULT_BITS, Index
 from edgeret.plan import parse_bytes
 from edgeret.reports import RecodeSummary, ReencodeSummary
 from edgeret.shell import demo, inputs
-from edgeret.shell.arguments import parser
+from edgeret.shell.arguments import NO_STEMS, parser
 from edgeret.shell.forecast import Forecast
 from edgeret.shell.show import as_json, bar, document_as_json, harmless, lines, message, one_line, ranked
 from edgeret.shell.tally import Tally
@@ -357,16 +357,22 @@ def _open_or_create(arguments: argparse.Namespace) -> Index:
             model=arguments.model or DEFAULT_MODEL,
             bits=DEFAULT_BITS if arguments.bits is None else arguments.bits,
             filters=arguments.filter or (),
+            language=None if arguments.language == NO_STEMS else arguments.language or stems.ENGLISH,
             memory_budget=arguments.memory_budget,
             wait=arguments.wait,
         )
     index = _open(arguments)
     found = index.info()
-    if arguments.bits not in (None, found.bits) or arguments.filter not in (None, list(found.filters)):
+    told = found.language or NO_STEMS
+    if (
+        arguments.bits not in (None, found.bits)
+        or arguments.filter not in (None, list(found.filters))
+        or arguments.language not in (None, told)
+    ):
         index.close()
         raise IndexExistsError(
-            f"'{path}' exists with {found.bits} bits and the filters {list(found.filters)}: "
-            "leave --bits and --filter out, or choose another path"
+            f"'{path}' exists with {found.bits} bits and the filters {list(found.filters)}, in the language {told}: "
+            "leave --bits, --filter and --language out, or choose another path"
         )
     return index
 

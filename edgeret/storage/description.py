@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import UnionType
 from typing import Any, Final, NamedTuple
 
-from edgeret import words
+from edgeret import stems, words
 from edgeret.storage.checksum import checksum
 
 FORMAT: Final = 2
@@ -22,8 +22,8 @@ class Description(NamedTuple):
 
     model: the recorded name of its bundle. space, geometry: 32 hex digits each. dim: entries of a vector. bits: of a
     code. filters: metadata keys that have a column. format: 1 has the words in FTS5, and none of what follows.
-    language: of the texts, by which words are stemmed; None for English. tokenizer, stemmer: versions of the rules that
-    made the words. others: lines that a later edgeret of the same format wrote; they stay.
+    language: of the texts, by which words are stemmed; None: they are not. tokenizer, stemmer: versions of the rules
+    that made the words. others: lines that a later edgeret of the same format wrote; they stay.
     """
 
     model: str
@@ -33,9 +33,9 @@ class Description(NamedTuple):
     bits: int
     filters: list[str]
     format: int = FORMAT
-    language: str | None = None
+    language: str | None = stems.ENGLISH
     tokenizer: int = words.VERSION
-    stemmer: int = words.STEMMER
+    stemmer: int = stems.ENGLISH_VERSION
     others: tuple[tuple[str, str], ...] = ()
 
     @classmethod

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from edgeret import words
+from edgeret import stems, words
 from edgeret.errors import FormatVersionError, NeedsUpgradeError
 from edgeret.storage import file, schema, sides
 from edgeret.storage.change import Change
@@ -64,7 +64,7 @@ def migrate(store: Store) -> Iterator[int]:
         if store.description.format == 1:
             schema.migrate(store.connection)
         store.description = store.description._replace(
-            format=FORMAT, tokenizer=words.VERSION, stemmer=words.STEMMER
+            format=FORMAT, tokenizer=words.VERSION, stemmer=stems.version(store.description.language)
         )
         change = Change(store, state)
         yield from change.lexicon.build()
@@ -75,7 +75,8 @@ def migrate(store: Store) -> Iterator[int]:
 def is_current(store: Store) -> bool:
     """Whether there is nothing to migrate."""
     found = store.description
-    return (found.format, found.tokenizer, found.stemmer) == (FORMAT, words.VERSION, words.STEMMER)
+    current = (FORMAT, words.VERSION, stems.version(found.language))
+    return (found.format, found.tokenizer, found.stemmer) == current
 
 
 def open_outdated(path: Path, wait: float) -> Store:

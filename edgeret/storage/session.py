@@ -8,20 +8,23 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NamedTuple, Self, TypeVar
 
-from edgeret import words
+from edgeret import stems, words
 from edgeret.errors import (
+    ArgumentError,
     CorruptIndexError,
     EngineError,
     FormatVersionError,
     LockedError,
     NeedsUpgradeError,
     SpaceMismatchError,
+    StemmerError,
 )
 from edgeret.storage import file, log, schema
 from edgeret.storage.checksum import checksum
 from edgeret.storage.description import Description
 from edgeret.storage.place import Place, absolute
 
+_OR_INSTALL: Final = ", or install the version of PyStemmer that it was made with"
 _READERS_S: Final = 1.0
 """How long emptying the log waits for searches to end."""
 
@@ -85,13 +88,18 @@ class Session:
         older: whether older rules may have made them.
         """
         found = self.description
-        if found.language is not None:
+        try:
+            stems.check(found.language)
+        except ArgumentError as error:
             raise FormatVersionError(
-                f"expected the language of '{self.path}' to be English, found {found.language!r:.40}, whose words are "
-                "not known here: upgrade edgeret"
-            )
-        versions, known = (found.tokenizer, found.stemmer), (words.VERSION, words.STEMMER)
-        if max(versions[0] - known[0], versions[1] - known[1]) > 0:
+                f"the language of '{self.path}' is not known here: {error}: upgrade edgeret"
+            ) from None
+        except StemmerError as error:
+            raise StemmerError(f"'{self.path}': {error}") from None
+        versions, known = (found.tokenizer, found.stemmer), (words.VERSION, stems.version(found.language))
+        # Another package's stems are made anew either way.
+        is_ours = found.language in (None, stems.ENGLISH)
+        if versions[0] > known[0] or (is_ours and versions[1] > known[1]):
             raise FormatVersionError(
                 f"expected words by version {known[0]} of the rules and {known[1]} of the stems, '{self.path}' has "
                 f"{versions[0]} and {versions[1]}: upgrade edgeret"
@@ -99,7 +107,7 @@ class Session:
         if versions != known and not older:
             raise NeedsUpgradeError(
                 f"expected words by version {known[0]} of the rules and {known[1]} of the stems, '{self.path}' has "
-                f"{versions[0]} and {versions[1]}: run 'edgeret upgrade {self.path}'"
+                f"{versions[0]} and {versions[1]}: run 'edgeret upgrade {self.path}'{'' if is_ours else _OR_INSTALL}"
             )
 
     @property

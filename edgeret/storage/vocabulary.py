@@ -64,8 +64,8 @@ class Vocabulary:
         return self._session.damaged(f"its lexicon: {what}")
 
     @property
-    def _language(self) -> str:
-        return self._session.description.language or "en"
+    def _language(self) -> str | None:
+        return self._session.description.language
 
     # -- reading
 

@@ -162,8 +162,9 @@ class _Reencoding:
         with store.writing() as state:
             change = Change(store, state)
             # Rows that are written from here on are of the new codes; own vectors that stay have the same dim.
-            store.description = describe(encoder, bits, store.filters)._replace(
-                language=store.description.language, others=store.description.others
+            told = store.description
+            store.description = describe(encoder, bits, store.filters, told.language)._replace(
+                others=told.others
             )
             change.forget_rows()
             count = 0
