@@ -184,7 +184,7 @@ def _is_single(term: str) -> bool:
     """Whether a word is one character, with its marks, of a script that has pairs."""
     if ord(term[0]) < _FIRST_WITHOUT_SPACES:
         return False
-    kinds = [_table().record(ord(character))[3] for character in term]
+    kinds = [_table().record(ord(character))[2] for character in term]
     return kinds[0] >= Kind.HAN_KANA and all(kind == Kind.MARK for kind in kinds[1:])
 
 

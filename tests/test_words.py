@@ -125,3 +125,18 @@ def test_the_table_is_that_of_this_pythons_unicode_as_far_as_that_goes():
         if (pooled or ("" if dropped else chr(code))) != text:
             different.append(code)
     assert len(different) <= 20, [f"{code:x}" for code in different]
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ("塔", [("塔", True)]),
+        ("东京塔", [("东京", False), ("京塔", False)]),
+        ("塔 red", [("塔", True), ("red", False)]),
+        ("ก็", [("ก็", True)]),
+        ("a", [("a", False)]),
+        ("1", [("1", False)]),
+    ],
+)
+def test_a_single_character_of_a_script_without_spaces_is_asked_as_a_beginning(build, query, asked):
+    assert words.asked(query) == asked
