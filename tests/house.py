@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "native"),
     ("blocks", "bm25", "documents", "door", "files", "stems", "turns"),
     ("codec", "postings", "reports", "scan", "words"),
-    ("plan",),
+    ("phrases", "plan"),
     ("encode", "storage"),
     ("space",),
     ("search",),
