@@ -106,7 +106,9 @@ def test_index_creates_and_replaces(capsys: pytest.CaptureFixture[str]) -> None:
 def test_index_refuses_other_settings_of_an_index_that_exists(
     index: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "leave --bits, --filter and --language out" in failure(capsys, "index", index, "docs.jsonl", "--bits", "96")
+    assert "leave --bits, --filter and --language out" in failure(
+        capsys, "index", index, "docs.jsonl", "--bits", "96"
+    )
     assert "leave --bits, --filter and --language out" in failure(
         capsys, "index", index, "docs.jsonl", "--filter", "year"
     )
