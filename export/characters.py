@@ -37,7 +37,14 @@ _SEPARATOR: Final = "\u2603"
 _AT_ONCE: Final = 1 << 14
 _SURROGATES: Final = range(0xD800, 0xE000)
 _SYLLABLES: Final = range(0xAC00, 0xD7A4)
-CODE_POINTS: Final = [code for code in range(0x110000) if code not in _SURROGATES]
+
+
+def of_unicode() -> list[int]:
+    """All code points that a text may have."""
+    return [code for code in range(0x110000) if code not in _SURROGATES]
+
+
+CODE_POINTS: Final = of_unicode()
 
 Part = tuple[int, int]
 """A code point, and its class."""

@@ -232,36 +232,27 @@ def test_any_text_has_the_tokens_of_the_package(compiled, name, make):
     check()
 
 
-@pytest.mark.parametrize("make", BUILDS)
-def test_characters_have_the_tokens_of_the_package(compiled, make):
-    """Alone, between letters, twice, between blanks, and behind a letter before a mark."""
-    own, known = Own(make, compiled("as of XLM-R")), package("as of XLM-R")
-    for character in CHARACTERS:
-        for form in ("{}", "a{}b", "{0}{0}", " {} ", "e{}\u0301"):
-            text = form.format(character)
-            expected = known.encode(text)
-            assert own.run(text, True)[:2] == (expected.ids, expected.offsets), ascii(text)
-
-
-@pytest.mark.skipif(not FULL, reason="minutes: slow")
 def test_every_code_point_has_the_tokens_of_the_package(tmp_path, monkeypatch, trust):
+    """Alone, between letters, twice, between blanks, behind a letter before a mark; all of Unicode in the long run."""
     from export import characters
     from export.pieces import compiled
 
-    monkeypatch.setattr(
-        characters, "CODE_POINTS", [code for code in range(0x110000) if not 0xD800 <= code < 0xE000]
-    )
+    if FULL:
+        monkeypatch.setattr(characters, "CODE_POINTS", characters.of_unicode())
     path = tmp_path / "tokenizer.bin"
     path.write_bytes(compiled(source()))
     known = package("as of XLM-R")
-    for make in (unigram.native, unigram.reference) if pieces.runs_native() else (unigram.reference,):
-        own = Own(make, path)
-        for code in characters.CODE_POINTS:
-            for form in ("{}", "a{}b", "e{}\u0301"):
-                text = form.format(chr(code))
-                expected = known.encode(text)
+    builds = [unigram.native, unigram.reference] if pieces.runs_native() else [unigram.reference]
+    runs = [Own(make, path) for make in builds]
+    for code in characters.CODE_POINTS:
+        if 0xD800 <= code < 0xE000:
+            continue
+        for form in ("{}", "a{}b", "{0}{0}", " {} ", "e{}\u0301"):
+            text = form.format(chr(code))
+            expected = known.encode(text)
+            for own in runs:
                 assert own.run(text, True)[:2] == (expected.ids, expected.offsets), ascii(text)
-    trust(unigram_code_points=len(characters.CODE_POINTS))
+    trust(code_points=len(characters.CODE_POINTS))
 
 
 # -- in a bundle
