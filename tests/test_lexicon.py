@@ -134,6 +134,23 @@ def test_only_the_rarest_words_count(opened):
     assert counted == [f"w{number}" for number in range(lexicon.MAX_WORDS)]
 
 
+def test_a_word_that_a_query_repeats_counts_again(build, opened):
+    fill(opened, TEXTS)
+    once = opened.search(wanted("red lamp"), 10)
+    twice = opened.search(wanted("red lamp red"), 10)
+    (lone,) = opened.search(wanted("red"), 1, must_rows=once.rows).must_scores[None]
+    assert twice.words[0].weight == 2 * once.words[0].weight
+    assert twice.words[1] == once.words[1]
+    assert twice.must_scores.tolist() == []
+    assert dict(zip(twice.rows.tolist(), twice.scores.tolist(), strict=True)) == {
+        row: score + own
+        for row, score, own in zip(once.rows.tolist(), once.scores.tolist(), lone.tolist(), strict=True)
+    }
+    assert twice.scores[0] <= twice.most
+    many = opened.search(wanted("red " * 2000), 10)
+    assert many.words[0].weight == lexicon.MAX_TIMES * once.words[0].weight
+
+
 def test_rows_that_must_be_scored_are(build, opened):
     fill(opened, TEXTS)
     everything = opened.search(wanted("red lamp"), 10)
@@ -542,6 +559,7 @@ def test_integers_rank_as_floats_do(opened, name):
                 rows = np.array(list(rows_of[used.term]))
                 counts = np.array(list(rows_of[used.term].values()))
                 idf = np.log(1 + (len(texts) - used.rows + 0.5) / (used.rows + 0.5))
+                idf *= min(query.count(used.term), lexicon.MAX_TIMES)
                 exact[rows] += idf * counts / (counts + 1.2 * (0.25 + 0.75 * lengths[rows] / lengths.mean()))
         best = np.sort(exact)[::-1][: len(found.rows)]
         # Of equally good ones any will do.

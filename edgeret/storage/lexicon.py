@@ -41,8 +41,11 @@ from edgeret.storage.terms import (
     sound,
 )
 
-MAX_WORDS: Final = 16
+MAX_WORDS: Final = 24
 """Of a query's words, the rarest so many count."""
+
+MAX_TIMES: Final = 4
+"""A word that a query repeats counts so often at the most."""
 
 MAX_ASKED: Final = 1024
 """Of a query's words, the first so many different ones are looked up."""
@@ -502,8 +505,9 @@ class Lexicon:
     ) -> Found:
         """The k best rows for the words of a query, and the scores of other rows.
 
-        query: words; one that is there twice counts once. mask: rows outside of it, dead ones among them, are
-        not found; None: all may be. must_rows: int64 [n], rows whose scores are wanted, in the mask or not.
+        query: words; one that is there twice counts twice, up to MAX_TIMES. mask: rows outside of
+        it, dead ones among them, are not found; None: all may be. must_rows: int64 [n], rows whose scores are wanted,
+        in the mask or not.
 
         What was added and not flushed is not searched.
         """
@@ -517,7 +521,11 @@ class Lexicon:
             if not 0 <= word.rows <= state.rows:
                 raise self.damaged(f"{word.rows} of {state.rows} rows have {word.wanted.term!r:.80}")
         counted = _counted(asked, state.rows)
-        weights = {word.wanted: bm25.weight(word.rows, state.rows) for word in counted}
+        times = Counter(query)
+        weights = {
+            word.wanted: bm25.weight(word.rows, state.rows) * min(times[word.wanted], MAX_TIMES)
+            for word in counted
+        }
         words = [
             Word(weights[word.wanted], lists, word.wanted.is_prefix)
             for word, lists in zip(counted, reading.lists(counted), strict=True)
