@@ -56,13 +56,18 @@ class Hit:
 
     Attributes:
         id: The document's id.
-        score: Higher is better. "dense": the cosine to the query, -1 to 1. "lexical": BM25, from 0 to 1:
-            the share of what this query's words could give at most. "hybrid": a combined
-            value from 0 to 1, comparable within one result only.
+        score: Higher is better. "dense": `cosine`. "lexical": `lexical`. "hybrid": `cosine` plus `lexical` times
+            what the model and the query make words count; it compares between queries. docs/scores.md says more, and
+            what files of format 1 give.
         text: The passage, `document.text[start:end]`.
         start: Where the passage begins in the document's text, in characters.
         end: Where it ends.
         metadata: The document's metadata.
+        cosine: Of the passage to the query, -1 to 1. None where only words were asked.
+        lexical: BM25 of the passage, as the share of the most that this query's words could give, 0 to 1. None where
+            only meaning was asked.
+        relevance: The probability that the passage answers the query, of a "hybrid" search. None where nothing was
+            measured for the query's model and the documents'.
     """
 
     id: str
@@ -71,6 +76,9 @@ class Hit:
     start: int
     end: int
     metadata: dict[str, Any] = field(hash=False)
+    cosine: float | None = None
+    lexical: float | None = None
+    relevance: float | None = None
 
 
 @dataclass(frozen=True)

@@ -350,6 +350,15 @@ def _parts(name: str, value: object) -> dict[str, int]:
     return {text("a part", part): integer(f"part {part!r}", size) for part, size in value.items()}
 
 
+def _score(name: str, value: Any) -> float:
+    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not is_number or value != value:
+        raise InvalidQueryError(
+            f"expected {name} to be a number, got {shown(value)}: leave it out, or pass 0.5"
+        )
+    return float(value)
+
+
 _count = partial(integer, least=1, refusal=InvalidQueryError)
 
 CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
@@ -378,6 +387,7 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "k": _count,
     "where": _where,
     "mode": partial(text, refusal=InvalidQueryError),
+    "min_score": _score,
     "oversample": _count,
     "text": partial(text, refusal=InvalidDocumentError),
     "texts": _texts,

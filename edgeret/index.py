@@ -26,7 +26,7 @@ from edgeret.errors import (
 )
 from edgeret.plan import COPIES, footprint, parse_bytes
 from edgeret.search import partitions
-from edgeret.search.searcher import Searcher
+from edgeret.search.searcher import Searcher, Terms
 from edgeret.search.stages import Query, Where
 from edgeret.space import check_space, describe
 from edgeret.storage import file
@@ -315,22 +315,25 @@ class Index:
         query: Query,
         k: int = 10,
         where: Where | None = None,
-        mode: str = "dense",
+        mode: str | None = None,
         oversample: int | None = None,
+        min_score: float | None = None,
     ) -> list[Hit]:
         """Find the `k` best documents for a query, each by its best passage.
 
         Dense: the best candidates by 1-bit codes are rescored with the stored int8 vectors. Lexical: BM25
-        (Robertson et al., TREC-3, 1994), divided by the most that this query's words could give. Hybrid: a convex
-        combination of both lists' scores, min-max scaled (Bruch, Gai and Ingber, TOIS 2023).
+        (Robertson et al., TREC-3, 1994), divided by the most that this query's words could give. Hybrid: the best
+        passages of either, each scored by both; the score is the cosine plus the weighted score of the words.
 
         Args:
             query: A text, or a vector, [dim] numbers of any length but zero.
             k: Documents to return. Fewer come back only if fewer match.
             where: Condition on the metadata (docs/filters.md), applied before the scan. None lets every document pass.
-            mode: "dense" (by meaning), "lexical" (by words) or "hybrid" (both). A vector is asked in "dense" mode only.
+            mode: "dense" (by meaning), "lexical" (by words) or "hybrid" (both). None is "hybrid" for a text and "dense"
+                for a vector, which has no other, and for files of format 1.
             oversample: Candidates to rescore, as a multiple of `k`, or of 10 if `k` is smaller. None chooses by the
-                number of passages and the length of the codes, 4 or more.
+                number of passages and the length of the codes, 4 or more. "hybrid" rescores 100 or more.
+            min_score: Hits with a lower score are left out. None lets every score pass.
 
         Returns:
             Hits, best first; equal scores by age, the oldest first.
@@ -343,7 +346,7 @@ class Index:
             CorruptIndexError: What was read is damaged.
             SpaceMismatchError: The file was recoded or re-encoded since it was opened.
         """
-        return self._searcher.explain([query], k, where, mode, oversample)[0].hits
+        return self._searcher.explain([query], Terms(k, where, mode, oversample, min_score))[0].hits
 
     @door.checked
     def search_many(
@@ -351,8 +354,9 @@ class Index:
         queries: Iterable[Query],
         k: int = 10,
         where: Where | None = None,
-        mode: str = "dense",
+        mode: str | None = None,
         oversample: int | None = None,
+        min_score: float | None = None,
     ) -> list[list[Hit]]:
         """Search for several queries, all in the same state of the index; the codes are read once for many of them.
 
@@ -362,6 +366,7 @@ class Index:
             where: As in `search`; evaluated once.
             mode: As in `search`.
             oversample: As in `search`.
+            min_score: As in `search`.
 
         Returns:
             A list of hits for each query, in order.
@@ -369,7 +374,7 @@ class Index:
         Raises:
             EdgeretError: What `search` raises.
         """
-        return self._searcher.search(list(queries), k, where, mode, oversample)
+        return self._searcher.search(list(queries), Terms(k, where, mode, oversample, min_score))
 
     @door.checked
     def explain(
@@ -377,8 +382,9 @@ class Index:
         query: Query,
         k: int = 10,
         where: Where | None = None,
-        mode: str = "dense",
+        mode: str | None = None,
         oversample: int | None = None,
+        min_score: float | None = None,
     ) -> reports.Explanation:
         """Search as `search` does, and return the counts and the time of each stage too.
 
@@ -388,6 +394,7 @@ class Index:
             where: As in `search`.
             mode: As in `search`.
             oversample: As in `search`.
+            min_score: As in `search`.
 
         Returns:
             The hits, counts, and milliseconds.
@@ -395,7 +402,7 @@ class Index:
         Raises:
             EdgeretError: What `search` raises.
         """
-        return self._searcher.explain([query], k, where, mode, oversample)[0]
+        return self._searcher.explain([query], Terms(k, where, mode, oversample, min_score))[0]
 
     @door.checked
     def get(self, id: str) -> Document | None:

@@ -67,7 +67,7 @@ class Explanation:
         documents: Documents in the index.
         passages: Passages in the index.
         eligible: Passages of documents that meet `where`.
-        candidates: Passages that were rescored.
+        candidates: Passages that were rescored. In "hybrid" mode that is the pool: each is scored by both sides.
         scanned: Codes that were compared.
         search: "exact" for an exhaustive scan, "partitions" if those that `optimize` wrote were used.
         covered: Passages that partitions cover; all others are scanned exhaustively.
@@ -84,6 +84,8 @@ class Explanation:
         words_bytes: Bytes that were read of the lexicon, whether SQLite had them in memory or not; 0 of FTS5, which
             does not tell.
         words_runs: Places in the file where they lie, one or more pages one behind the other.
+        mode: "dense", "lexical" or "hybrid".
+        words_weight: What `Hit.lexical` counts beside `Hit.cosine` in a "hybrid" score; 0 in other modes.
     """
 
     hits: list[Hit]
@@ -104,6 +106,8 @@ class Explanation:
     words: str
     words_bytes: int
     words_runs: int
+    mode: str
+    words_weight: float
 
 
 @dataclass(frozen=True, slots=True)

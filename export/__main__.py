@@ -284,6 +284,18 @@ def _map(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _spread(arguments: argparse.Namespace) -> int:
+    from export import hash_head, rewrite, spread
+
+    texts = hash_head.sample(arguments.text, arguments.count, arguments.seed)
+    for name in arguments.bundle:
+        encoder = Encoder.load(name)
+        measured = spread.measure(encoder, texts)
+        rewrite.rewrite(encoder.bundle, encoder.bundle.path, spread=measured)
+        print(f"{encoder.bundle.path}: spread {measured}")
+    return 0
+
+
 def _handover(arguments: argparse.Namespace) -> int:
     print(json.dumps(handover.handover(arguments.index, arguments.to, arguments.out)))
     return 0
@@ -316,6 +328,7 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "tokenizer": _tokenizer,
     "verify": _verify,
     "map": _map,
+    "spread": _spread,
     "handover": _handover,
     "corpus": _corpus,
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgeret.encode.bundle import DEFAULT_MODEL
 from edgeret.shell.arguments import DEFAULT_BITS
-from export import verify
+from export import spread, verify
 from export.handover import SYSTEMS
 from export.workers import ENGINES
 
@@ -148,6 +148,14 @@ def parser() -> argparse.ArgumentParser:
     turn.add_argument("--passages", type=int, default=20_000, help="that the map is learned from")
     turn.add_argument("--least", type=float, default=0.5, help="recall10 below which no bundle is written")
     turn.add_argument("--seed", type=int, default=0)
+
+    apart = commands.add_parser(
+        "spread", help="measure the cosines of unrelated texts; write it into bundles"
+    )
+    apart.add_argument("bundle", nargs="+", help="bundles: names or folders")
+    apart.add_argument("--text", type=Path, required=True, nargs="+", help="plain or .gz, a passage a line")
+    apart.add_argument("--count", type=int, default=spread.TEXTS, help="texts drawn (default: %(default)s)")
+    apart.add_argument("--seed", type=int, default=0)
 
     leave = commands.add_parser("handover", help="write all of an index as the files of another system")
     leave.add_argument("index", type=Path, help="an index file")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from edgeret.encode import bundle
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import Graph
-from export import card, convert, golden, hash_head, pieces, verify
+from export import card, convert, golden, hash_head, pieces, rewrite, spread, verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,10 +44,10 @@ def make(teacher: Teacher, text: Sequence[Path], out: Path, passages: int, seed:
     own = Encoder.load(write("").path).encode(texts)
     write = partial(_write, teacher, codec, model, out, bundle.Golden(texts, exact, own))
     encoder = Encoder.load(write("").path)
-    figures = verify.golden(encoder) | verify.parity(
-        encoder, teacher, hash_head.sample(text, PARITY_TEXTS, seed + _PARITY_SEED, set(drawn))
-    )
-    return write(card.describe(encoder.bundle, teacher, text, passages, figures))
+    apart = hash_head.sample(text, PARITY_TEXTS, seed + _PARITY_SEED, set(drawn))
+    figures = verify.golden(encoder) | verify.parity(encoder, teacher, apart)
+    made = write(card.describe(encoder.bundle, teacher, text, passages, figures))
+    return rewrite.rewrite(made, out, spread=spread.measure(encoder, apart))
 
 
 def _write(

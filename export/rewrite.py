@@ -29,12 +29,13 @@ def rewrite(
     graphs: Mapping[str, Graph] | None = None,
     files: Mapping[str, bytes] | None = None,
     optional: Collection[str] = (),
+    spread: float | None = None,
 ) -> Bundle:
     """Write `origin` to `out`, which may be its own folder.
 
     geometry, codec, graphs: instead of its own. tensors: by file, instead of all in that file. files: new ones, or
-    others of the same name. optional: those of them that an installation may leave out. An optional file of `origin`
-    that is not there stays away, and so does its graph.
+    others of the same name. optional: those of them that an installation may leave out. spread: instead of its own. An
+    optional file of `origin` that is not there stays away, and so does its graph.
     """
     manifest = origin.manifest
     arrays = {file: dict(named) for file, named in (tensors or {}).items()}
@@ -63,6 +64,7 @@ def rewrite(
                 files=contents,
                 about=manifest.about,
                 optional={*optional, *(name for name in kept if manifest.files[name].optional)},
+                spread=manifest.spread if spread is None else spread,
             ),
         )
 

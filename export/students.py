@@ -14,7 +14,21 @@ from edgeret.encode.bundle import Bundle, Golden
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import Graph
 from edgeret.errors import BundleError
-from export import card, convert, golden, hash_head, mix, network, pieces, ridge, text, training, verify
+from export import (
+    card,
+    convert,
+    golden,
+    hash_head,
+    mix,
+    network,
+    pieces,
+    rewrite,
+    ridge,
+    spread,
+    text,
+    training,
+    verify,
+)
 from export.base import PARITY_TEXTS, PEAK_TEXTS, made_with
 from export.network import Network
 from export.static import BITS, Static, pack_rows
@@ -158,7 +172,8 @@ def write(
     described = card.describe_student(
         encoder.bundle, material.sources, share_alike, material.removed, figures
     )
-    return made(Golden(texts, exact, own), described)
+    measured = spread.measure(encoder, material.held_out[: spread.TEXTS])
+    return rewrite.rewrite(made(Golden(texts, exact, own), described), out, spread=measured)
 
 
 def check_teacher(teacher: Teacher, origin: Bundle) -> None:

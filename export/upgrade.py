@@ -87,6 +87,7 @@ def write(new: Bundle, old: Bundle, turn: Float32, loss: Loss, out: Path) -> Bun
             _GOLDEN_FILE: {"golden.teacher": old.golden().teacher, "golden.own": own},
         },
         files={"golden.json": golden.listed(texts), _CARD: described.encode()},
+        spread=old.manifest.spread,
     )
 
 

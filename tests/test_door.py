@@ -111,6 +111,7 @@ BAD: dict[str, list[Any]] = {
     "where": [*NOT_STRINGS[:8], "year", object(), [{"year": 1}]],
     "mode": [*NOT_STRINGS, "magic", ""],
     "oversample": [*NOT_INTEGERS, 0, -1],
+    "min_score": ["0.5", b"1", True, [0.5], {}, object(), math.nan, 1j, np.array([1, 2])],
     "text": [*NOT_STRINGS, "\ud800"],
     "texts": [*NOT_SEVERAL, [5], [b"a"], [None], ["a", "\ud800"], [["a"]]],
     "stored": [None, "x", [[1] * DIM], np.ones((2, DIM)), np.ones(DIM, np.int8), np.ones((2, DIM + 1), np.int8)],

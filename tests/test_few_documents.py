@@ -143,7 +143,7 @@ def test_found_passages_are_the_best_ones_of_their_documents(tmp_path):
             for document in documents:
                 scores = fake.encode(document.text.split("\n")) @ vector
                 exact[document.id] = scores.max()
-            hits = index.search(query, k=12, oversample=20)
+            hits = index.search(query, k=12, mode="dense", oversample=20)
             assert {hit.id for hit in hits} == exact.keys()
             for hit in hits[:3]:
                 assert hit.score == pytest.approx(exact[hit.id], abs=0.02)

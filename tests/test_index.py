@@ -52,7 +52,7 @@ def test_the_nearest_document_is_found_with_its_score_and_text(index, encoder):
     index.add([Document(f"d{i}", text, {"year": i}) for i, text in enumerate(texts(300))])
     hit = index.search(texts(300)[42], k=3)[0]
     assert (hit.id, hit.text, hit.metadata) == ("d42", texts(300)[42], {"year": 42})
-    assert hit.score == pytest.approx(1, abs=1e-3)
+    assert hit.cosine == pytest.approx(1, abs=1e-3)
 
 
 def test_results_are_those_of_exact_search_when_everything_is_rescored(index, encoder):
@@ -61,7 +61,7 @@ def test_results_are_those_of_exact_search_when_everything_is_rescored(index, en
     vectors = encoder.encode(corpus)
     for query in ("red cat sleeps", "blue bird eats slowly", "number7"):
         exact = vectors @ encoder.encode([query])[0]
-        found = index.search(query, k=5, oversample=40)
+        found = index.search(query, k=5, mode="dense", oversample=40)
         assert [hit.score for hit in found] == pytest.approx(np.sort(exact)[::-1][:5].tolist(), abs=2e-3)
 
 
@@ -74,8 +74,8 @@ def test_many_queries_answer_as_one_by_one(index):
 
 def test_explain_returns_the_same_hits_and_counts(index):
     index.add([Document(f"d{i}", text, {"year": i % 2}) for i, text in enumerate(texts(100))])
-    explained = index.explain("red cat", k=5, where={"year": 1}, oversample=4)
-    assert explained.hits == index.search("red cat", k=5, where={"year": 1})
+    explained = index.explain("red cat", k=5, where={"year": 1}, mode="dense", oversample=4)
+    assert explained.hits == index.search("red cat", k=5, where={"year": 1}, mode="dense")
     assert (explained.documents, explained.passages, explained.eligible) == (100, 100, 50)
     assert explained.candidates == 40
     assert min(explained.encode_ms, explained.filter_ms, explained.search_ms, explained.fetch_ms) >= 0
@@ -285,7 +285,7 @@ def test_no_cosine_is_above_one(path, encoder, bits):
             assert all(-1 <= hit.score <= 1 for hit in hits)
         for mode in ("dense", "hybrid"):
             for i in range(100):
-                assert all(hit.score <= 1 for hit in index.search(f"red cat {i}", mode=mode))
+                assert all(hit.cosine <= 1 for hit in index.search(f"red cat {i}", mode=mode))
 
 
 def test_ids_that_differ_in_normalization_are_different(index):

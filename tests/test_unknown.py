@@ -79,12 +79,12 @@ def test_what_is_unknown_is_found_nowhere(index, query):
 def test_symbols_in_common_are_near(index):
     found = index.search("🍔", k=1)[0]
     assert found.id == "two"
-    assert 0.6 < found.score < 0.8
+    assert 0.6 < found.cosine < 0.8
 
 
 def test_nothing_known_is_near_what_is_unknown(index):
     for query in ("puppies", "a smiling face", "pizza and burger", "hello"):
-        scores = {hit.id: hit.score for hit in index.search(query, k=8)}
+        scores = {hit.id: hit.cosine for hit in index.search(query, k=8)}
         assert max(abs(scores[identity]) for identity in ("smile", "two", "word", "joiner")) < 0.25
 
 

@@ -235,7 +235,7 @@ class Content:
     """What a new bundle holds.
 
     tensors: the arrays of each file of tensors; codec.bin is added, the queries' projection rounded to float16. files:
-    the bytes of every other file. optional: files that an installation may leave out.
+    the bytes of every other file. optional: files that an installation may leave out. spread: as of the manifest.
     """
 
     name: str
@@ -248,6 +248,7 @@ class Content:
     files: Mapping[str, bytes]
     about: Mapping[str, Any]
     optional: Collection[str] = ()
+    spread: float | None = None
 
 
 def write(path: Path, content: Content) -> Bundle:
@@ -271,6 +272,7 @@ def write(path: Path, content: Content) -> Bundle:
             for file, blob in contents.items()
         },
         about=dict(content.about),
+        spread=content.spread,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     # Renamed into place: whoever opens the folder meanwhile finds the old files or the new ones.

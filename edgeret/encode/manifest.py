@@ -74,7 +74,8 @@ class Manifest:
 
     max_tokens: the longest input, special tokens included. geometry and codec: fingerprints, 32 hex
     digits each. kind: "transformer" or "static". graphs: one for each backend that the bundle
-    serves. about: what decides nothing (teacher, license, versions).
+    serves. about: what decides nothing (teacher, license, versions). spread: the standard deviation of the cosines
+    between unrelated texts; None in the first bundles.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Manifest:
     tensors: dict[str, Tensor]
     files: dict[str, File]
     about: dict[str, Any]
+    spread: float | None = None
 
     def as_json(self) -> str:
         """The text of manifest.json."""
@@ -118,6 +120,7 @@ class Manifest:
             },
             "tensors": {name: tensor._asdict() for name, tensor in self.tensors.items()},
             "files": files,
+            **({} if self.spread is None else {"spread": self.spread}),
         }
 
 
@@ -146,12 +149,15 @@ def read(folder: Path, links: bool = False) -> Manifest:
         tensors={name: _tensor(folder, v) for name, v in _get(folder, table, "tensors", dict).items()},
         files={name: _file(folder, name, v) for name, v in _get(folder, table, "files", dict).items()},
         about=_get(folder, table, "about", dict),
+        spread=_get(folder, table, "spread", float) if "spread" in table else None,
     )
     decisive = manifest._decisive()
     _check_keys(folder, table, decisive.keys() | {"checksum", "about"})
     _check_keys(folder, encoder, decisive["encoder"].keys())
     if manifest.max_tokens > _MAX_TOKENS:
         refuse(folder, f"'max_tokens' of at most {_MAX_TOKENS}", str(manifest.max_tokens))
+    if manifest.spread is not None and not 0 < manifest.spread < 1:
+        refuse(folder, "a 'spread' between 0 and 1", str(manifest.spread))
     if manifest.kind not in _KINDS:
         refuse(folder, f"an encoder of kind {' or '.join(_KINDS)}", repr(manifest.kind))
     for backend, graph in manifest.graphs.items():

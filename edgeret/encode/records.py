@@ -25,6 +25,26 @@ from edgeret.plan import Plan
 _AT_ONCE: Final = 64
 """Passages of a document whose vectors are in memory as floating-point numbers."""
 
+_UNRELATED: Final = (
+    "The ferry leaves the island twice a day.",
+    "How do I change a flat bicycle tire?",
+    "The court rejected the appeal.",
+    "Whisk the eggs with sugar until pale.",
+    "Photosynthesis turns light into chemical energy.",
+    "What was the score of the match?",
+    "Her new novel is set in a lighthouse.",
+    "The pump fails when its filter is clogged.",
+    "Inflation slowed in the second quarter.",
+    "A vaccine trains the body's defenses.",
+    "Sort the list before you search it.",
+    "The choir rehearses on Thursday evenings.",
+    "Wolves returned to the valley.",
+    "My passport expires next month.",
+    "The moon pulls the oceans toward it.",
+    "Children under twelve travel free.",
+)
+"""Hardly any two have a topic in common."""
+
 
 class TextEncoder(Protocol):
     """What an index needs of an encoder. `edgeret.Encoder` is one; pass your own as `model`."""
@@ -182,6 +202,14 @@ def encode_query(text: str, encoder: TextEncoder) -> Asked:
     if isinstance(encoder, Encoder):
         return encoder.encode_query(text)
     return Asked(encoder.encode([text]), 1, known=True)
+
+
+def spread(encoder: TextEncoder) -> float:
+    """The standard deviation of the cosines between unrelated texts, as the bundle knows it, or of a few texts here."""
+    if isinstance(encoder, Encoder) and encoder.bundle.manifest.spread is not None:
+        return encoder.bundle.manifest.spread
+    vectors = normalize(encoder.encode(list(_UNRELATED)), encoder.dim)
+    return float((vectors @ vectors.T)[np.triu_indices(len(vectors), 1)].std())
 
 
 def _spans(text: str, encoder: TextEncoder) -> list[Span]:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import accumulate, groupby
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
+from edgeret import words
 from edgeret.blocks import Mask, count
 from edgeret.codec import Float32, UInt64, normalize
 from edgeret.documents import Hit, parse
 from edgeret.encode.encoder import Asked
-from edgeret.encode.records import TextEncoder, encode_query
+from edgeret.encode.records import TextEncoder, encode_query, recorded_name, spread
 from edgeret.errors import PartitionsError
 from edgeret.plan import LEAST_OVERSAMPLING, Plan, oversampling
 from edgeret.reports import Explanation
-from edgeret.search.candidates import ByPartitions, Request, by_all_codes
+from edgeret.search import fusion
+from edgeret.search.candidates import ByPartitions, Finder, Request, by_all_codes
 from edgeret.search.partitions import Coverage, Partitions
 from edgeret.search.snapshot import CodeSnapshot
 from edgeret.search.stages import (
@@ -27,10 +30,12 @@ from edgeret.search.stages import (
     Clock,
     Condition,
     Query,
+    Question,
     Where,
     better,
-    check_arguments,
+    choose_mode,
     dense,
+    fuse_lists,
     hybrid,
     lexical,
 )
@@ -50,7 +55,27 @@ _CONFIRMED: Final = 10
 """Hits of a query whose codes in the partitions are compared with those of their vectors."""
 
 
-class _Terms(NamedTuple):
+class Terms(NamedTuple):
+    """What is asked of all queries of a call, as of `Index.search`."""
+
+    k: int
+    where: Where | None
+    mode: str | None
+    oversample: int | None
+    min_score: float | None
+
+
+class _Shown(NamedTuple):
+    """A passage that is shown, with what is known of it, as of `Hit`."""
+
+    passage: Passage
+    score: float
+    cosine: float | None = None
+    lexical: float | None = None
+    relevance: float | None = None
+
+
+class _Call(NamedTuple):
     """What holds for all queries of a call. pool: documents that each list gives before they are fused.
 
     at_once: how many queries, or parts of long ones, are answered together.
@@ -66,6 +91,7 @@ class _Terms(NamedTuple):
     encode_ms: float
     filter_ms: float
     at_once: int
+    min_score: float | None
 
     @property
     def eligible(self) -> int:
@@ -109,6 +135,8 @@ class Searcher:
         self._loading = Turn("the picture of the codes")
         self._partitions = partitions
         self._coverage: Coverage | None = None
+        self._spread: float | None = None
+        self._fuses = connections.first.description.format > 1
         self.fallback = fallback
 
     def covered(self, store: Store, state: Counters) -> int:
@@ -120,32 +148,21 @@ class Searcher:
             self._partitions, self.fallback = None, str(error)
             return 0
 
-    def search(
-        self, queries: Sequence[Query], k: int, where: Where | None, mode: str, oversample: int | None
-    ) -> list[list[Hit]]:
+    def search(self, queries: Sequence[Query], terms: Terms) -> list[list[Hit]]:
         """The hits of each query."""
-        return self._ask(queries, k, where, mode, oversample, lambda explained: explained.hits)
+        return self._ask(queries, terms, lambda explained: explained.hits)
 
-    def explain(
-        self, queries: Sequence[Query], k: int, where: Where | None, mode: str, oversample: int | None
-    ) -> list[Explanation]:
+    def explain(self, queries: Sequence[Query], terms: Terms) -> list[Explanation]:
         """The hits of each query, with counts and the time of each stage."""
-        return self._ask(queries, k, where, mode, oversample, lambda explained: explained)
+        return self._ask(queries, terms, lambda explained: explained)
 
-    def _ask(
-        self,
-        queries: Sequence[Query],
-        k: int,
-        where: Where | None,
-        mode: str,
-        oversample: int | None,
-        keep: Callable[[Explanation], Kept],
-    ) -> list[Kept]:
+    def _ask(self, queries: Sequence[Query], terms: Terms, keep: Callable[[Explanation], Kept]) -> list[Kept]:
         """Answer some at a time, all on one state of the index; the codes are read once for each part.
 
         keep: what stays of each answer.
         """
-        check_arguments(queries, mode)
+        k, where, _, oversample, min_score = terms
+        mode = choose_mode(queries, terms.mode, self._fuses)
         self._connections.alive()
         if not queries:
             return []
@@ -153,7 +170,7 @@ class Searcher:
         def ask() -> list[Kept]:
             clock = Clock()
             # Where a budget bounds what many queries find together, fewer.
-            each = min(_pool(mode, k, oversample), sys.maxsize)
+            each = min(self._pool(mode, k, oversample), sys.maxsize)
             at_once = min(_QUERIES_AT_ONCE, self._plan.answers(each))
             # Most calls have one part, which is encoded before the transaction begins.
             first = self._encode(queries[:at_once], mode)
@@ -169,104 +186,197 @@ class Searcher:
                 mask = None
                 if condition.sql:
                     mask = store.rows.matching(condition.sql, condition.parameters)
-                pool = _pool(mode, found, asked)
+                pool = self._pool(mode, found, asked)
                 wanted = asked or oversampling(state.passages, self._bits)
-                terms = _Terms(
-                    state, mode, found, pool, wanted, condition, mask, encode_ms, clock.lap(), at_once
+                call = _Call(
+                    state,
+                    mode,
+                    found,
+                    pool,
+                    wanted,
+                    condition,
+                    mask,
+                    encode_ms,
+                    clock.lap(),
+                    at_once,
+                    min_score,
                 )
-                kept = [keep(explained) for explained in self._answer(store, terms, first)]
+                kept = [keep(explained) for explained in self._answer(store, call, first)]
                 for start in range(at_once, len(queries), at_once):
                     clock.lap()
                     part = self._encode(queries[start : start + at_once], mode)
-                    terms = terms._replace(encode_ms=clock.lap())
-                    kept += [keep(explained) for explained in self._answer(store, terms, part)]
+                    call = call._replace(encode_ms=clock.lap())
+                    kept += [keep(explained) for explained in self._answer(store, call, part)]
                 return kept
 
             return self._connections.read(answer)
 
         return self._memory_lock.hold(ask)
 
-    def _answer(self, store: Store, terms: _Terms, asked: _Part) -> list[Explanation]:
-        queries = asked.queries
+    def _answer(self, store: Store, call: _Call, asked: _Part) -> list[Explanation]:
         clock = Clock()
         answers: list[Answer] = []
         coverage = None
-        if terms.mode != "lexical":
-            answers, coverage = self._nearest(store, terms, asked)
-        if terms.mode != "dense":
-            self._plan.admit(min(terms.pool, terms.state.documents))
-            by_words = [
-                lexical(store, query, min(terms.pool, terms.state.documents), terms.mask)
-                for query in queries
-                if isinstance(query, str)
-            ]
-            triples = zip((asked.vectors[rows] for rows in asked.rows), answers, by_words, strict=True)
-            answers = [hybrid(*triple, terms.k) for triple in triples] if terms.mode == "hybrid" else by_words
+        if call.mode == "hybrid" and self._fuses:
+            answers, coverage = self._fused(store, call, asked)
+        elif call.mode != "lexical":
+            answers, coverage = self._nearest(store, call, asked)
+        if call.mode == "lexical" or (call.mode == "hybrid" and not self._fuses):
+            answers = self._by_words(store, call, asked, answers)
         search_ms = clock.lap()
-        hits = _hits(store, [answer.ranked[: terms.k] for answer in answers], terms.condition)
-        if terms.mode == "lexical":
-            for query, found in zip(queries, hits, strict=True):
+        shown = [self._shown(store, call, *pair) for pair in zip(asked.queries, answers, strict=True)]
+        hits = _hits(store, shown, call.condition)
+        if call.mode == "lexical":
+            for query, found in zip(asked.queries, hits, strict=True):
                 store.lexicon.check_words(str(query), [hit.text for hit in found])
         fetch_ms = clock.lap()
         return [
             Explanation(
                 hits=found,
-                documents=terms.state.documents,
-                passages=terms.state.passages,
-                eligible=terms.eligible,
+                documents=call.state.documents,
+                passages=call.state.passages,
+                eligible=call.eligible,
                 candidates=answer.candidates,
                 scanned=answer.scanned,
                 search="exact" if coverage is None else "partitions",
                 covered=0 if coverage is None else coverage.rows,
                 fallback=self.fallback,
-                encode_ms=terms.encode_ms,
-                filter_ms=terms.filter_ms,
+                encode_ms=call.encode_ms,
+                filter_ms=call.filter_ms,
                 search_ms=search_ms,
                 fetch_ms=fetch_ms,
                 query_windows=windows,
                 query_known=known,
-                words="" if terms.mode == "dense" else store.lexicon.name,
+                words="" if call.mode == "dense" else store.lexicon.name,
                 words_bytes=answer.octets,
                 words_runs=answer.runs,
+                mode=call.mode,
+                words_weight=answer.weight,
             )
             for found, answer, windows, known in zip(hits, answers, asked.windows, asked.known, strict=True)
         ]
 
-    def _nearest(self, store: Store, terms: _Terms, asked: _Part) -> tuple[list[Answer], Coverage | None]:
+    def _shown(self, store: Store, call: _Call, query: Query, answer: Answer) -> list[_Shown]:
+        """What is shown of an answer."""
+        shown = [_Shown(passage, float(score)) for passage, score in answer.ranked[: call.k]]
+        if call.mode == "dense":
+            shown = [one._replace(cosine=one.score) for one in shown]
+        elif call.mode == "lexical" and self._fuses:
+            shown = [one._replace(lexical=one.score) for one in shown]
+        elif answer.scores:
+            fitted = None
+            if isinstance(query, str):
+                encoder, model = self._encoder, store.description.model
+                fitted = fusion.relevance(encoder.geometry, recorded_name(encoder), model, words.VERSION)
+            for number, one in enumerate(shown):
+                cosine, share, _ = answer.scores[number]
+                told = fitted and fitted.probability(*fusion.features(answer.scores, number))
+                shown[number] = one._replace(
+                    cosine=cosine, lexical=share if isinstance(query, str) else None, relevance=told
+                )
+        least = call.min_score
+        return shown if least is None else [one for one in shown if one.score >= least]
+
+    def _by_words(self, store: Store, call: _Call, asked: _Part, near: list[Answer]) -> list[Answer]:
+        """The answers by words alone, or fused with those by meaning as format 1 has them."""
+        self._plan.admit(min(call.pool, call.state.documents))
+        found = [
+            lexical(store, query, min(call.pool, call.state.documents), call.mask)
+            for query in asked.queries
+            if isinstance(query, str)
+        ]
+        if call.mode == "lexical":
+            return found
+        triples = zip((asked.vectors[rows] for rows in asked.rows), near, found, strict=True)
+        return [fuse_lists(*triple, call.k) for triple in triples]
+
+    def _fused(self, store: Store, call: _Call, asked: _Part) -> tuple[list[Answer], Coverage | None]:
+        """By meaning and words, the answer to each query."""
+        if self._spread is None:
+            self._spread = spread(self._encoder)
+        coverage = None
+        answers: list[Answer] = []
+        k = min(call.k, call.state.documents)
+        first = 0
+        while first < len(asked.queries):
+            # So many whole queries as have few enough vectors, and one at the least.
+            end = first + 1
+            while end < len(asked.rows) and asked.rows[end].stop - asked.rows[first].start <= call.at_once:
+                end += 1
+            part = slice(asked.rows[first].start, asked.rows[end - 1].stop)
+            questions = [
+                Question(
+                    query if isinstance(query, str) else None,
+                    slice(rows.start - part.start, rows.stop - part.start),
+                    self._spread,
+                )
+                for query, rows in zip(asked.queries[first:end], asked.rows[first:end], strict=True)
+            ]
+            request = Request(
+                asked.vectors[part], asked.planes[part], call.mask, call.eligible, k, call.oversample
+            )
+            rank = partial(hybrid, store, questions=questions, admit=self._plan.admit)
+            found, coverage = self._ranked(
+                store, call, request, [question.rows for question in questions], rank
+            )
+            answers += found
+            first = end
+        return answers, coverage
+
+    def _nearest(self, store: Store, call: _Call, asked: _Part) -> tuple[list[Answer], Coverage | None]:
         """By meaning, the answer to each query: of a long one, the best that its rows find."""
         coverage = None
         answers: list[Answer] = []
+        k = min(call.pool, call.state.documents)
         owners = [number for number, rows in enumerate(asked.rows) for _ in range(rows.start, rows.stop)]
-        for first in range(0, len(owners), terms.at_once):
-            part = slice(first, first + terms.at_once)
-            found, coverage = self._dense(store, terms, asked.vectors[part], asked.planes[part])
+        for first in range(0, len(owners), call.at_once):
+            part = slice(first, first + call.at_once)
+            request = Request(
+                asked.vectors[part], asked.planes[part], call.mask, call.eligible, k, call.oversample
+            )
+            each = [slice(number, number + 1) for number in range(len(request.vectors))]
+            rank = partial(dense, store, admit=self._plan.admit)
+            found, coverage = self._ranked(store, call, request, each, rank)
             for owner, answer in zip(owners[part], found, strict=True):
                 if owner == len(answers):
                     answers.append(answer)
                 else:
-                    answers[owner] = better(answers[owner], answer, terms.pool)
+                    answers[owner] = better(answers[owner], answer, call.pool)
         return answers, coverage
 
-    def _dense(
-        self, store: Store, terms: _Terms, vectors: Float32, planes: UInt64
+    def _ranked(
+        self,
+        store: Store,
+        call: _Call,
+        request: Request,
+        each: Sequence[slice],
+        rank: Callable[[Finder, Request], list[Answer]],
     ) -> tuple[list[Answer], Coverage | None]:
-        codes, partitions = self._picture(store, terms.state), self._partitions
-        k = min(terms.pool, terms.state.documents)
-        request = Request(vectors, planes, terms.mask, terms.eligible, k, terms.oversample)
+        """What `rank` makes of the candidates by code: of the partitions, if there are any. each: rows of an answer."""
+        codes, partitions = self._picture(store, call.state), self._partitions
         if partitions is not None:
             try:
-                coverage = self._covered(partitions, store, terms.state)
-                wide = request._replace(k=max(terms.pool, LEAST_CANDIDATES))
+                coverage = self._covered(partitions, store, call.state)
+                wide = request._replace(k=max(call.pool, LEAST_CANDIDATES))
                 near = ByPartitions(store, codes, partitions, coverage, wide)
-                answers = dense(store, near, request, self._plan.admit)
-                for query, answer in enumerate(answers):
-                    shown = [passage for passage, _ in answer.ranked[: terms.k][:_CONFIRMED]]
-                    near.confirm(query, shown, self._encoder.codec)
+                answers = rank(near, request)
+                for rows, answer in zip(each, answers, strict=True):
+                    shown = [passage for passage, _ in answer.ranked[: call.k][:_CONFIRMED]]
+                    for row in range(rows.start, rows.stop):
+                        near.confirm(row, shown, self._encoder.codec)
                 return answers, coverage
             except PartitionsError as error:
                 # They are derived: without them every answer is as good, only slower.
                 self._partitions, self.fallback = None, str(error)
-        return dense(store, by_all_codes(store, codes, request), request, self._plan.admit), None
+        return rank(by_all_codes(store, codes, request), request), None
+
+    def _pool(self, mode: str, k: int, oversample: int | None) -> int:
+        """How many documents, or rows, each list gives: fusing needs more of either than are shown."""
+        if mode != "hybrid":
+            return k
+        if self._fuses:
+            return fusion.depth(k)
+        return (oversample or LEAST_OVERSAMPLING) * max(k, LEAST_CANDIDATES)
 
     def _covered(self, partitions: Partitions, store: Store, state: Counters) -> Coverage:
         if self._loading.mine:
@@ -321,19 +431,12 @@ class Searcher:
         return self._loading.hold(load)
 
 
-def _pool(mode: str, k: int, oversample: int | None) -> int:
-    """How many documents each list gives: fusing needs several times k of either."""
-    return (oversample or LEAST_OVERSAMPLING) * max(k, LEAST_CANDIDATES) if mode == "hybrid" else k
-
-
-def _hits(
-    store: Store, answers: Sequence[Sequence[tuple[Passage, float]]], condition: Condition
-) -> list[list[Hit]]:
+def _hits(store: Store, answers: Sequence[Sequence[_Shown]], condition: Condition) -> list[list[Hit]]:
     """What is shown of the passages of each answer: every document is read once, however many show it."""
     places = sorted(
-        (passage.doc, number, rank)
+        (one.passage.doc, number, rank)
         for number, answer in enumerate(answers)
-        for rank, (passage, _) in enumerate(answer)
+        for rank, one in enumerate(answer)
     )
     docs = {doc for doc, _, _ in places}
     meeting = store.rows.meeting(docs, condition.sql, condition.parameters) if condition.sql else docs
@@ -343,9 +446,9 @@ def _hits(
         if doc not in meeting:
             raise store.damaged(f"an index finds document {stored.id!r} where it is not")
         for number, (_, *place) in enumerate(shown):
-            passage, score = answers[place[0]][place[1]]
+            passage, score, *others = answers[place[0]][place[1]]
             text = stored.text[passage.start : passage.end]
             # Each hit has metadata of its own, which its owner may change.
             metadata = (parse(stored.json) or {}) if number else stored.metadata
-            made[tuple(place)] = Hit(stored.id, float(score), text, passage.start, passage.end, metadata)
+            made[tuple(place)] = Hit(stored.id, score, text, passage.start, passage.end, metadata, *others)
     return [[made[number, rank] for rank in range(len(answer))] for number, answer in enumerate(answers)]

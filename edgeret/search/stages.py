@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from edgeret.blocks import Mask
 from edgeret.codec import Float32, cosines
 from edgeret.errors import InvalidQueryError
-from edgeret.search.candidates import Finder, Request
+from edgeret.search.candidates import Candidates, Finder, Request
+from edgeret.search.fusion import DEEPER, POOL, Scores, depth, words_weight
 from edgeret.search.ranking import best_per_document, fuse
 from edgeret.storage.rows import Passage
 from edgeret.storage.store import Store
+from edgeret.storage.vocabulary import Match
 
 LEAST_CANDIDATES: Final = 10
 """Candidates are `oversample` times k, but never fewer than for this k: below it recall falls fast."""
@@ -25,10 +27,6 @@ _ROWS_AT_ONCE: Final = 1024
 """Candidates whose vectors are in memory together."""
 
 MODES: Final = ("dense", "lexical", "hybrid")
-
-Int64 = NDArray[np.int64]
-
-NO_ROWS: Final[Int64] = np.empty(0, np.int64)
 
 Query = str | NDArray[np.floating[Any]]
 """A text, or a vector [dim] of the index's space."""
@@ -49,15 +47,16 @@ class Condition:
 class Answer:
     """Passages of distinct documents, best first, with what it took to find them: rows rescored, and codes scanned.
 
-    must_scores: by words, of rows that had to be scored. octets, runs: read of the lexicon.
+    scores: of a hybrid answer, for each that is ranked. octets, runs: read of the lexicon. weight: of words.
     """
 
     ranked: list[tuple[Passage, float]]
     candidates: int = 0
     scanned: int = 0
-    must_scores: list[float] = field(default_factory=list)
+    scores: list[Scores] = field(default_factory=list)
     octets: int = 0
     runs: int = 0
+    weight: float = 0.0
 
 
 class Clock:
@@ -73,12 +72,19 @@ class Clock:
         return elapsed
 
 
-def check_arguments(queries: Sequence[Query], mode: str) -> None:
-    """Raise InvalidQueryError for a mode that there is not, or that such queries cannot have."""
+def choose_mode(queries: Sequence[Query], mode: str | None, can_fuse: bool) -> str:
+    """The mode that is asked for, or by default the best one that there is for such queries.
+
+    can_fuse: whether words are in our lexicon. Raises InvalidQueryError for a mode that there is not, or that such
+    queries cannot have.
+    """
+    if mode is None:
+        return "hybrid" if can_fuse and any(isinstance(query, str) for query in queries) else "dense"
     if mode not in MODES:
         raise InvalidQueryError(f"expected mode to be one of {', '.join(MODES)}, got {mode!r:.80}")
     if mode != "dense" and not all(isinstance(query, str) for query in queries):
         raise InvalidQueryError(f"mode {mode!r} needs the words of the query, got a vector: use mode='dense'")
+    return mode
 
 
 def dense(store: Store, find: Finder, request: Request, admit: Callable[[int], object]) -> list[Answer]:
@@ -112,19 +118,17 @@ def dense(store: Store, find: Finder, request: Request, admit: Callable[[int], o
     return answers
 
 
-def lexical(store: Store, query: str, k: int, mask: Mask | None, must_rows: Int64 = NO_ROWS) -> Answer:
+def lexical(store: Store, query: str, k: int, mask: Mask | None) -> Answer:
     """The passages whose words match best, one a document, by the share that they have of the highest possible score.
 
-    k: not more than there are documents. mask: rows outside of it are not found. must_rows: int64 [n], rows that are
-    scored in any case, except in files of format 1, whose scores are those of SQLite's BM25.
+    k: not more than there are documents. mask: rows outside of it are not found. In files of format 1 scores are those
+    of SQLite's BM25.
     """
     answer = Answer([])
     wanted = 4 * max(k, LEAST_CANDIDATES) if k else 0
     hidden = None
     while True:
-        match = store.lexicon.search(query, wanted, mask, hidden, must_rows)
-        if hidden is None:
-            answer.must_scores = match.must_scores
+        match = store.lexicon.search(query, wanted, mask, hidden)
         answer.octets += match.octets
         answer.runs += match.runs
         for first in range(0, len(match.rows), _ROWS_AT_ONCE):
@@ -140,7 +144,6 @@ def lexical(store: Store, query: str, k: int, mask: Mask | None, must_rows: Int6
             answer.ranked = answer.ranked[:k]
             return answer
         hidden = store.rows.rows_of(_documents(answer))
-        must_rows = NO_ROWS
         wanted = max(wanted, min(4 * wanted, _ROWS_AT_ONCE))
 
 
@@ -155,8 +158,111 @@ def better(one: Answer, other: Answer, k: int) -> Answer:
     return Answer(found.ranked[:k], one.candidates + other.candidates, one.scanned + other.scanned)
 
 
-def hybrid(vectors: Float32, by_meaning: Answer, by_words: Answer, k: int) -> Answer:
-    """Fuse two answers for one query, of vectors [n, dim], over documents.
+class Question(NamedTuple):
+    """A query of a hybrid search. text: None if it came as a vector. rows: of its vectors. spread: of its model."""
+
+    text: str | None
+    rows: slice
+    spread: float
+
+
+def hybrid(
+    store: Store,
+    find: Finder,
+    request: Request,
+    questions: Sequence[Question],
+    admit: Callable[[int], object],
+) -> list[Answer]:
+    """For each question the passages with the highest fused scores, one a document, and more than its k where found.
+
+    find, request, admit: as for `dense`.
+
+    Either side gives the best rows of a pool, which both then score exactly. A document ranks by its best passage in
+    the first pool that it is in: so no two change places where more are asked for, and deeper pools are searched.
+    """
+    if not request.rows:
+        return [Answer([]) for _ in questions]
+    admit(2 * depth(request.k))
+    found = find(range(len(request.vectors)), _width(request, POOL), None)
+    return [_fused(store, find, request, question, found[question.rows]) for question in questions]
+
+
+def _width(request: Request, rows: int) -> int:
+    """How many candidates by code a pool takes of each vector."""
+    return min(max(rows, request.oversample * LEAST_CANDIDATES), request.rows)
+
+
+def _fused(
+    store: Store, find: Finder, request: Request, question: Question, near: list[Candidates]
+) -> Answer:
+    numbers = range(len(request.vectors))[question.rows]
+    rows, hidden = POOL, None
+    answer = Answer([])
+    while True:
+        pool = _pooled(store, request, question, near, rows, hidden)
+        if _documents(answer) & _documents(pool):
+            raise store.damaged("the index of passages by document lacks some")
+        _extend(answer, pool)
+        is_all = len(near[0].rows) < _width(request, rows) or answer.candidates >= request.rows
+        if is_all or (len(answer.ranked) >= request.k and rows >= request.k):
+            break
+        rows *= DEEPER
+        hidden = store.rows.rows_of(_documents(answer))
+        near = find(numbers, _width(request, rows), hidden)
+    order = sorted(range(len(answer.ranked)), key=lambda n: (-answer.ranked[n][1], answer.ranked[n][0].row))
+    answer.ranked = [answer.ranked[number] for number in order]
+    answer.scores = [answer.scores[number] for number in order]
+    return answer
+
+
+def _extend(answer: Answer, other: Answer) -> None:
+    answer.ranked += other.ranked
+    answer.scores += other.scores
+    answer.candidates += other.candidates
+    answer.scanned += other.scanned
+    answer.octets += other.octets
+    answer.runs += other.runs
+    answer.weight = other.weight
+
+
+def _pooled(
+    store: Store, request: Request, question: Question, near: list[Candidates], rows: int, hidden: Mask | None
+) -> Answer:
+    """The documents of the rows that are near, and of so many that have the words, none of them hidden."""
+    by_meaning = np.unique(np.concatenate([found.rows for found in near]))
+    match = Match([], [], [0.0] * len(by_meaning))
+    if question.text is not None:
+        match = store.lexicon.search(question.text, rows, request.mask, hidden, by_meaning)
+    weight = words_weight(question.spread, match.evidence)
+    shares = dict(zip(match.rows, match.scores, strict=True))
+    shares |= zip(by_meaning.tolist(), match.must_scores, strict=True)
+    vectors = request.vectors[question.rows]
+    pool = sorted(shares)
+    known: dict[int, tuple[Passage, Scores]] = {}
+    for first in range(0, len(pool), _ROWS_AT_ONCE):
+        batch = store.rows.passages(pool[first : first + _ROWS_AT_ONCE])
+        nearest = np.max([_cosines(batch, vector) for vector in vectors], axis=0).tolist()
+        for passage, cosine in zip(batch, nearest, strict=True):
+            share = shares[passage.row]
+            # Their vectors have served, and there may be many.
+            known[passage.row] = passage._replace(vector=b""), Scores(cosine, share, cosine + weight * share)
+    best = best_per_document(
+        ((row, scores.fused) for row, (_, scores) in known.items()),
+        {row: passage.doc for row, (passage, _) in known.items()},
+    )
+    return Answer(
+        [(known[row][0], score) for row, score in best],
+        len(pool),
+        sum(found.scanned for found in near),
+        [known[row][1] for row, _ in best],
+        match.octets,
+        match.runs,
+        weight,
+    )
+
+
+def fuse_lists(vectors: Float32, by_meaning: Answer, by_words: Answer, k: int) -> Answer:
+    """Fuse two answers for one query, of vectors [n, dim], over documents: of files of format 1.
 
     What only the words found is scored by meaning too: its vector has been read already.
     The passage shown is the dense one where there is one.

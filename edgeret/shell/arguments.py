@@ -96,7 +96,8 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument("query", metavar="QUERY")
     search.add_argument("-k", type=int, default=10, help="documents to find (default: 10)")
     search.add_argument("--where", type=_json_object, metavar="JSON", help="condition on the metadata")
-    search.add_argument("--mode", choices=MODES, default="dense", help="(default: dense)")
+    search.add_argument("--mode", choices=MODES, help="(default: hybrid)")
+    search.add_argument("--min-score", type=float, metavar="SCORE", help="leave out hits below it")
     search.add_argument(
         "--oversample",
         type=int,

@@ -145,7 +145,12 @@ def _index(arguments: argparse.Namespace) -> None:
 def _search(arguments: argparse.Namespace) -> None:
     with _open(arguments, readonly=True) as index:
         hits = index.search(
-            arguments.query, arguments.k, arguments.where, arguments.mode, arguments.oversample
+            arguments.query,
+            arguments.k,
+            arguments.where,
+            arguments.mode,
+            arguments.oversample,
+            arguments.min_score,
         )
     if arguments.json:
         print(as_json([asdict(hit) for hit in hits]))

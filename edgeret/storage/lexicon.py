@@ -142,14 +142,16 @@ class Found(NamedTuple):
     """What a search finds.
 
     rows: int64 [n], best first, ties by row. scores: uint32 [n]. must_scores: uint32, of the rows that had to be
-    scored. most: what no row can score more than; a score divided by it is comparable between queries. words: what
-    each word counted, as it was asked. added, skipped: rows of lists that were added up, and that did not need to be.
+    scored. most: what no row can score more than; a score divided by it is comparable between queries. evidence: that
+    in words that only one row has. words: what each word counted, as it was asked. added, skipped: rows of lists that
+    were added up, and that did not need to be.
     """
 
     rows: Int64
     scores: UInt32
     must_scores: UInt32
     most: int
+    evidence: float
     words: list[Used]
     reads: Reads
     added: int
@@ -537,11 +539,13 @@ class Lexicon:
             best = postings.top_k(words, k, bm25.impacts(state.rows, state.length), mask, distinct)
         except InvalidQueryError as error:
             raise self._translated(error) from error
+        together = max(sum(weights.values()), bm25.least(state.rows))
         return Found(
             best.rows,
             best.scores,
             best.must_scores[places],
-            bm25.IMPACT * max(sum(weights.values()), bm25.least(state.rows)),
+            bm25.IMPACT * together,
+            together / bm25.weight(1, state.rows),
             [Used(word.wanted.term, word.rows, weights.get(word.wanted, 0)) for word in asked],
             Reads(reading.octets, reading.runs),
             best.added,

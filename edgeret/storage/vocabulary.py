@@ -39,7 +39,8 @@ class Match(NamedTuple):
     """The rows that a query's words are found in.
 
     rows: best first, equal scores by row, with a score for each. must_scores: of the rows that had to be scored.
-    octets, runs: what was read, and in how many places.
+    octets, runs: what was read, and in how many places. evidence: what the query's words tell together, in words that
+    only one row has.
     """
 
     rows: list[int]
@@ -47,6 +48,7 @@ class Match(NamedTuple):
     must_scores: list[float]
     octets: int = 0
     runs: int = 0
+    evidence: float = 0.0
 
 
 class Vocabulary:
@@ -93,6 +95,7 @@ class Vocabulary:
             (found.must_scores / most).tolist(),
             found.reads.octets,
             found.reads.runs,
+            found.evidence,
         )
 
     def _chosen(self, mask: Mask | None, hidden: Mask | None) -> Mask:

@@ -1,0 +1,94 @@
+"""Fusion: one score of meaning and words that compares across queries, and the probability that a hit answers. Pure.
+
+docs/scores.md says what both mean, `python -m benchmarks fusion` chooses their numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from functools import cache
+from importlib import resources
+from typing import Final, NamedTuple
+
+POOL: Final = 100
+"""Rows that either side gives at the least; as many documents, and no more, are ranked among them alone."""
+
+DEEPER: Final = 10
+"""How many times deeper the next pool is, for documents beyond them."""
+
+SPREADS: Final = 8.5
+"""What a word counts in a query of one, in spreads: standard deviations of the cosines between unrelated texts."""
+
+NEXT: Final = 10
+"""A hit's margin is what its score has above the mean of so many behind it."""
+
+
+class Scores(NamedTuple):
+    """What a passage scores. lexical: its words, as the share of the most that they could give.
+
+    fused: cosine + weight * lexical; the weight is that of `words_weight`.
+    """
+
+    cosine: float
+    lexical: float
+    fused: float
+
+
+class Relevance(NamedTuple):
+    """The coefficients of a logistic: of a constant, the cosine, what words add to it, and the margin."""
+
+    constant: float
+    cosine: float
+    words: float
+    margin: float
+
+    def probability(self, cosine: float, words: float, margin: float) -> float:
+        """The probability that a hit with these `features` answers."""
+        logit = self.constant + self.cosine * cosine + self.words * words + self.margin * margin
+        return 1 / (1 + math.exp(-logit))
+
+
+def features(ranked: Sequence[Scores], number: int) -> tuple[float, float, float]:
+    """What tells whether a hit answers: its cosine, what words add to it, and its margin. ranked: best first.
+
+    Where fewer than NEXT follow, those that are missing count as unrelated, with a score of 0.
+    """
+    cosine, _, fused = ranked[number]
+    behind = sum(scores.fused for scores in ranked[number + 1 : number + 1 + NEXT])
+    return cosine, fused - cosine, fused - behind / NEXT
+
+
+def words_weight(spread: float, evidence: float) -> float:
+    """What the lexical score of a query counts beside the cosine.
+
+    spread: of the model. evidence: what the query's words tell together, in words of which only one row has each: of
+    more words the share that a passage has is smaller, and says more.
+    """
+    return SPREADS * spread * math.sqrt(evidence)
+
+
+def depth(documents: int) -> int:
+    """How many rows either side gives for so many documents."""
+    rows = POOL
+    while rows < documents:
+        rows *= DEEPER
+    return rows
+
+
+def relevance(geometry: str, query: str, documents: str, words: int) -> Relevance | None:
+    """The coefficients for a query's bundle and that of the documents, by name, of one geometry; None if not known.
+
+    words: the version of what a word is.
+    """
+    return _known().get((geometry, query, documents, words))
+
+
+@cache
+def _known() -> dict[tuple[str, str, str, int], Relevance]:
+    content = json.loads(resources.files("edgeret.search").joinpath("relevance.json").read_bytes())
+    return {
+        (entry["geometry"], entry["query"], entry["documents"], entry["words"]): Relevance(*entry["logistic"])
+        for entry in content
+    }
