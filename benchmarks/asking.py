@@ -23,12 +23,12 @@ def ask(path: str, model: str, budget: str | None, queries: list[str]) -> dict[s
     except BudgetError as error:
         return {"refused": str(error)}
     opened = time.perf_counter()
-    index.search(queries[0])
+    index.search(queries[0], mode="dense")
     answered = time.perf_counter()
     times, answers, reads = [], [], read_calls()
     for query in queries:
         start = time.perf_counter()
-        answers.append([int(hit.id) for hit in index.search(query)])
+        answers.append([int(hit.id) for hit in index.search(query, mode="dense")])
         times.append(time.perf_counter() - start)
     pages = (read_calls() - reads) / len(queries)
     p50, p95 = np.percentile(times, [50, 95])

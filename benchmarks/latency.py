@@ -61,7 +61,7 @@ def measure(
         index.add(_documents(rows, encoder.dim))
         runs: dict[str, Callable[[str], object]] = {
             "encode": lambda query: encoder.encode([query]),
-            "search": lambda query: index.search(query, k=10),
+            "search": lambda query: index.search(query, k=10, mode="dense"),
         }
         if teacher is not None:
             runs["fp32"] = lambda query: teacher.encode([query])

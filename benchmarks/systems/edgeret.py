@@ -38,7 +38,7 @@ class Edgeret:
 
     def search(self, question: Question) -> list[Hit]:
         query = question.text if question.vector is None else question.vector
-        return [Hit(int(hit.id), hit.text) for hit in self._index.search(query)]
+        return [Hit(int(hit.id), hit.text) for hit in self._index.search(query, mode="dense")]
 
     def close(self) -> None:
         self._index.close()
