@@ -81,6 +81,15 @@ def choose_new(bits: Bitmap, rows: NDArray[np.integer]) -> bool:
     return True
 
 
+def mask(rows: NDArray[np.integer]) -> Mask:
+    """The mask of rows [n], which may be any."""
+    found = {}
+    for block in np.unique(rows // BLOCK_ROWS).tolist():
+        found[block] = empty()
+        choose(found[block], rows[rows // BLOCK_ROWS == block] % BLOCK_ROWS)
+    return found
+
+
 def drop(bits: Bitmap, rows: NDArray[np.integer]) -> None:
     """Clear the bits of rows [n]."""
     np.bitwise_and.at(bits, rows >> 3, ~_bit(rows))

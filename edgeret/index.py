@@ -325,6 +325,9 @@ class Index:
         (Robertson et al., TREC-3, 1994), divided by the most that this query's words could give. Hybrid: the best
         passages of either, each scored by both; the score is the cosine plus the weighted score of the words.
 
+        What a text has between double quotes must stand in a passage word by word, but for case and accents; other
+        signs mean nothing.
+
         Args:
             query: A text, or a vector, [dim] numbers of any length but zero.
             k: Documents to return. Fewer come back only if fewer match.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from edgeret import words
 
@@ -13,14 +13,24 @@ MOST: Final = 8
 
 _QUOTED: Final = re.compile(r'"([^"“”]+)"|“([^"“”]+)”')
 
-Phrase = tuple[tuple[str, bool], ...]
-"""Words that follow each other, as they are written, and whether each stands for all that begin with it."""
+READ: Final = 1000
+"""Passages that are read for the phrases of a query at most: those whose words match best."""
+
+
+class Phrase(NamedTuple):
+    """Words that follow each other, and the text that they are of.
+
+    words: each as it is written, and whether it stands for all that begin with it.
+    """
+
+    text: str
+    words: tuple[tuple[str, bool], ...]
 
 
 def of(query: str) -> list[Phrase]:
     """The phrases of a query. A quote that none closes is none, and so are quotes around what has no word."""
     quoted = (match[1] or match[2] for match in _QUOTED.finditer(query))
-    return [phrase for phrase in map(_phrase, quoted) if phrase][:MOST]
+    return [phrase for phrase in map(_phrase, quoted) if phrase.words][:MOST]
 
 
 def _phrase(text: str) -> Phrase:
@@ -28,17 +38,17 @@ def _phrase(text: str) -> Phrase:
     if asked and asked[-1][0] != terms[-1]:
         # The last character of a script without spaces, which the text may go on from.
         del terms[-1]
-    return tuple((term, False) for term in terms[:-1]) + tuple(asked[-1:])
+    return Phrase(text, (*((term, False) for term in terms[:-1]), *asked[-1:]))
 
 
 def said(phrases: Sequence[Phrase], text: str) -> bool:
     """Whether a text has all phrases, word by word, as they are written: not stemmed, but folded as all words are."""
     terms = words.terms(text, None)
-    return all(_is_in(phrase, terms) for phrase in phrases)
+    return all(_is_in(phrase.words, terms) for phrase in phrases)
 
 
-def _is_in(phrase: Phrase, terms: list[str]) -> bool:
-    (first, is_prefix), others = phrase[0], phrase[1:]
+def _is_in(phrase: tuple[tuple[str, bool], ...], terms: list[str]) -> bool:
+    (first, is_prefix), *others = phrase
     for start in range(len(terms) - len(others)):
         if _fits(terms[start], first, is_prefix) and all(
             _fits(term, wanted, begins)

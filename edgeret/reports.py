@@ -85,6 +85,8 @@ class Explanation:
             does not tell.
         words_runs: Places in the file where they lie, one or more pages one behind the other.
         mode: "dense", "lexical" or "hybrid".
+        phrases_read: Passages that were read for the phrases of the query, 1,000 at most: those whose words match
+            best.
         words_weight: What `Hit.lexical` counts beside `Hit.cosine` in a "hybrid" score; 0 in other modes.
     """
 
@@ -107,6 +109,7 @@ class Explanation:
     words_bytes: int
     words_runs: int
     mode: str
+    phrases_read: int
     words_weight: float
 
 

@@ -453,9 +453,10 @@ def test_a_warm_index_has_done_what_the_first_search_does(index, path, encoder):
     index.warm_up()
     index.add(["a red cat", "a blue dog"])
     with Index.open(path, model=encoder, readonly=True) as reader:
-        encoder.encoded.clear()
         reader.warm_up()
-        assert len(encoder.encoded) == 1
         assert reader.info().codes_resident
+        encoder.encoded.clear()
+        reader.search("a cat")
+        assert encoder.encoded == ["a cat"]
     with pytest.raises(ClosedError):
         reader.warm_up()

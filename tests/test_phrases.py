@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeret import phrases
+from edgeret import Document, Index, phrases
 
 TEXT = "The Red Cat of 10.20.30.40 runs; e-mail to getFoo, in C++. Größe: 东京塔很高"
 
@@ -67,3 +67,67 @@ def test_any_part_of_a_text_is_said(parts, data):
 @given(st.text(max_size=80))
 def test_nothing_that_is_typed_raises(query):
     phrases.said(phrases.of(query), query)
+
+
+TEXTS = {
+    "order": "The red cat sleeps",
+    "reverse": "A cat, red and round",
+    "near": "A red and tired cat",
+    "both": "Cats run. The red cat of the blue house",
+    "stem": "Red cats",
+}
+
+
+@pytest.fixture
+def filled(index):
+    index.add(Document(name, text, {"year": number}) for number, (name, text) in enumerate(TEXTS.items()))
+    return index
+
+
+@pytest.mark.parametrize("mode", ["lexical", "hybrid", None])
+def test_only_what_says_a_phrase_is_found(filled, mode):
+    def found(query, **more):
+        return {hit.id for hit in filled.search(query, mode=mode, **more)}
+
+    assert found('"red cat"') == {"order", "both"}
+    assert found('sleeping "Red Cat"') == {"order", "both"}
+    assert found('"red cat" "blue house"') == {"both"}
+    assert found('"red cat"', where={"year": {"$lt": 2}}) == {"order"}
+    assert found('"cat red"') == {"reverse"}
+    assert found('"green cat"') == set()
+    assert "reverse" in found('red "cat')
+    assert filled.explain('"red cat"', mode=mode).phrases_read == len(TEXTS)
+    assert filled.explain("red cat", mode=mode).phrases_read == 0
+
+
+def test_by_meaning_alone_quotes_mean_nothing(filled):
+    assert len(filled.search('"red cat"', mode="dense")) == len(TEXTS)
+
+
+@pytest.mark.parametrize("mode", ["lexical", "hybrid"])
+def test_many_queries_have_each_its_phrases(filled, mode):
+    queries = ['"red cat"', "red cat", '"cat red" house', "blue"]
+    assert filled.search_many(queries, mode=mode) == [filled.search(query, mode=mode) for query in queries]
+
+
+def test_a_vector_among_texts_has_none(filled, encoder):
+    queries = ['"red cat"', encoder.encode(["blue house"])[0]]
+    assert [len(hits) for hits in filled.search_many(queries)] == [2, len(TEXTS)]
+
+
+def test_so_many_passages_are_read_and_no_more(index, monkeypatch):
+    monkeypatch.setattr(phrases, "READ", 5)
+    index.add(["cat red " * number for number in range(1, 30)])
+    index.add(["the red cat"])
+    explained = index.explain('"red cat"')
+    assert explained.phrases_read == 5
+
+
+def test_in_a_file_of_format_1_quoted_words_are_words(first_format):
+    path, reader = first_format
+    with Index.open(path, reader, readonly=True) as index:
+        word = index.get(index.search("the", k=1)[0].id).text.split()[0]
+        for mode in ("lexical", "hybrid"):
+            explained = index.explain(f'"{word} {word} {word}"', mode=mode)
+            assert explained.hits
+            assert explained.phrases_read == 0

@@ -266,4 +266,4 @@ def test_words_that_stand_elsewhere_are_damage(tmp_path):
             index.check()
         with pytest.raises(CorruptIndexError, match="its lexicon"):
             index.search("red", mode="lexical")
-        assert index.search("red")
+        assert index.search("red", mode="dense")

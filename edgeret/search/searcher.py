@@ -11,7 +11,7 @@ from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
 
-from edgeret import words
+from edgeret import phrases, words
 from edgeret.blocks import Mask, count
 from edgeret.codec import Float32, UInt64, normalize
 from edgeret.documents import Hit, parse
@@ -92,6 +92,7 @@ class _Call(NamedTuple):
     filter_ms: float
     at_once: int
     min_score: float | None
+    phrases_read: int = 0
 
     @property
     def eligible(self) -> int:
@@ -108,6 +109,20 @@ class _Part(NamedTuple):
     rows: list[slice]
     windows: list[int]
     known: list[bool]
+
+    def only(self, number: int) -> _Part:
+        """One of the queries."""
+        one = slice(number, number + 1)
+        # Where only words are asked there are no vectors.
+        rows = self.rows[number] if self.rows else slice(0)
+        return _Part(
+            self.queries[one],
+            self.vectors[rows],
+            self.planes[rows],
+            [slice(0, rows.stop - (rows.start or 0))] if self.rows else [],
+            self.windows[one],
+            self.known[one],
+        )
 
 
 class Searcher:
@@ -214,6 +229,24 @@ class Searcher:
         return self._memory_lock.hold(ask)
 
     def _answer(self, store: Store, call: _Call, asked: _Part) -> list[Explanation]:
+        """The answers to queries; one with phrases is answered by itself, from the passages that say them."""
+        quoted = [
+            phrases.of(query) if isinstance(query, str) and call.mode != "dense" else []
+            for query in asked.queries
+        ]
+        if not any(quoted):
+            return self._answer_all(store, call, asked)
+        found = []
+        for number, said in enumerate(quoted):
+            own = call
+            if said:
+                clock = Clock()
+                mask, read = store.lexicon.saying(said, call.mask)
+                own = call._replace(mask=mask, phrases_read=read, filter_ms=call.filter_ms + clock.lap())
+            found += self._answer_all(store, own, asked.only(number))
+        return found
+
+    def _answer_all(self, store: Store, call: _Call, asked: _Part) -> list[Explanation]:
         clock = Clock()
         answers: list[Answer] = []
         coverage = None
@@ -252,6 +285,7 @@ class Searcher:
                 words_runs=answer.runs,
                 mode=call.mode,
                 words_weight=answer.weight,
+                phrases_read=call.phrases_read,
             )
             for found, answer, windows, known in zip(hits, answers, asked.windows, asked.known, strict=True)
         ]

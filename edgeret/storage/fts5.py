@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edgeret import blocks
 from edgeret.blocks import Mask
+from edgeret.phrases import Phrase
 from edgeret.storage import file, schema
 from edgeret.storage.pages import varint
 from edgeret.storage.rows import Rows
@@ -66,6 +67,10 @@ class Fts5:
         if not all(isinstance(rank, float) for _, rank in found):
             raise self._session.damaged("the lexicon gives no ranks")
         return Match([row for row, _ in found], [-rank for _, rank in found], [])
+
+    def saying(self, _: Sequence[Phrase], mask: Mask | None) -> tuple[Mask | None, int]:
+        """The rows of the mask: here quoted words are words."""
+        return mask, 0
 
     def check_words(self, query: str, texts: Sequence[str]) -> None:
         """Raise CorruptIndexError unless each of `texts`, found by `query`'s words, has one of them."""

@@ -259,6 +259,14 @@ class Rows:
                 doc, text = owner, self.document(owner).text
             yield row, text[start:end]
 
+    def texts(self, rows: Sequence[int]) -> Iterator[tuple[int, str]]:
+        """(row, text) of the passages of `rows`, verified, those of a document together: each is read once."""
+        doc, text = -1, ""
+        for passage in sorted(self.passages(rows), key=lambda passage: passage.doc):
+            if passage.doc != doc:
+                doc, text = passage.doc, self.document(passage.doc).text
+            yield passage.row, text[passage.start : passage.end]
+
     # -- conditions
 
     def matching(self, condition: str, parameters: Sequence[object]) -> Mask:

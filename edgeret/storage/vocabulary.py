@@ -8,9 +8,10 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret import blocks, words
+from edgeret import blocks, phrases, words
 from edgeret.blocks import BLOCK_ROWS, Bitmap, Mask
 from edgeret.errors import CorruptIndexError
+from edgeret.phrases import Phrase
 from edgeret.storage.codes import Codes
 from edgeret.storage.lexicon import Lexicon, Summary, Wanted
 from edgeret.storage.rows import Rows
@@ -102,6 +103,15 @@ class Vocabulary:
         chosen = self._live.at(self._session) if mask is None else mask
         return blocks.grouped(blocks.less(chosen, hidden) if hidden else chosen, BLOCK_ROWS)
 
+    def saying(self, quoted: Sequence[Phrase], mask: Mask | None) -> tuple[Mask, int]:
+        """The rows whose texts say all phrases, and how many were read for that: at most `phrases.READ`, best first.
+
+        mask: rows outside of it are not found; None: all live ones may be.
+        """
+        rows = self.search(" ".join(phrase.text for phrase in quoted), phrases.READ, mask).rows
+        said = [row for row, text in Rows(self._session).texts(rows) if phrases.said(quoted, text)]
+        return blocks.mask(np.array(said, dtype=np.int64)), len(rows)
+
     def check_words(self, query: str, texts: Sequence[str]) -> None:
         """Raise CorruptIndexError unless each of `texts`, found by `query`'s words, has one of them."""
         asked = words.asked(query, self._language)
@@ -145,11 +155,7 @@ class Vocabulary:
         codes = Codes(self._session)
         alive = {block: np.frombuffer(live, np.uint8) for block, _, live in codes.blocks()}
         rows = codes.tail_rows(-1)
-        for block in np.unique(rows // blocks.BLOCK_ROWS).tolist():
-            own = blocks.empty()
-            blocks.choose(own, rows[rows // blocks.BLOCK_ROWS == block] % blocks.BLOCK_ROWS)
-            alive[block] = own
-        return blocks.grouped(alive, BLOCK_ROWS)
+        return blocks.grouped({**alive, **blocks.mask(rows)}, BLOCK_ROWS)
 
     def clear(self) -> None:
         """Drop all words."""
