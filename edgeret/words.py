@@ -11,7 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -170,12 +170,15 @@ def asked(query: str, language: Language = "en") -> list[tuple[str, bool]]:
     A single character of a script without spaces does. The last of several does not count.
     """
     found: list[tuple[str, bool]] = []
+    # Of a long query there are few different ones: each is in memory once.
+    known: dict[tuple[str, bool], tuple[str, bool]] = {}
     before = Word("", 0, 0)
-    for word in split(query, language):
-        if not _is_single(word.term):
-            found.append((word.term, False))
-        elif not (before.term.endswith(word.term) and before.start < word.start and before.stop == word.stop):
-            found.append((word.term, True))
+    for word in chain.from_iterable(split(part, language) for part in _parts(query)):
+        is_single = _is_single(word.term)
+        is_last = before.term.endswith(word.term) and before.start < word.start and before.stop == word.stop
+        if not (is_single and is_last):
+            one = word.term, is_single
+            found.append(known.setdefault(one, one))
         before = word
     return found
 

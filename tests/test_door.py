@@ -236,7 +236,7 @@ def test_wrong_names_and_numbers_of_arguments_are_pythons_own_error(index):
     with pytest.raises(TypeError, match="unexpected keyword"):
         index.search("cats", limit=5)
     with pytest.raises(TypeError, match="positional"):
-        index.search("cats", 5, None, "dense", None, 7)
+        index.search("cats", 5, None, "dense", None, None, 7)
     with pytest.raises(TypeError, match="missing"):
         index.search()
     assert str(inspect.signature(Index.search)).startswith("(self, query: ")

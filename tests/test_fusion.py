@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -190,7 +191,7 @@ def test_more_of_anything_is_more_relevant():
 
 
 def entries() -> list[dict]:
-    return json.loads(fusion.resources.files("edgeret.search").joinpath("relevance.json").read_bytes())
+    return json.loads(Path(fusion.__file__).with_name("relevance.json").read_bytes())
 
 
 def test_relevance_is_known_for_bundles_that_were_measured():

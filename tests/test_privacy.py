@@ -13,7 +13,7 @@ from fake import FakeEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeret import Document, Encoder, Index
+from edgeret import Document, Encoder, Index, phrases
 from edgeret.errors import FilterError, LockedError
 
 KINDS = {"id", "metadata", "text", "vector", "code"}
@@ -208,5 +208,6 @@ def test_queries_are_words(target, query):
     words = {word.lower() for word in re.findall(r"\w+", query)}
     for mode in ("dense", "lexical", "hybrid"):
         hits = target.search(query, mode=mode)
-        assert len(hits) == (mode != "lexical" or bool(words & {"a", "red", "cat"}))
+        said = mode == "dense" or phrases.said(phrases.of(query), "a red cat")
+        assert len(hits) == (said and (mode != "lexical" or bool(words & {"a", "red", "cat"})))
     untouched(target)

@@ -34,7 +34,7 @@ def test_repair_keeps_everything_of_a_sound_file(sound, encoder, tmp_path):
 def test_repair_encodes_texts_whose_vectors_are_lost_and_names_lost_documents(sound, encoder, tmp_path):
     with Index.open(sound, model=encoder) as index:
         index.add([Document("mute", "", {}, np.ones(DIM)), Document("told", "blue bird", {}, np.ones(DIM))])
-        found = index.search("red cat", k=30)
+        found = index.search("red cat", k=30, mode="dense")
     alter(
         sound,
         "UPDATE documents SET text = 'other' WHERE id = 'd3'",
@@ -49,7 +49,7 @@ def test_repair_encodes_texts_whose_vectors_are_lost_and_names_lost_documents(so
     assert (summary.documents, summary.documents_expected) == (20, None)
     assert (sorted(summary.lost_ids), summary.own_vectors_lost) == (["d3", "mute"], ["told"])
     with Index.open(tmp_path / "new", model=encoder) as index:
-        assert [hit for hit in index.search("red cat", k=30) if hit.id != "told"] == [
+        assert [hit for hit in index.search("red cat", k=30, mode="dense") if hit.id != "told"] == [
             hit for hit in found if hit.id not in ("d3", "told", "mute")
         ]
 

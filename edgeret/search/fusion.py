@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
+from pathlib import Path
 from typing import Final, NamedTuple
 
 POOL: Final = 100
@@ -87,7 +87,7 @@ def relevance(geometry: str, query: str, documents: str, words: int) -> Relevanc
 
 @cache
 def _known() -> dict[tuple[str, str, str, int], Relevance]:
-    content = json.loads(resources.files("edgeret.search").joinpath("relevance.json").read_bytes())
+    content = json.loads(Path(__file__).with_name("relevance.json").read_bytes())
     return {
         (entry["geometry"], entry["query"], entry["documents"], entry["words"]): Relevance(*entry["logistic"])
         for entry in content

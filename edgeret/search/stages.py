@@ -14,7 +14,7 @@ from edgeret.blocks import Mask
 from edgeret.codec import Float32, cosines
 from edgeret.errors import InvalidQueryError
 from edgeret.search.candidates import Candidates, Finder, Request
-from edgeret.search.fusion import DEEPER, POOL, Scores, depth, words_weight
+from edgeret.search.fusion import DEEPER, NEXT, POOL, Scores, depth, words_weight
 from edgeret.search.ranking import best_per_document, fuse
 from edgeret.storage.rows import Passage
 from edgeret.storage.store import Store
@@ -210,6 +210,8 @@ def _fused(
         hidden = store.rows.rows_of(_documents(answer))
         near = find(numbers, _width(request, rows), hidden)
     order = sorted(range(len(answer.ranked)), key=lambda n: (-answer.ranked[n][1], answer.ranked[n][0].row))
+    # The margin of the last that is shown is the distance to those behind it.
+    del order[request.k + NEXT :]
     answer.ranked = [answer.ranked[number] for number in order]
     answer.scores = [answer.scores[number] for number in order]
     return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -85,7 +86,8 @@ class Vocabulary:
         mask: rows outside of it are not found; None: all live ones may be. hidden: nor are these. must_rows: int64 [n],
         rows that are scored whether they are found or not.
         """
-        wanted = [Wanted(*word) for word in words.asked(query, self._language)]
+        known = cache(Wanted._make)
+        wanted = [known(word) for word in words.asked(query, self._language)]
         if not wanted or not limit:
             return Match([], [], [0.0] * len(must_rows))
         found = self._lexicon.search(wanted, limit, self._chosen(mask, hidden), must_rows)
