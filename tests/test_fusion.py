@@ -197,7 +197,7 @@ def entries() -> list[dict]:
 def test_relevance_is_known_for_bundles_that_were_measured():
     geometry = Bundle.open("small").geometry
     assert all(entry["geometry"] == geometry and entry["words"] == words.VERSION for entry in entries())
-    for pair in (("small", "small"), ("nano", "nano")):
+    for pair in (("small", "small"), ("nano", "nano"), ("nano", "small")):
         assert fusion.relevance(geometry, *pair, words.VERSION) is not None
         assert fusion.relevance(geometry, *pair, words.VERSION + 1) is None
         assert fusion.relevance("0" * 32, *pair, words.VERSION) is None
@@ -218,6 +218,8 @@ def test_what_is_not_there_is_less_relevant(path):
         assert 0 <= missing < 0.1 < 0.5 < found <= 1
         assert index.search("reset", mode="dense")[0].relevance is None
         assert index.search("reset", mode="lexical")[0].relevance is None
+    with Index.open(path, model="nano") as index:
+        assert index.search("how do I reset the Wi-Fi?", k=1)[0].relevance is not None
     with Index.open(path, model="base") as index:
         assert index.search("how do I reset the Wi-Fi?", k=1)[0].relevance is None
 
