@@ -98,3 +98,10 @@ def test_a_damaged_bundle_is_named_without_its_path(tmp_path):
 
 def test_wrong_usage_is_refused():
     assert smoke("--modle", "base").returncode == 2
+
+
+@pytest.mark.parametrize("name", bundle.available())
+def test_every_bundle_answers(name):
+    done = smoke("--json", "--model", name)
+    assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout)["failed"] is None
