@@ -23,7 +23,7 @@ _PAGE_OCTETS: Final = 4000
 """Of a page and its first term: they fit in a page of the file without overflowing."""
 _INLINE_OCTETS: Final = 1900
 _LIST_OCTETS: Final = 64_000
-_PAGES_AT_ONCE: Final = 48
+_PAGES_AT_ONCE: Final = 12
 """That a merge holds of all its sources together."""
 
 _OUTSIDE: Final = 0x8000
