@@ -143,8 +143,9 @@ def terms(text: str, language: Language = "en") -> list[str]:
 
 def stream(text: str, language: Language = "en") -> Iterator[str]:
     """The same, one after the other: a long text is split a part at a time."""
-    for part in _parts(text):
-        yield from _terms(part, language)
+    if len(text) <= _PART:
+        return iter(_terms(text, language))
+    return chain.from_iterable(_terms(part, language) for part in _parts(text))
 
 
 def _parts(text: str) -> Iterator[str]:
