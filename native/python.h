@@ -38,6 +38,29 @@ static int view_of(PyObject *object, Py_buffer *view, const char *formats, Py_ss
     return 0;
 }
 
+/* An array as `view_of` takes it. */
+typedef struct {
+    const char *formats;
+    Py_ssize_t itemsize;
+    int ndim;
+    const char *expected;
+} Array;
+
+/* Views of arrays, one after the other, as far as they are as expected; how many there are, to be released. */
+static inline int views_of(PyObject *const *objects, const Array *arrays, int count, Py_buffer *views)
+{
+    for (int i = 0; i < count; i++)
+        if (!view_of(objects[i], &views[i], arrays[i].formats, arrays[i].itemsize, arrays[i].ndim, arrays[i].expected))
+            return i;
+    return count;
+}
+
+static inline void release(Py_buffer *views, int held)
+{
+    while (held > 0)
+        PyBuffer_Release(&views[--held]);
+}
+
 #ifdef ISAS
 static const Isa *isa_named(const char *name, const char *remedy)
 {

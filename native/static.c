@@ -12,12 +12,7 @@
 #define CAPSULE "edgeret.encode._static.student"
 #define TENSORS 8
 
-static const struct {
-    const char *format;
-    Py_ssize_t itemsize;
-    int ndim;
-    const char *expected;
-} tensors[TENSORS] = {
+static const Array tensors[TENSORS] = {
     {"B", 1, 2, "tokens as uint8 [vocabulary, dim / 2]"}, {"f", 4, 1, "token_scales as float32 [vocabulary]"},
     {"b", 1, 2, "inner as int8 [hidden, dim]"},           {"f", 4, 1, "inner_scales as float32 [hidden]"},
     {"f", 4, 1, "inner_bias as float32 [hidden]"},        {"b", 1, 2, "outer as int8 [dim, hidden]"},
@@ -34,8 +29,7 @@ typedef struct {
 
 static void borrowed_free(Borrowed *borrowed)
 {
-    while (borrowed->held > 0)
-        PyBuffer_Release(&borrowed->views[--borrowed->held]);
+    release(borrowed->views, borrowed->held);
     PyMem_Free(borrowed);
 }
 
@@ -83,13 +77,9 @@ static PyObject *py_student(PyObject *module, PyObject *args)
     if (!borrowed)
         return PyErr_NoMemory();
     borrowed->isa = isa_named(isa, "pass one of isas()");
-    int sound = borrowed->isa != NULL;
-    for (int i = 0; sound && i < TENSORS; i++) {
-        sound = view_of(arrays[i], &borrowed->views[i], tensors[i].format, tensors[i].itemsize, tensors[i].ndim,
-                        tensors[i].expected);
-        borrowed->held += sound;
-    }
-    if (sound && fit_together(borrowed))
+    if (borrowed->isa)
+        borrowed->held = views_of(arrays, tensors, TENSORS, borrowed->views);
+    if (borrowed->held == TENSORS && fit_together(borrowed))
         capsule = PyCapsule_New(borrowed, CAPSULE, capsule_free);
     if (!capsule)
         borrowed_free(borrowed);

@@ -24,12 +24,7 @@ typedef struct {
     Py_ssize_t before, around;
 } Frame;
 
-static const struct {
-    const char *formats;
-    Py_ssize_t itemsize;
-    int ndim;
-    const char *expected;
-} tables[TABLES] = {
+static const Array tables[TABLES] = {
     {"H", 2, 1, "pages as uint16 [4352]"},  {"IL", 4, 2, "entries as uint32 [blocks, 256]"},
     {"IL", 4, 1, "sequences as uint32 [n]"}, {"IL", 4, 2, "marks as uint32 [n, 2]"},
     {"IL", 4, 1, "units as uint32 [n]"},    {"IL", 4, 1, "special as uint32 [n]"},
@@ -45,8 +40,7 @@ typedef struct {
 
 static void borrowed_free(Borrowed *borrowed)
 {
-    while (borrowed->held > 0)
-        PyBuffer_Release(&borrowed->views[--borrowed->held]);
+    release(borrowed->views, borrowed->held);
     PyMem_Free(borrowed);
 }
 
@@ -89,13 +83,8 @@ static PyObject *py_tokenizer(PyObject *module, PyObject *args)
     borrowed->tokenizer.longest = longest;
     borrowed->tokenizer.continuing = continuing;
     borrowed->frame.before = (Py_ssize_t)before;
-    int sound = 1;
-    for (int i = 0; sound && i < TABLES; i++) {
-        sound = view_of(arrays[i], &borrowed->views[i], tables[i].formats, tables[i].itemsize, tables[i].ndim,
-                        tables[i].expected);
-        borrowed->held += sound;
-    }
-    if (sound && set_tables(borrowed))
+    borrowed->held = views_of(arrays, tables, TABLES, borrowed->views);
+    if (borrowed->held == TABLES && set_tables(borrowed))
         capsule = PyCapsule_New(borrowed, CAPSULE, capsule_free);
     if (!capsule)
         borrowed_free(borrowed);
@@ -151,39 +140,53 @@ static PyObject *as_lists(const Frame *frame, const Tokens *found, int special)
     return result;
 }
 
+/* A text to be tokenized, as Python asks for it. */
+typedef struct {
+    const void *tokenizer;
+    const uint8_t *text; /* UTF-8 */
+    size_t size;
+    int special;
+} Question;
+
+static int asked_for(PyObject *args, const char *capsule_name, Question *asked)
+{
+    PyObject *capsule, *text;
+    Py_ssize_t size;
+    if (!PyArg_ParseTuple(args, "OUp", &capsule, &text, &asked->special))
+        return 0;
+    asked->tokenizer = PyCapsule_GetPointer(capsule, capsule_name);
+    const char *octets = asked->tokenizer ? PyUnicode_AsUTF8AndSize(text, &size) : NULL;
+    if (!octets)
+        return 0;
+    if ((uint64_t)size >= NOWHERE) {
+        PyErr_SetString(refusal, "expected a text of less than 4 GiB, got more: tokenize a part of it at a time");
+        return 0;
+    }
+    asked->text = (const uint8_t *)octets;
+    asked->size = (size_t)size;
+    return 1;
+}
+
 static PyObject *py_encode(PyObject *module, PyObject *args)
 {
     (void)module;
-    PyObject *capsule, *text;
-    int special, sound;
-    Py_ssize_t size;
-    if (!PyArg_ParseTuple(args, "OUp", &capsule, &text, &special))
+    Question asked;
+    int sound;
+    if (!asked_for(args, CAPSULE, &asked))
         return NULL;
-    const Borrowed *borrowed = PyCapsule_GetPointer(capsule, CAPSULE);
-    const char *octets = borrowed ? PyUnicode_AsUTF8AndSize(text, &size) : NULL;
-    if (!octets)
-        return NULL;
-    if ((uint64_t)size >= NOWHERE) {
-        PyErr_SetString(refusal, "expected a text of less than 4 GiB, got more: tokenize a part of it at a time");
-        return NULL;
-    }
+    const Borrowed *borrowed = asked.tokenizer;
     Tokens found = {0};
     Py_BEGIN_ALLOW_THREADS
-    sound = tokenize(&borrowed->tokenizer, (const uint8_t *)octets, (size_t)size, &found);
+    sound = tokenize(&borrowed->tokenizer, asked.text, asked.size, &found);
     Py_END_ALLOW_THREADS
-    PyObject *result = sound ? as_lists(&borrowed->frame, &found, special) : PyErr_NoMemory();
+    PyObject *result = sound ? as_lists(&borrowed->frame, &found, asked.special) : PyErr_NoMemory();
     free(found.tokens);
     return result;
 }
 
 /* -- Unigram */
 
-static const struct {
-    const char *formats;
-    Py_ssize_t itemsize;
-    int ndim;
-    const char *expected;
-} unigram_tables[UNIGRAM_TABLES] = {
+static const Array unigram_tables[UNIGRAM_TABLES] = {
     {"H", 2, 1, "pages as uint16 [4352]"},   {"IL", 4, 2, "entries as uint32 [blocks, 256]"},
     {"IL", 4, 1, "sequences as uint32 [n]"}, {"IL", 4, 1, "special as uint32 [n]"},
     {"IL", 4, 1, "octets as uint32 [256] or none"},
@@ -203,8 +206,7 @@ typedef struct {
 
 static void lent_free(Lent *lent)
 {
-    while (lent->held > 0)
-        PyBuffer_Release(&lent->views[--lent->held]);
+    release(lent->views, lent->held);
     if (lent->lazy.numbers)
         munmap(lent->lazy.numbers, lent->nbytes);
     PyMem_Free(lent->lazy.is_there);
@@ -280,13 +282,8 @@ static PyObject *py_unigram(PyObject *module, PyObject *args)
     lent->frame.before = (Py_ssize_t)before;
     lent->file = file;
     lent->offset = (off_t)offset;
-    int sound = 1;
-    for (int i = 0; sound && i < UNIGRAM_TABLES; i++) {
-        sound = view_of(arrays[i], &lent->views[i], unigram_tables[i].formats, unigram_tables[i].itemsize,
-                        unigram_tables[i].ndim, unigram_tables[i].expected);
-        lent->held += sound;
-    }
-    if (sound && set_unigram(lent))
+    lent->held = views_of(arrays, unigram_tables, UNIGRAM_TABLES, lent->views);
+    if (lent->held == UNIGRAM_TABLES && set_unigram(lent))
         capsule = PyCapsule_New(lent, UNIGRAM_CAPSULE, unigram_capsule_free);
     if (!capsule)
         lent_free(lent);
@@ -297,22 +294,14 @@ static PyObject *py_unigram(PyObject *module, PyObject *args)
 static PyObject *py_encode_unigram(PyObject *module, PyObject *args)
 {
     (void)module;
-    PyObject *capsule, *text, *result = NULL;
-    int special;
-    Py_ssize_t size;
-    if (!PyArg_ParseTuple(args, "OUp", &capsule, &text, &special))
+    PyObject *result = NULL;
+    Question asked;
+    if (!asked_for(args, UNIGRAM_CAPSULE, &asked))
         return NULL;
-    const Lent *lent = PyCapsule_GetPointer(capsule, UNIGRAM_CAPSULE);
-    const char *octets = lent ? PyUnicode_AsUTF8AndSize(text, &size) : NULL;
-    if (!octets)
-        return NULL;
-    if ((uint64_t)size >= NOWHERE) {
-        PyErr_SetString(refusal, "expected a text of less than 4 GiB, got more: tokenize a part of it at a time");
-        return NULL;
-    }
+    const Lent *lent = asked.tokenizer;
     Tokens found = {0};
-    if (tokenize_unigram(&lent->unigram, (const uint8_t *)octets, (size_t)size, &found))
-        result = as_lists(&lent->frame, &found, special);
+    if (tokenize_unigram(&lent->unigram, asked.text, asked.size, &found))
+        result = as_lists(&lent->frame, &found, asked.special);
     else if (found.is_short)
         PyErr_NoMemory();
     else

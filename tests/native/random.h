@@ -22,3 +22,12 @@ static void *exactly(size_t octets)
         exit(2);
     return memory;
 }
+
+/* Numbers below `most` for the greater part, and any others. */
+static inline uint32_t *random_words(size_t count, uint32_t most)
+{
+    uint32_t *words = exactly(count * sizeof *words);
+    for (size_t i = 0; i < count; i++)
+        words[i] = random_below(3) ? (uint32_t)random_below(most) : (uint32_t)random_word();
+    return words;
+}

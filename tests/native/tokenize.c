@@ -195,14 +195,6 @@ static int is_found(const Tokenizer *tokenizer)
 
 /* -- any tables */
 
-static uint32_t *random_words(size_t count, uint32_t most)
-{
-    uint32_t *words = exactly(count * sizeof *words);
-    for (size_t i = 0; i < count; i++)
-        words[i] = random_below(3) ? (uint32_t)random_below(most) : (uint32_t)random_word();
-    return words;
-}
-
 static Tokenizer any_tables(void)
 {
     Tokenizer tokenizer = {
