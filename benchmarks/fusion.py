@@ -29,7 +29,7 @@ from edgeret.codec import quantize
 from edgeret.search import fusion
 from edgeret.search.ranking import best_per_document, fuse
 from edgeret.storage import lexicon
-from edgeret.storage.lexicon import Lexicon, Wanted
+from edgeret.storage.lexicon import Lexicon
 
 Float = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -140,7 +140,7 @@ class Passages:
         every, rows = np.arange(len(self._rows)), self._rows
         whole, part = [], []
         for query, vector, documents in zip(queries, self._asking.encode(queries), hidden, strict=True):
-            asked = [Wanted(*word) for word in words.asked(query)]
+            asked = words.asked(query)
             found = self._lexicon.search(asked, 1, must_rows=every)
             cosine, lexical = (rows @ vector).astype(float), found.must_scores / found.most
             whole.append(self._pool(every, cosine, lexical, found.evidence))

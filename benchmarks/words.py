@@ -27,8 +27,9 @@ import numpy as np
 from benchmarks.scan import SEED, TEXTS
 from edgeret import postings, words
 from edgeret.storage import lexicon
-from edgeret.storage.lexicon import Lexicon, Wanted
+from edgeret.storage.lexicon import Lexicon
 from edgeret.storage.schema import TOKENIZER
+from edgeret.words import Wanted
 
 QUERY_WORDS = 15
 COMMIT = 1000

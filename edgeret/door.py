@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial, wraps
 from pathlib import Path
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, ParamSpec, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -255,13 +255,16 @@ def _filters(name: str, value: object) -> list[str]:
 
 
 def _seconds(name: str, value: object) -> float:
-    real = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not real or not value >= 0:  # type: ignore[operator]
+    if not _is_real(value) or not value >= 0:
         raise InvalidQueryError(f"expected to {name} for 0 seconds or more, got {shown(value)}")
     try:
-        return float(value)  # type: ignore[arg-type]
+        return float(value)
     except OverflowError:
         return math.inf
+
+
+def _is_real(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def _ids(name: str, value: object) -> Iterator[str]:
@@ -351,8 +354,7 @@ def _parts(name: str, value: object) -> dict[str, int]:
 
 
 def _score(name: str, value: Any) -> float:
-    is_number = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not is_number or value != value:
+    if not _is_real(value) or value != value:
         raise InvalidQueryError(
             f"expected {name} to be a number, got {shown(value)}: leave it out, or pass 0.5"
         )

@@ -142,7 +142,7 @@ class Index:
         """
         target = absolute(path)
         file.check_wait(wait)
-        stems.check(language)
+        stems.version(language)
         file.roll_back(target, wait)
         there = status(target)
         if exist_ok and there is not None and there.st_size:

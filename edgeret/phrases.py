@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from edgeret import words
+from edgeret.words import Wanted
 
 MOST: Final = 8
 """Phrases of a query that count; what else is quoted is taken for words."""
@@ -24,7 +25,7 @@ class Phrase(NamedTuple):
     """
 
     text: str
-    words: tuple[tuple[str, bool], ...]
+    words: tuple[Wanted, ...]
 
 
 def of(query: str) -> list[Phrase]:
@@ -38,7 +39,7 @@ def _phrase(text: str) -> Phrase:
     if asked and asked[-1][0] != terms[-1]:
         # The last character of a script without spaces, which the text may go on from.
         del terms[-1]
-    return Phrase(text, (*((term, False) for term in terms[:-1]), *asked[-1:]))
+    return Phrase(text, (*map(Wanted, terms[:-1]), *asked[-1:]))
 
 
 def said(phrases: Sequence[Phrase], text: str) -> bool:
@@ -47,16 +48,12 @@ def said(phrases: Sequence[Phrase], text: str) -> bool:
     return all(_is_in(phrase.words, terms) for phrase in phrases)
 
 
-def _is_in(phrase: tuple[tuple[str, bool], ...], terms: list[str]) -> bool:
-    (first, is_prefix), *others = phrase
-    for start in range(len(terms) - len(others)):
-        if _fits(terms[start], first, is_prefix) and all(
-            _fits(term, wanted, begins)
-            for term, (wanted, begins) in zip(terms[start + 1 :], others, strict=False)
-        ):
-            return True
-    return False
+def _is_in(phrase: tuple[Wanted, ...], terms: list[str]) -> bool:
+    return any(
+        all(_fits(terms[start + place], wanted) for place, wanted in enumerate(phrase))
+        for start in range(len(terms) - len(phrase) + 1)
+    )
 
 
-def _fits(term: str, wanted: str, begins: bool) -> bool:
-    return term.startswith(wanted) if begins else term == wanted
+def _fits(term: str, wanted: Wanted) -> bool:
+    return term.startswith(wanted.term) if wanted.is_prefix else term == wanted.term

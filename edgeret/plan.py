@@ -212,16 +212,12 @@ class Plan:
         Raises:
             BudgetError: The budget is too small; the message names the smallest that works and its largest part.
         """
-        for cache in (_MOST_WRITING_CACHE_BYTES, _LEAST_CACHE_BYTES):
-            parts = {
-                "codec": codec_bytes,
-                "index": _RECODING_BYTES,
-                "block in flight": 2 * words(bits) * 8 * blocks.BLOCK_ROWS,
-                "page cache": cache,
-            }
-            if budget is None or sum(parts.values()) <= budget:
-                return cls(parts, 0, 0, cache, 1, budget)
-        raise _refusal(parts, budget, "choose fewer bits")
+        fixed = {
+            "codec": codec_bytes,
+            "index": _RECODING_BYTES,
+            "block in flight": 2 * words(bits) * 8 * blocks.BLOCK_ROWS,
+        }
+        return cls._of_change(fixed, budget, "choose fewer bits")
 
     @classmethod
     @checked
@@ -237,11 +233,15 @@ class Plan:
         Raises:
             BudgetError: The budget is too small; the message names the smallest that works and its largest part.
         """
+        return cls._of_change({"words": _UPGRADING_BYTES}, budget, "upgrade it on another machine")
+
+    @classmethod
+    def _of_change(cls, fixed: dict[str, int], budget: int | None, remedy: str) -> Plan:
         for cache in (_MOST_WRITING_CACHE_BYTES, _LEAST_CACHE_BYTES):
-            parts = {"words": _UPGRADING_BYTES, "page cache": cache}
+            parts = fixed | {"page cache": cache}
             if budget is None or sum(parts.values()) <= budget:
                 return cls(parts, 0, 0, cache, 1, budget)
-        raise _refusal(parts, budget, "upgrade it on another machine")
+        raise _refusal(parts, budget, remedy)
 
     @property
     def document_bytes(self) -> int | None:

@@ -46,21 +46,19 @@ ALGORITHMS: Final = {
 """Snowball's name of each language, by its code of ISO 639-1."""
 
 
-def check(language: str | None) -> None:
-    """Raise ArgumentError for a language that has no stemmer, StemmerError for one whose package is not installed."""
-    if language not in (None, ENGLISH, *ALGORITHMS):
-        raise ArgumentError(
-            f"expected one of {ENGLISH}, {', '.join(ALGORITHMS)}, or None for words as they are, got {language!r:.40}"
-        )
-    version(language)
-
-
 def version(language: str | None) -> int:
-    """The version of a language's stemmer, 0 for none: 30100 is Snowball's 3.1.0. Raises StemmerError without one."""
+    """The version of a language's stemmer, 0 for none: 30100 is Snowball's 3.1.0.
+
+    Raises ArgumentError for a language that has no stemmer, StemmerError for one whose package is not installed.
+    """
     if language is None:
         return 0
     if language == ENGLISH:
         return ENGLISH_VERSION
+    if language not in ALGORITHMS:
+        raise ArgumentError(
+            f"expected one of {ENGLISH}, {', '.join(ALGORITHMS)}, or None for words as they are, got {language!r:.40}"
+        )
     try:
         import Stemmer
     except ImportError:

@@ -84,6 +84,13 @@ class Kind(IntEnum):
     KHMER = 14
 
 
+class Wanted(NamedTuple):
+    """A word of a query: a term, or all terms that begin with it."""
+
+    term: str
+    is_prefix: bool = False
+
+
 class Word(NamedTuple):
     """A word as the lexicon knows it, and where it stands: text[start:stop]."""
 
@@ -165,23 +172,27 @@ def _terms(text: str, language: Language) -> list[str]:
     return [word.term for word in split(text, language)]
 
 
-def asked(query: str, language: Language = "en") -> list[tuple[str, bool]]:
-    """The words of a query, and whether each stands for all words that begin with it.
+def asked(query: str, language: Language = "en") -> list[Wanted]:
+    """The words of a query.
 
-    A single character of a script without spaces does. The last of several does not count.
+    A single character of a script without spaces stands for all words that begin with it. The last of several does not
+    count.
     """
-    found: list[tuple[str, bool]] = []
+    found: list[Wanted] = []
     # Of a long query there are few different ones: each is in memory once.
-    known: dict[tuple[str, bool], tuple[str, bool]] = {}
+    known: dict[Wanted, Wanted] = {}
     before = Word("", 0, 0)
     for word in chain.from_iterable(split(part, language) for part in _parts(query)):
-        is_single = _is_single(word.term)
-        is_last = before.term.endswith(word.term) and before.start < word.start and before.stop == word.stop
-        if not (is_single and is_last):
-            one = word.term, is_single
-            found.append(known.setdefault(one, one))
+        wanted = Wanted(word.term, _is_single(word.term))
+        if not (wanted.is_prefix and _ends(before, word)):
+            found.append(known.setdefault(wanted, wanted))
         before = word
     return found
+
+
+def _ends(before: Word, last: Word) -> bool:
+    """Whether a word is the end of the one before it."""
+    return before.term.endswith(last.term) and before.start < last.start and before.stop == last.stop
 
 
 def _is_single(term: str) -> bool:

@@ -19,7 +19,8 @@ from edgeret.blocks import BLOCK_ROWS
 from edgeret.errors import CorruptIndexError, InvalidQueryError
 from edgeret.storage import lexicon, terms
 from edgeret.storage.checksum import checksum
-from edgeret.storage.lexicon import Lexicon, Wanted
+from edgeret.storage.lexicon import Lexicon
+from edgeret.words import Wanted
 
 ROOT = Path(__file__).parent.parent
 COLLECTIONS = ROOT.parent / "shared" / "collections"

@@ -40,6 +40,7 @@ from edgeret.storage.terms import (
     segment_checksum,
     sound,
 )
+from edgeret.words import Wanted
 
 MAX_WORDS: Final = 24
 """Of a query's words, the rarest so many count."""
@@ -114,13 +115,6 @@ CREATE TABLE lexicon_terms (
 CREATE UNIQUE INDEX lexicon_fences ON lexicon_terms (segment, first);
 CREATE TABLE lexicon_lists (list INTEGER PRIMARY KEY, crc INTEGER NOT NULL, rows BLOB NOT NULL)
 """
-
-
-class Wanted(NamedTuple):
-    """A word of a query: a term, or all terms that begin with it."""
-
-    term: str
-    is_prefix: bool = False
 
 
 class Used(NamedTuple):

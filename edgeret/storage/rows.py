@@ -290,10 +290,8 @@ class Rows:
             found = np.array(batch, dtype=np.int64)[:, 0]
             if found.min() < 0 or found.max() >= next_row:
                 raise self._session.damaged(f"an index finds a row that is not one of {next_row}")
-            for block in np.unique(found // blocks.BLOCK_ROWS).tolist():
-                rows = found[found // blocks.BLOCK_ROWS == block] - block * blocks.BLOCK_ROWS
-                bitmap = mask.setdefault(block, blocks.empty())
-                blocks.choose(bitmap, rows)
+            for block, bits in blocks.mask(found).items():
+                mask[block] = mask[block] | bits if block in mask else bits
         return mask
 
     def meeting(self, docs: Iterable[int], condition: str, parameters: Sequence[object]) -> set[int]:

@@ -89,14 +89,14 @@ class Session:
         """
         found = self.description
         try:
-            stems.check(found.language)
+            stemmer = stems.version(found.language)
         except ArgumentError as error:
             raise FormatVersionError(
                 f"the language of '{self.path}' is not known here: {error}: upgrade edgeret"
             ) from None
         except StemmerError as error:
             raise StemmerError(f"'{self.path}': {error}") from None
-        versions, known = (found.tokenizer, found.stemmer), (words.VERSION, stems.version(found.language))
+        versions, known = (found.tokenizer, found.stemmer), (words.VERSION, stemmer)
         # Another package's stems are made anew either way.
         is_ours = found.language in (None, stems.ENGLISH)
         if versions[0] > known[0] or (is_ours and versions[1] > known[1]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -14,7 +13,7 @@ from edgeret.blocks import BLOCK_ROWS, Bitmap, Mask
 from edgeret.errors import CorruptIndexError
 from edgeret.phrases import Phrase
 from edgeret.storage.codes import Codes
-from edgeret.storage.lexicon import Lexicon, Summary, Wanted
+from edgeret.storage.lexicon import Lexicon, Summary
 from edgeret.storage.rows import Rows
 from edgeret.storage.session import Counters, Session
 
@@ -86,8 +85,7 @@ class Vocabulary:
         mask: rows outside of it are not found; None: all live ones may be. hidden: nor are these. must_rows: int64 [n],
         rows that are scored whether they are found or not.
         """
-        known = cache(Wanted._make)
-        wanted = [known(word) for word in words.asked(query, self._language)]
+        wanted = words.asked(query, self._language)
         if not wanted or not limit:
             return Match([], [], [0.0] * len(must_rows))
         found = self._lexicon.search(wanted, limit, self._chosen(mask, hidden), must_rows)

@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
-from edgeret import stems
 from edgeret.door import checked
 from edgeret.encode.bundle import DEFAULT_MODEL
 from edgeret.encode.records import TextEncoder, encode, load_for
@@ -95,7 +94,6 @@ def _write(salvage: Salvage, target: Path, encoder: TextEncoder) -> RepairSummar
     known = salvage.description
     description = describe(encoder, bits, filters)
     if known is not None and known.format == FORMAT:
-        stems.check(known.language)
         description = describe(encoder, bits, filters, known.language)._replace(others=known.others)
     create(target, description)
     kept, encoded, own_lost, lost = 0, 0, list[str](), list[str]()

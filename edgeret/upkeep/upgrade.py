@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Final
 
 from edgeret import files
@@ -91,11 +92,4 @@ def _shrunk(store: Store, summary: UpgradeSummary) -> UpgradeSummary:
             f"'{store.path}' has format {summary.format} now, and the place of its old words: run 'edgeret compact' "
             f"({error})"
         ) from error
-    return UpgradeSummary(
-        summary.path,
-        summary.format_before,
-        summary.format,
-        summary.passages,
-        summary.file_bytes_before,
-        store.place.file_bytes,
-    )
+    return replace(summary, file_bytes=store.place.file_bytes)
