@@ -17,9 +17,9 @@ from edgeret import EdgeretError
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 TORN = 12 if FULL else 1
 """Images with a random choice of unsynced sectors for each crash point."""
-SYNCED, WRITTEN = (1, 1) if FULL else (2, 11)
+SYNCED, WRITTEN = (1, 1) if FULL else (3, 17)
 """What was synced is looked at after one change in so many; all that was written, after fewer."""
-STRIDE = 1 if FULL else 97
+STRIDE = 1 if FULL else 193
 """One in so many changes is made to fail, or to be the last one of a process."""
 KILLS = 1000 if FULL else 50
 

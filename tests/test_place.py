@@ -31,7 +31,7 @@ from edgeret.storage.place import Place
 from edgeret.storage.store import Store
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
-REPLACED = 200 if FULL else 6
+REPLACED = 200 if FULL else 3
 
 CALLS: dict[str, Callable[[Index], object]] = {
     "search": lambda index: index.search("apple"),

@@ -333,7 +333,7 @@ def test_erasing_beside_optimize_in_another_process_leaves_no_code(full, encoder
         while not sides.partitions_of(full).exists():
             time.sleep(0.01)
         with Index.open(full, encoder, wait=5) as index:
-            for number in range(20):
+            for number in range(8):
                 identity = f"victim {number}"
                 index.add(
                     [Document(identity, f"{SECRET} {number}"), *workload.documents(1000 * number, 70, "x")]

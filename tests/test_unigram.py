@@ -224,7 +224,7 @@ texts = st.lists(st.one_of(st.sampled_from(CHARACTERS), st.sampled_from(PIECES))
 def test_any_text_has_the_tokens_of_the_package(compiled, name, make):
     own, known = Own(make, compiled(name)), package(name)
 
-    @settings(max_examples=5_000 if FULL else 150, deadline=None)
+    @settings(max_examples=5_000 if FULL else 50, deadline=None)
     @given(texts)
     def check(text):
         assert_equal(own, known, text)
