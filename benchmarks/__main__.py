@@ -23,6 +23,7 @@ BENCHMARKS = (
     "longqueries",
     "tokenizer",
     "words",
+    "modes",
     "fusion",
 )
 

@@ -1,10 +1,11 @@
-"""Our lexicon beside SQLite's FTS5 and bm25s: time, bytes and building of a lexical search, on one core.
+"""Our lexicon beside SQLite's FTS5, bm25s and tantivy: time, bytes and building of a lexical search, on one core.
 
     python -m benchmarks words [--rows N ...] [--queries N] [--k K] [--compact]
 
-Rows are distinct passages of ../shared/text in random order, queries the first words of others. Each system splits a
-query into words by its own rules, counts every word, and reads what it needs of its file with a cache of 2 MB (bm25s
-maps its file). Each round asks every system the same query, in turn.
+Rows are distinct passages of ../shared/text in random order, and of ../shared/text_multi where those do not suffice;
+queries are the first words of others. Each system splits a query into words by its own rules, counts every word, and
+reads what it needs of its file with a cache of 2 MB (bm25s and tantivy map their files). Each round asks every system
+the same query, in turn.
 """
 
 from __future__ import annotations
@@ -192,6 +193,53 @@ class Bm25s:
         self._found = None
 
 
+class Tantivy:
+    """A search library in Rust, by its Python package, which gives the text that is stored of a hit: here its row."""
+
+    name = "tantivy"
+
+    def __init__(self, folder: Path, compact: bool) -> None:
+        import tantivy
+
+        self._module, self._compact = tantivy, compact
+        schema = tantivy.SchemaBuilder()
+        schema.add_unsigned_field("row", stored=True)
+        schema.add_text_field("text", tokenizer_name="en_stem", index_option="freq")
+        self._folder = folder / "tantivy"
+        self._folder.mkdir()
+        self._index = tantivy.Index(schema.build(), path=str(self._folder))
+        self._searcher: Any = None
+
+    def build(self, texts: list[str]) -> None:
+        """One commit, by one thread; its own merges are waited for."""
+        writer = self._index.writer(heap_size=128_000_000, num_threads=1)
+        for row, text in enumerate(texts):
+            writer.add_document(self._module.Document(row=row, text=text))
+        writer.commit()
+        writer.wait_merging_threads()
+        self._index.reload()
+        self._searcher = self._index.searcher()
+
+    def search(self, query: str, k: int) -> list[int]:
+        """The best rows."""
+        terms = " ".join(words.terms(query, None))
+        asked, _ = self._index.parse_query_lenient(terms, ["text"])
+        found = self._searcher.search(asked, k)
+        return [self._searcher.doc(address)["row"][0] for _, address in found.hits]
+
+    def told(self) -> dict[str, Any]:
+        """How many parts it is in."""
+        return {"segments": self._searcher.num_segments}
+
+    def file_bytes(self) -> int:
+        """Of all its files."""
+        return sum(path.stat().st_size for path in self._folder.iterdir())
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._searcher = self._index = None
+
+
 def main(argv: list[str]) -> int:
     """Print one JSON line for each system and number of rows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks words", description=__doc__.splitlines()[0])
@@ -214,18 +262,31 @@ def main(argv: list[str]) -> int:
 
 
 def distinct(count: int) -> list[str]:
-    """So many different passages of ../shared/text, in random order, the same ones each time."""
+    """So many different passages of ../shared/text, in random order, the same ones each time.
+
+    If it has too few, those of ../shared/text_multi follow, in an order of their own.
+    """
+    found: list[str] = []
+    for folder in (TEXTS, TEXTS.with_name("text_multi")):
+        if len(found) < count:
+            found += _passages(folder, count - len(found))
+    if len(found) < count:
+        raise ValueError(
+            f"expected {count} different passages in {TEXTS}, found {len(found)}: ask for fewer rows"
+        )
+    order = np.random.default_rng(SEED).permutation(len(found))
+    return [found[number] for number in order.tolist()]
+
+
+def _passages(folder: Path, most: int) -> list[str]:
+    """Different lines of the files of a folder, so many at most, drawn at random."""
     found: dict[str, None] = {}
-    for path in sorted(TEXTS.glob("*.txt.gz")):
+    for path in sorted(folder.glob("*.txt.gz")):
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             found.update(dict.fromkeys(line.strip() for line in lines))
     found.pop("", None)
     texts = list(found)
-    if len(texts) < count:
-        raise ValueError(
-            f"expected {count} different passages in {TEXTS}, found {len(texts)}: ask for fewer rows"
-        )
-    order = np.random.default_rng(SEED).permutation(len(texts))[:count]
+    order = np.random.default_rng(SEED).permutation(len(texts))[:most]
     return [texts[number] for number in order.tolist()]
 
 
@@ -233,7 +294,7 @@ def measure(texts: list[str], queries: list[str], k: int, compact: bool) -> Iter
     """One line for each system."""
     with TemporaryDirectory() as folder:
         systems, building = [], {}
-        for kind in (Ours, Fts5, Bm25s):
+        for kind in (Ours, Fts5, Bm25s, Tantivy):
             try:
                 system: Any = kind(Path(folder), compact)
             except ImportError:

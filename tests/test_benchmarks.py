@@ -342,3 +342,32 @@ def test_words_are_measured_beside_fts5(monkeypatch, capsys):
     assert [line["system"] for line in lines][:2] == ["edgeret", "fts5"]
     assert lines[0]["segments"] == 1
     assert all(line["bytes_per_row"] > 0 and line["p50_ms"] > 0 for line in lines)
+
+
+def test_modes_are_measured_in_one_index(monkeypatch, capsys):
+    from benchmarks import modes
+
+    texts = [f"the {color} lamp number {number}" for number in range(60) for color in ("red", "blue")]
+    monkeypatch.setattr(modes, "distinct", lambda count: texts[:count])
+    monkeypatch.setattr(modes, "_STARTS", 1)
+    monkeypatch.setattr(modes.os, "sched_setaffinity", lambda process, cores: None)
+    assert main(["modes", "--rows", "80", "--queries", "4", "--model", "nano", "--commits", "3"]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["mode"] for line in lines] == ["dense", "lexical", "hybrid"]
+    assert all(
+        line["p50_ms"] > 0 and line["start_ms"] > 0 and line["rss_over_import_mb"] > 0 for line in lines
+    )
+
+
+def test_passages_of_other_languages_follow_where_there_are_too_few(monkeypatch, tmp_path):
+    from benchmarks import words
+
+    for folder, letter in (("text", "a"), ("text_multi", "b")):
+        (tmp_path / folder).mkdir()
+        with gzip.open(tmp_path / folder / "some.txt.gz", "wt") as file:
+            file.writelines(f"{letter}{number % 5}\n" for number in range(10))
+    monkeypatch.setattr(words, "TEXTS", tmp_path / "text")
+    assert {text[0] for text in words.distinct(5)} == {"a"}
+    assert sorted(text[0] for text in words.distinct(7)) == ["a"] * 5 + ["b"] * 2
+    with pytest.raises(ValueError, match="found 10: ask for fewer rows"):
+        words.distinct(11)
