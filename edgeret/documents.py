@@ -35,8 +35,8 @@ class Document:
             not matter: it is normalized. Such a document is one passage. None has edgeret encode the text.
     """
 
-    id: str | None
-    text: str
+    id: str | None = None
+    text: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
     vector: NDArray[np.floating[Any]] | None = field(default=None, hash=False)
 
@@ -48,6 +48,12 @@ class Document:
         if self.vector is None or other.vector is None or self.vector is other.vector:
             return self.vector is other.vector
         return np.array_equal(self.vector, other.vector)
+
+
+Given = Document | str | Mapping[str, Any]
+"""A document as it may be given: a string is its text, a mapping has its attributes as keys."""
+
+_KEYS: Final = ("id", "text", "metadata", "vector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,19 +97,14 @@ class Record:
     vector: NDArray[np.floating[Any]] | None
 
     @classmethod
-    def of(cls, document: Document | str) -> Record:
-        """Check `document`.
+    def of(cls, given: Given) -> Record:
+        """Check a document.
 
-        Raises InvalidDocumentError for a text that is empty, holds a NUL or cannot be written as UTF-8,
-        for an id that is not a non-empty string, and for metadata that JSON cannot hold or that are nested deeper
-        than MOST_LEVELS.
+        Raises InvalidDocumentError for what is none, for a text that is empty, holds a NUL or cannot be written as
+        UTF-8, for an id that is not a non-empty string, and for metadata that JSON cannot hold or that are nested
+        deeper than MOST_LEVELS.
         """
-        if isinstance(document, str):
-            document = Document(id=None, text=document)
-        elif not isinstance(document, Document):
-            raise InvalidDocumentError(
-                f"expected a Document or a string, got {type(document).__name__}: wrap it in edgeret.Document"
-            )
+        document = as_document(given)
         text = _checked_string("text", document.text)
         if not text.strip() and document.vector is None:
             raise InvalidDocumentError(
@@ -116,7 +117,7 @@ class Record:
             raise InvalidDocumentError(
                 "expected an id, got an empty string: pass None to have one made from the text"
             )
-        return cls(identity, text, _canonical(identity, document.metadata), document.vector)
+        return cls(identity, text, canonical(identity, document.metadata), document.vector)
 
     @cached_property
     def digest(self) -> bytes:
@@ -151,6 +152,23 @@ class Encoded:
     def passages(self) -> Passages:
         """Those alone."""
         return Passages(self.spans, self.vectors, self.codes, self.contexts)
+
+
+def as_document(given: Given) -> Document:
+    """A document as a Document, not checked yet. Raises InvalidDocumentError for what is none."""
+    if isinstance(given, Document):
+        return given
+    if isinstance(given, str):
+        return Document(text=given)
+    if not isinstance(given, Mapping):
+        raise InvalidDocumentError(
+            f"expected a Document, a string or a mapping, got {type(given).__name__}: wrap it in edgeret.Document"
+        )
+    unknown = [key for key in given if key not in _KEYS]
+    if unknown or "text" not in given:
+        found = f"{unknown[0]!r:.60}: put it into 'metadata'" if unknown else "no 'text': give it one"
+        raise InvalidDocumentError(f"expected a mapping of {', '.join(_KEYS)}, got {found}")
+    return Document(**{key: value for key, value in given.items() if value is not None})
 
 
 def digest_of(identity: str, text: str, metadata: str) -> bytes:
@@ -234,7 +252,8 @@ def _checked_string(what: str, value: object) -> str:
     return value
 
 
-def _canonical(identity: str, metadata: object) -> str:
+def canonical(identity: str, metadata: object) -> str:
+    """Metadata of the document `identity` as they are stored. Raises InvalidDocumentError for what JSON cannot hold."""
     if not isinstance(metadata, Mapping):
         raise InvalidDocumentError(
             f"expected the metadata of document {identity!r} to be a mapping, got {type(metadata).__name__}"

@@ -272,6 +272,28 @@ def _ids(name: str, value: object) -> Iterator[str]:
     return (text("an id", identity, InvalidQueryError) for identity in ids)
 
 
+def _changes(name: str, value: object) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    pairs = value.items() if isinstance(value, Mapping) else value
+    several = _several(name, pairs, "pairs of an id and metadata", InvalidQueryError)
+    return (_pair(pair) for pair in several)
+
+
+def _pair(value: object) -> tuple[str, Mapping[str, Any]]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise InvalidQueryError(
+            f"expected each change to be an id and metadata, got {shown(value)}: pair them"
+        )
+    return _id("an id", value[0]), _metadata("the metadata", value[1])
+
+
+def _metadata(name: str, value: object) -> Mapping[str, Any]:
+    if not isinstance(value, Mapping):
+        raise InvalidDocumentError(
+            f'expected {name} to be a mapping of keys to values, got {shown(value)}: write {{"key": value}}'
+        )
+    return value
+
+
 def _id(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise InvalidQueryError(
@@ -382,12 +404,17 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "commit_every": _count,
     "id": _id,
     "ids": _ids,
-    **dict.fromkeys(("exist_ok", "readonly", "erase", "quick", "writing", "shortens"), boolean),
+    "changes": _changes,
+    "metadata": _metadata,
+    **dict.fromkeys(("exist_ok", "readonly", "erase", "merge", "quick", "writing", "shortens"), boolean),
     # How it is asked.
     "query": _query,
     "queries": _queries,
     "k": _count,
     "where": _where,
+    "key": partial(text, refusal=FilterError),
+    "after": partial(text, refusal=InvalidQueryError),
+    "limit": partial(integer, refusal=InvalidQueryError),
     "mode": partial(text, refusal=InvalidQueryError),
     "min_score": _score,
     "oversample": _count,

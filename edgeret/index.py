@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NoReturn, Self, TypeVar
+from typing import Any, Final, NoReturn, Self, TypeVar
 
 from edgeret import door, reports, scan, stems
-from edgeret.documents import Document, Hit, Record
+from edgeret.codec import Float32
+from edgeret.documents import Document, Given, Hit, Record, as_document
 from edgeret.encode.bundle import DEFAULT_MODEL
 from edgeret.encode.records import TextEncoder, encode, load, load_for, own_vector, plan_for, shortened
 from edgeret.errors import (
@@ -19,6 +20,7 @@ from edgeret.errors import (
     BudgetError,
     EdgeretError,
     IndexExistsError,
+    InvalidQueryError,
     LockedError,
     NeedsUpgradeError,
     ReadOnlyError,
@@ -29,7 +31,7 @@ from edgeret.search import partitions
 from edgeret.search.searcher import Searcher, Terms
 from edgeret.search.stages import Query, Where
 from edgeret.space import check_space, describe
-from edgeret.storage import file
+from edgeret.storage import file, listing
 from edgeret.storage.migration import open_index
 from edgeret.storage.place import absolute, status
 from edgeret.storage.readers import Connections
@@ -38,6 +40,7 @@ from edgeret.storage.store import Counters, Store
 from edgeret.turns import Free, Turn
 from edgeret.upkeep.check import check
 from edgeret.upkeep.compact import compact, delete, seal
+from edgeret.upkeep.metadata import update
 from edgeret.upkeep.recode import recode
 from edgeret.upkeep.reencode import reencode
 from edgeret.upkeep.repair import repair
@@ -223,14 +226,15 @@ class Index:
     # -- writing
 
     @door.checked
-    def add(self, documents: Iterable[Document | str], commit_every: int | None = None) -> list[str]:
+    def add(self, documents: Iterable[Given], commit_every: int | None = None) -> list[str]:
         """Index documents.
 
         A document whose id is there already replaces the old one; of several with one id the last one wins. A document
         that is there unchanged costs no encoding.
 
         Args:
-            documents: Documents or texts, read one at a time; a text is a document without an id and metadata.
+            documents: Documents, read one at a time. A string is a text without an id and metadata; a mapping has the
+                keys `text` and, as far as it has them, `id`, `metadata` and `vector`.
             commit_every: Documents between two commits; an interrupted load is simply run again. None commits once, at
                 the end: all documents or none.
 
@@ -249,22 +253,77 @@ class Index:
         return self._change(lambda: self._add(documents, commit_every))
 
     @door.checked
-    def delete(self, ids: Iterable[str], erase: bool = False) -> int:
-        """Remove documents, in one transaction.
+    def update(self, id: str, metadata: Mapping[str, Any], merge: bool = True) -> bool:
+        """Change the metadata of one document. Nothing is encoded.
+
+        The old ones are found no more; their bytes may stay in the file until `compact`.
 
         Args:
-            ids: Ids of documents. Unknown ids are no error.
+            id: The document's id.
+            metadata: Keys and values. Empty is allowed.
+            merge: Keep the keys that are not given. False leaves those that are given alone.
+
+        Returns:
+            Whether there is such a document.
+
+        Raises:
+            EdgeretError: What `update_many` raises.
+        """
+        return self.update_many([(id, metadata)], merge) > 0
+
+    @door.checked
+    def update_many(
+        self,
+        changes: Mapping[str, Mapping[str, Any]] | Iterable[tuple[str, Mapping[str, Any]]],
+        merge: bool = True,
+    ) -> int:
+        """Change the metadata of documents, in one transaction. Nothing is encoded.
+
+        Args:
+            changes: Metadata by id, or pairs of an id and metadata, read one at a time. Unknown ids are no error.
+            merge: As in `update`.
+
+        Returns:
+            How many of the ids there are.
+
+        Raises:
+            InvalidDocumentError: Metadata cannot be stored.
+            BudgetError: A document is too large for the memory budget.
+            LockedError: Another writer was at work longer than `wait`.
+            ReadOnlyError: The index was opened read-only.
+            ReentrantError: `changes` is a generator that changes this index.
+            StorageError: The medium refused.
+        """
+        pairs = changes.items() if isinstance(changes, Mapping) else changes
+        return self._change(lambda: update(self._staging, self._admitted(pairs), merge))
+
+    @door.checked
+    def delete(
+        self, ids: Iterable[str] | None = None, erase: bool = False, where: Where | None = None
+    ) -> int:
+        """Remove documents, by their ids or by what their metadata meet, in one transaction.
+
+        Args:
+            ids: Ids of documents. Unknown ids are no error. None if there is a `where`.
             erase: Also rewrite the file, as `compact` does, so that nothing of the documents remains in it.
+            where: Condition on the metadata (docs/filters.md), not empty. None if there are `ids`.
 
         Returns:
             How many documents were removed.
 
         Raises:
+            InvalidQueryError: There are neither ids nor a condition, or both, or the condition is empty.
+            FilterError: `where` has an unknown operator or a value of the wrong kind.
             LockedError: Another writer was at work longer than `wait`; or a reader prevents the rewrite.
             ReadOnlyError: The index was opened read-only.
             StorageError: The medium refused.
         """
-        return self._change(lambda: delete(self._staging, ids, erase))
+        condition = self._met(where)
+        if (ids is None) == (condition is None):
+            raise InvalidQueryError(
+                "expected either ids or a where that is not empty: to delete all documents pass index.ids()"
+            )
+        return self._change(lambda: delete(self._staging, ids, condition, erase))
 
     def compact(self) -> None:
         """Rewrite the file, so that nothing of deleted documents remains in it, and give their space back.
@@ -424,6 +483,103 @@ class Index:
         return self._read(lambda store, _: self._get(store, id))
 
     @door.checked
+    def vectors(self, id: str) -> Float32 | None:
+        """Return the vectors of one document, as they are stored in 8 bits a dimension.
+
+        Args:
+            id: The document's id.
+
+        Returns:
+            float32 [passages, dim], rows of unit length, in the order of the text. None if there is no such document.
+
+        Raises:
+            CorruptIndexError: The document is damaged.
+        """
+        return self._read(lambda store, _: store.rows.vectors_of(id))
+
+    @door.checked
+    def ids(
+        self, where: Where | None = None, after: str | None = None, limit: int | None = None
+    ) -> Iterator[str]:
+        """Go through the ids of the documents, in ascending order of their code points.
+
+        They are read a part at a time, so the index may be changed meanwhile, also by whoever goes through them: a
+        document that is there all the time comes once.
+
+        Args:
+            where: Condition on the metadata (docs/filters.md). None lets every document pass.
+            after: An id, of a document or not; only greater ones come. None begins with the first.
+            limit: Most ids to return. None returns all.
+
+        Returns:
+            Ids, one at a time.
+
+        Raises:
+            FilterError: `where` has an unknown operator or a value of the wrong kind.
+        """
+        self._connections.alive()
+        return listing.ids(self._read, self._met(where), after, limit)
+
+    @door.checked
+    def documents(
+        self, where: Where | None = None, after: str | None = None, limit: int | None = None
+    ) -> Iterator[Document]:
+        """Go through the documents, whole, in ascending order of their ids, as `ids` does.
+
+        Args:
+            where: As in `ids`.
+            after: As in `ids`.
+            limit: Most documents to return. None returns all.
+
+        Returns:
+            Documents as of `get`, one at a time.
+
+        Raises:
+            FilterError: `where` has an unknown operator or a value of the wrong kind.
+            CorruptIndexError: A document is damaged.
+            BudgetError: A document does not fit the memory budget.
+        """
+        self._connections.alive()
+        return listing.documents(self._read, self._met(where), after, limit)
+
+    @door.checked
+    def count(self, where: Where | None = None) -> int:
+        """Return how many documents meet a condition.
+
+        Args:
+            where: Condition on the metadata (docs/filters.md). None counts all.
+
+        Returns:
+            The number of documents.
+
+        Raises:
+            FilterError: `where` has an unknown operator or a value of the wrong kind.
+        """
+        condition = self._met(where)
+        return self._read(lambda store, state: listing.count(store, state, condition))
+
+    @door.checked
+    def facets(self, key: str, where: Where | None = None, limit: int | None = None) -> list[tuple[Any, int]]:
+        """Return the values of a metadata key, and how many documents have each.
+
+        Values are told apart as `where` does it: a document with a list has each of its elements, `1` is `1.0` and
+        neither `"1"` nor `True`; objects are no values, keys inside them have dots.
+
+        Args:
+            key: The key.
+            where: Condition on the metadata (docs/filters.md) of the documents that are counted. None counts all.
+            limit: Most values to return. None returns all.
+
+        Returns:
+            (value, documents), the most frequent first; of equally frequent ones in a fixed order.
+
+        Raises:
+            FilterError: `where` has an unknown operator or a value of the wrong kind, or the key has too many dots.
+        """
+        condition = self._met(where)
+        return self._read(lambda store, _: listing.facets(store, key, condition, limit))
+
+    @door.checked
     def check(self, quick: bool = False) -> reports.CheckSummary:
         """Read one state of the whole file, beside any writer, and compare every part with every other.
 
@@ -450,6 +606,11 @@ class Index:
     def __len__(self) -> int:
         """Return the number of documents."""
         return self._read(lambda _, state: state.documents)
+
+    @door.checked
+    def __contains__(self, id: str) -> bool:
+        """Whether there is a document of this id."""
+        return self._read(lambda store, _: store.rows.document_of(id) is not None)
 
     def __bool__(self) -> bool:
         """True, however many documents there are."""
@@ -572,15 +733,16 @@ class Index:
             return self._connections.read(work)
         return self._memory_lock.hold(lambda: self._connections.read(work))
 
-    def _add(self, documents: Iterable[Document | str], commit_every: int | None) -> list[str]:
+    def _add(self, documents: Iterable[Given], commit_every: int | None) -> list[str]:
         ids: list[str] = []
         safe = 0
         try:
             # What an interrupted `add` of another turn may have left is not asked for.
             self._staging.spare()
             fresh = 0
-            for document in documents:
+            for given in documents:
                 self._connections.alive()
+                document = as_document(given)
                 self._admit(document)
                 record = Record.of(document)
                 fresh += self._stage(record, first=not fresh)
@@ -603,21 +765,29 @@ class Index:
         self._staging.unstage()
         return ids
 
-    def _admit(self, document: Document | str) -> None:
+    def _admitted(
+        self, changes: Iterable[tuple[str, Mapping[str, Any]]]
+    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for id, metadata in changes:
+            self._admit(Document(id, metadata=metadata))
+            yield id, metadata
+
+    def _met(self, where: Where | None) -> listing.Condition | None:
+        return listing.Condition.of(where, self._store.filters)
+
+    def _admit(self, document: Document) -> None:
         """Refuse what is too large for the budget, before anything is made of it."""
         enough = self._plan.document_bytes
         if enough is None:
             return
-        text, metadata = (
-            (document.text, document.metadata) if isinstance(document, Document) else (document, {})
-        )
+        text, metadata = document.text, document.metadata
         # What is no text or no mapping is refused by name, a moment later.
         if isinstance(text, str) and isinstance(metadata, Mapping):
             needed = footprint(text, metadata, enough)
             if needed > enough:
                 raise BudgetError(
                     f"expected a document that takes at most {enough / 10**6:.1f}MB while it is written, "
-                    f"{str(getattr(document, 'id', None) or text)[:40]!r} takes {needed / 10**6:.1f}MB or more: "
+                    f"{str(document.id or text)[:40]!r} takes {needed / 10**6:.1f}MB or more: "
                     "split it, or raise the memory budget"
                 )
 

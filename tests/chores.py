@@ -29,6 +29,19 @@ def search(path, model, budget, mode="dense", where=None):
         return {"planned": index.info().planned_bytes, "resident": index.info().codes_resident}
 
 
+def list_all(path, model, budget):
+    """Go through all documents, and change some meanwhile."""
+    with edgeret.Index.open(path, model=_model(model), memory_budget=budget) as index:
+        ids = sum(1 for _ in index.ids())
+        some = sum(1 for _ in index.ids({"shelf": {"$lt": 3}}))
+        for number, document in enumerate(index.documents()):
+            if number % 5000 == 0:
+                index.update(document.id, {"seen": number})
+        changed = index.update_many((id, {"shelf": 9}) for id in index.ids({"shelf": 1}))
+        facets = index.facets("shelf")
+        return {"ids": ids, "some": some, "documents": number + 1, "changed": changed, "facets": len(facets)}
+
+
 def search_many(path, model, budget):
     with edgeret.Index.open(path, model=_model(model), memory_budget=budget, readonly=True) as index:
         return {"hits": sum(map(len, index.search_many(QUERIES * 25)))}

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import IO
 
+import numpy as np
 import pytest
 from fake import FakeEncoder
 from oddities import alarm
@@ -366,6 +367,67 @@ def test_get_and_delete(index: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no document 'tea'" in failure(capsys, "get", index, "tea")
 
 
+def test_list_and_count(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer(capsys, "list", index) == ["tea", "tee", "wifi"]
+    assert answer(capsys, "list", index, "--after", "tea", "--limit", "1") == ["tee"]
+    assert answer(capsys, "list", index, "--where", '{"lang": "fr"}') == []
+    assert main(["list", index, "--where", '{"lang": "en"}']) == 0
+    assert capsys.readouterr().out == "tea\nwifi\n"
+    assert answer(capsys, "count", index, "--where", '{"year": 2020}') == {"documents": 2}
+    assert answer(capsys, "count", index, "--by", "lang") == [["en", 2], ["de", 1]]
+    assert main(["count", index, "--by", "lang", "--limit", "1"]) == 0
+    assert capsys.readouterr().out == '        2  "en"\n'
+    assert main(["count", index, "--by", "none"]) == 0
+    assert capsys.readouterr().out == ""
+    assert "at least 0" in failure(capsys, "list", index, "--limit", "-1")
+
+
+def test_what_export_prints_index_takes_back(capsys: pytest.CaptureFixture[str]) -> None:
+    """Metadata under any key, and vectors that documents came with, are those of the exported index."""
+    vector = np.random.default_rng(0).normal(size=FakeEncoder().dim)
+    entries = [
+        {
+            "id": "nested",
+            "text": "red",
+            "metadata": {"metadata": {"a": 1}, "vector": [1], "text": "x", "id": None},
+        },
+        {"id": "own", "text": "", "metadata": {}, "vector": vector.tolist()},
+        {"id": "lines", "text": "a\nb\u2028c\x1b", "metadata": {"k": "\u2028\n"}},
+    ]
+    Path("in.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    assert main(["index", "x.edgeret", "in.jsonl", "docs.jsonl"]) == 0
+    capsys.readouterr()
+    assert main(["export", "x.edgeret"]) == 0
+    Path("out.jsonl").write_text(capsys.readouterr().out)
+    assert main(["index", "y.edgeret", "out.jsonl"]) == 0
+    assert edgeret.diff("x.edgeret", "y.edgeret", io.BytesIO()).added == 0
+    capsys.readouterr()
+    assert main(["export", "x.edgeret", "--where", '{"lang": "de"}']) == 0
+    assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == ["tee"]
+
+
+def test_update_and_delete_by_ids_or_by_a_condition(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer(capsys, "update", index, '{"seen": true}', "tea", "none") == {"updated": 1, "documents": 3}
+    assert answer(capsys, "update", index, '{"n": 1}', "--where", '{"lang": "en"}') == {
+        "updated": 2,
+        "documents": 3,
+    }
+    assert answer(capsys, "get", index, "tea") == {
+        "id": "tea", "text": "Brew green tea for two minutes.",
+        "metadata": {"lang": "en", "n": 1, "seen": True, "year": 2020},
+    }  # fmt: skip
+    assert answer(capsys, "update", index, '{"x": 1}', "tea", "--replace") == {"updated": 1, "documents": 3}
+    assert answer(capsys, "list", index, "--where", '{"x": 1, "lang": {"$exists": false}}') == ["tea"]
+    for verb in (["update", index, "{}"], ["delete", index]):
+        for more in ([], ["--where", "{}"], ["tea", "--where", '{"n": 1}']):
+            assert "either ids or a --where" in failure(capsys, *verb, *more)
+    assert answer(capsys, "delete", index, "--where", '{"n": {"$exists": true}}') == {
+        "deleted": 1,
+        "documents": 2,
+    }
+    assert answer(capsys, "list", index) == ["tea", "tee"]
+
+
 def test_info_check_compact_backup(index: str, capsys: pytest.CaptureFixture[str]) -> None:
     for verb in (["info"], ["check"], ["check", "--quick"], ["compact"]):
         assert isinstance(answer(capsys, verb[0], index, *verb[1:]), dict)
@@ -482,6 +544,10 @@ def test_a_model_is_asked_for_only_where_it_is_used(
     monkeypatch.setattr(Encoder, "load", staticmethod(missing))
     for argv in (
         ["get", index, "tea"],
+        ["list", index],
+        ["count", index, "--by", "lang"],
+        ["export", index],
+        ["update", index, '{"seen": true}', "tea"],
         ["backup", index, "copy.edgeret"],
         ["seal", index, "sealed.edgeret"],
         ["delete", index, "tea", "--erase"],

@@ -92,6 +92,8 @@ class Calls:
         self.kinds: dict[str, Callable[[], object]] = {
             "get": lambda: index.get("kept5"),
             "len": lambda: len(index),
+            "list": lambda: [list(index.ids({"year": 5})), list(index.documents(limit=5))],
+            "count": lambda: [index.count({"other": 5}), index.facets("year"), "kept5" in index],
             "info": index.info,
             "dense": lambda: index.search("red cat"),
             "vector": lambda: index.search(QUERY, where={"year": 5}),
@@ -104,6 +106,7 @@ class Calls:
             "add": self._add,
             "parts": self._add_in_parts,
             "replace": lambda: index.add([Document("kept1", f"red cat {self._next()}")]),
+            "update": lambda: index.update_many((id, {"n": self._next()}) for id in index.ids(limit=5)),
             "delete": self._delete,
             "erase": lambda: self._delete(erase=True),
             "compact": index.compact,

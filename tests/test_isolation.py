@@ -39,7 +39,9 @@ open("notes.txt", "w").write("Hold the button to reset the Wi-Fi.")
 for argv in (
     ["index", "x.edgeret", "notes.txt", "--filter", "lang"],
     ["search", "x.edgeret", "my wireless is broken", "--mode", "hybrid", "--where", '{"lang": {"$exists": false}}'],
-    ["info", "x.edgeret"], ["check", "x.edgeret"], ["backup", "x.edgeret", "y.edgeret"],
+    ["list", "x.edgeret"], ["count", "x.edgeret", "--by", "lang"], ["export", "x.edgeret"],
+    ["update", "x.edgeret", '{"year": 2024}', "notes.txt"], ["info", "x.edgeret"],
+    ["check", "x.edgeret"], ["backup", "x.edgeret", "y.edgeret"],
     ["seal", "x.edgeret", "z.edgeret"], ["delete", "x.edgeret", "notes.txt", "--erase"], ["compact", "x.edgeret"],
     ["models"], ["demo"], ["--version"],
 ):

@@ -116,6 +116,15 @@ def test_changes_keep_to_the_budget(copy, chore):
 
 
 @linux
+def test_going_through_all_documents_keeps_to_the_budget(copy):
+    found = run("list_all", copy, "fake", WRITING)
+    assert (found["ids"], found["documents"]) == (ROWS, ROWS)
+    assert found["some"] > found["changed"] > 4000
+    assert found["facets"] == 7
+    assert found["rss_over_import_bytes"] <= 14_000_000
+
+
+@linux
 @pytest.mark.parametrize(
     ("piece", "passages"),
     [

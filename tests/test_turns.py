@@ -22,6 +22,8 @@ CHANGES: dict[str, Callable[[Index], object]] = {
     "add": lambda index: index.add(["x"]),
     "delete": lambda index: index.delete(["a"]),
     "erase": lambda index: index.delete(["a"], erase=True),
+    "update": lambda index: index.update("a", {"year": 1}),
+    "delete where": lambda index: index.delete(where={"year": 1}),
     "compact": lambda index: index.compact(),
     "check": lambda index: index.check(),
 }
@@ -30,6 +32,12 @@ READS: dict[str, Callable[[Index], object]] = {
     "words": lambda index: [hit.id for hit in index.search("apple", mode="lexical")],
     "get": lambda index: index.get("a"),
     "len": len,
+    "ids": lambda index: list(index.ids()),
+    "documents": lambda index: list(index.documents()),
+    "count": lambda index: index.count({"year": {"$exists": False}}),
+    "facets": lambda index: index.facets("year"),
+    "vectors": lambda index: index.vectors("a").tolist(),
+    "in": lambda index: "a" in index,
     "info": lambda index: index.info(),
 }
 

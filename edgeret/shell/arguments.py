@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     shell.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     verbs = shell.add_subparsers(title="verbs", required=True, metavar="VERB")
     bounded, waiting, making, answering = _bounded(), _waiting(), _making(), _answering()
+    meeting = _meeting()
     opening = _opening(bounded)
     path, signed = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
     path.add_argument("path", metavar="PATH", help="the index file")
@@ -92,10 +93,9 @@ def parser() -> argparse.ArgumentParser:
         help="also read what links in a folder lead to outside of it (default: each such link is named and left out)",
     )  # fmt: skip
 
-    search = verb("search", "find the documents nearest to a query", path, opening, answering)
+    search = verb("search", "find the documents nearest to a query", path, opening, meeting, answering)
     search.add_argument("query", metavar="QUERY")
     search.add_argument("-k", type=int, default=10, help="documents to find (default: 10)")
-    search.add_argument("--where", type=_json_object, metavar="JSON", help="condition on the metadata")
     search.add_argument("--mode", choices=MODES, help="(default: hybrid)")
     search.add_argument("--min-score", type=float, metavar="SCORE", help="leave out hits below it")
     search.add_argument(
@@ -108,8 +108,26 @@ def parser() -> argparse.ArgumentParser:
     get = verb("get", "show a document", path, answering)
     get.add_argument("id", metavar="ID")
 
-    delete = verb("delete", "remove documents; unknown ids are no error", path, waiting, answering)
-    delete.add_argument("ids", metavar="ID", nargs="+")
+    listing = verb("list", "list the ids of documents, in their order", path, meeting, answering)
+    listing.add_argument("--after", metavar="ID", help="only ids greater than this one")
+    listing.add_argument("--limit", type=int, metavar="N", help="most ids to list (default: all)")
+    count = verb("count", "count documents, or those of each value of a key", path, meeting, answering)
+    count.add_argument("--by", metavar="KEY", help="count the documents of each value of this metadata key")
+    count.add_argument("--limit", type=int, metavar="N", help="most values to show (default: all)")
+    verb("export", "write documents as JSON Lines, which 'edgeret index' reads back whole", path, meeting)
+    update = verb("update", "change metadata; nothing is encoded", path, meeting, waiting, answering)
+    update.add_argument(
+        "metadata", metavar="JSON", type=_json_object, help="metadata keys and their new values"
+    )
+    update.add_argument(
+        "ids", metavar="ID", nargs="*", default=(), help="of documents; unknown ones are no error"
+    )
+    update.add_argument("--replace", action="store_true", help="drop all other keys (default: keep them)")
+
+    delete = verb("delete", "remove documents", path, meeting, waiting, answering)
+    delete.add_argument(
+        "ids", metavar="ID", nargs="*", default=(), help="of documents; unknown ones are no error"
+    )
     delete.add_argument(
         "--erase", action="store_true", help="also rewrite the file, so that nothing of them remains in it"
     )
@@ -208,6 +226,12 @@ def _opening(bounded: argparse.ArgumentParser) -> argparse.ArgumentParser:
         "--model",
         help=f"a model's name or folder (default: the index's own; for a new index {DEFAULT_MODEL})",
     )
+    return options
+
+
+def _meeting() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--where", type=_json_object, metavar="JSON", help="condition on the metadata")
     return options
 
 

@@ -32,7 +32,7 @@ from edgeret.fleet import shipping
 from edgeret.index import DEFAULT_BITS, Index
 from edgeret.plan import parse_bytes
 from edgeret.reports import RecodeSummary, ReencodeSummary
-from edgeret.shell import demo, inputs
+from edgeret.shell import demo, inputs, show
 from edgeret.shell.arguments import NO_STEMS, parser
 from edgeret.shell.forecast import Forecast
 from edgeret.shell.show import as_json, bar, document_as_json, harmless, lines, message, one_line, ranked
@@ -168,9 +168,52 @@ def _get(arguments: argparse.Namespace) -> None:
     print(document_as_json(document) if arguments.json else harmless(document.text))
 
 
-def _delete(arguments: argparse.Namespace) -> None:
+def _list(arguments: argparse.Namespace) -> None:
+    with _open_bare(arguments, readonly=True) as index:
+        found = index.ids(arguments.where, arguments.after, arguments.limit)
+        for part in show.listed(found, arguments.json):
+            sys.stdout.write(part)
+
+
+def _count(arguments: argparse.Namespace) -> None:
+    with _open_bare(arguments, readonly=True) as index:
+        if arguments.by is None:
+            _answer(arguments, {"documents": index.count(arguments.where)})
+            return
+        found = index.facets(arguments.by, arguments.where, arguments.limit)
+    if arguments.json:
+        print(as_json(found))
+    elif found:
+        print(show.counted(found))
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    with _open_bare(arguments, readonly=True) as index:
+        for document in index.documents(arguments.where):
+            print(document_as_json(document))
+
+
+def _update(arguments: argparse.Namespace) -> None:
+    where = _condition(arguments)
     with _open_bare(arguments) as index:
-        deleted = index.delete(arguments.ids, erase=arguments.erase)
+        ids: Iterable[str] = arguments.ids or index.ids(where)
+        changes = ((id, arguments.metadata) for id in ids)
+        updated = index.update_many(changes, merge=not arguments.replace)
+        _answer(arguments, {"updated": updated, "documents": len(index)})
+
+
+def _condition(arguments: argparse.Namespace) -> dict[str, Any] | None:
+    """`--where`, which stands in the place of ids."""
+    where: dict[str, Any] | None = arguments.where
+    if bool(arguments.ids) == bool(where):
+        raise InvalidQueryError("expected either ids or a --where that is not empty: say which documents")
+    return where
+
+
+def _delete(arguments: argparse.Namespace) -> None:
+    where = _condition(arguments)
+    with _open_bare(arguments) as index:
+        deleted = index.delete(arguments.ids or None, arguments.erase, where)
         _answer(arguments, {"deleted": deleted, "documents": len(index)})
 
 
@@ -407,6 +450,10 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "index": _index,
     "search": _search,
     "get": _get,
+    "list": _list,
+    "count": _count,
+    "export": _export,
+    "update": _update,
     "delete": _delete,
     "info": _info,
     "check": _check,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -47,6 +47,25 @@ def document_as_json(document: Document) -> str:
     if document.vector is not None:
         fields["vector"] = [float(number) for number in document.vector]
     return json.dumps(fields)
+
+
+def listed(ids: Iterable[str], whole: bool) -> Iterator[str]:
+    """Ids, a line each, or, piece by piece, as one line of JSON."""
+    if not whole:
+        yield from (f"{one_line(identity)}\n" for identity in ids)
+        return
+    separator = "["
+    for identity in ids:
+        yield separator + json.dumps(identity)
+        separator = ", "
+    yield "]\n" if separator == ", " else "[]\n"
+
+
+def counted(values: Sequence[tuple[Any, int]]) -> str:
+    """Values and how many documents have each, a line each: strings have quotes, as in JSON."""
+    return "\n".join(
+        f"{count:>9,}  {one_line(json.dumps(value, ensure_ascii=False))}" for value, count in values
+    )
 
 
 def lines(summary: Mapping[str, Any]) -> str:

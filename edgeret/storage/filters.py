@@ -66,6 +66,29 @@ def compile_where(where: Mapping[str, Any], columns: Mapping[str, str]) -> tuple
     return ("", []) if part.sql == _ALWAYS.sql else (part.sql, list(part.parameters))
 
 
+def select_values(key: str, condition: str, parameters: Sequence[Any]) -> tuple[str, list[Any]]:
+    """A statement for the values that `where` compares a key with, each once a document, and its parameters.
+
+    Its columns are `doc`, `kind`, the JSON type, "number" for both of those, and `value`. A list gives its elements.
+    condition: an SQL condition on `d`, with its parameters.
+    """
+    _check_steps(key)
+    found = [_select_at(path, condition) for path in _paths(key)]
+    return " UNION ".join(found), [value for path in _paths(key) for value in (*path, *parameters)]
+
+
+def _select_at(path: list[str], condition: str) -> str:
+    tables, keys = _tables(path)
+    elements = "json_each(CASE m.type WHEN 'array' THEN m.value ELSE '[]' END)"
+    typed = "CASE m.type WHEN 'array' THEN e.type ELSE m.type END"
+    return (
+        f"SELECT DISTINCT d.doc AS doc, CASE WHEN {typed} IN ('integer', 'real') THEN 'number' ELSE {typed} END"
+        f" AS kind, CASE m.type WHEN 'array' THEN e.value ELSE m.value END AS value"
+        f" FROM documents d, {tables} LEFT JOIN {elements} AS e"
+        f" WHERE {keys} AND {condition} AND {typed} NOT IN ('array', 'object')"
+    )
+
+
 def _conjunction(where: Any, columns: Mapping[str, str], depth: int) -> _Part:
     if not isinstance(where, Mapping):
         raise FilterError(
@@ -91,10 +114,7 @@ def _entry(key: Any, operand: Any, columns: Mapping[str, str], depth: int) -> _P
             f"unknown operator {shown(key)}: expected a metadata key, $and or $or here; "
             f"inside a key's condition use {_OPERATORS}"
         )
-    if key.count(".") >= MAX_STEPS:
-        raise FilterError(
-            f"expected at most {MAX_STEPS} keys joined by dots, got {key!r:.60}: use a shorter path"
-        )
+    _check_steps(key)
     # A column holds the key itself, and no path.
     column = None if "." in key else columns.get(key)
     if not isinstance(operand, Mapping):
@@ -104,6 +124,13 @@ def _entry(key: Any, operand: Any, columns: Mapping[str, str], depth: int) -> _P
     return _join(
         " AND ", [_condition(_text(key), operator, value, column) for operator, value in operand.items()]
     )
+
+
+def _check_steps(key: str) -> None:
+    if key.count(".") >= MAX_STEPS:
+        raise FilterError(
+            f"expected at most {MAX_STEPS} keys joined by dots, got {key!r:.60}: use a shorter path"
+        )
 
 
 def _condition(key: str, operator: Any, operand: Any, column: str | None) -> _Part:
@@ -174,22 +201,30 @@ def _holds(values: list[Any]) -> _Part:
 
 def _exists(key: str, condition: _Part) -> _Part:
     # json_each rather than a JSON path: in SQLite 3.40 no path can name a key that holds a quote.
-    at_key = _at([key], condition)
-    found = at_key if "." not in key else _join(" OR ", [at_key, _at(key.split("."), condition)])
-    return found._replace(conditions=1)
+    return _join(" OR ", [_at(path, condition) for path in _paths(key)])._replace(conditions=1)
+
+
+def _paths(key: str) -> list[list[str]]:
+    """A key as it is, and as a path through objects."""
+    return [[key], key.split(".")] if "." in key else [[key]]
 
 
 def _at(path: list[str], condition: _Part) -> _Part:
     """Whether the value `m` behind these keys, each inside the one before, meets a condition."""
+    tables, keys = _tables(path)
+    return _Part(
+        f"EXISTS (SELECT 1 FROM {tables} WHERE {keys} AND {condition.sql})", (*path, *condition.parameters)
+    )
+
+
+def _tables(path: list[str]) -> tuple[str, str]:
+    """What to select the value `m` behind these keys from, and the condition on the keys, a parameter each."""
     *outer, _ = names = [*(f"m{depth}" for depth in range(1, len(path))), "m"]
     insides = [f"CASE {name}.type WHEN 'object' THEN {name}.value ELSE '{{}}' END" for name in outer]
     tables = ", ".join(
         f"json_each({inside}) AS {name}" for name, inside in zip(names, ["d.metadata", *insides], strict=True)
     )
-    keys = " AND ".join(f"{name}.key = ?" for name in names)
-    return _Part(
-        f"EXISTS (SELECT 1 FROM {tables} WHERE {keys} AND {condition.sql})", (*path, *condition.parameters)
-    )
+    return tables, " AND ".join(f"{name}.key = ?" for name in names)
 
 
 def _among(alias: str, values: list[Any]) -> _Part:

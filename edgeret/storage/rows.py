@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -152,6 +153,15 @@ class Rows:
             )
         return found
 
+    def vectors_of(self, identity: str) -> Float32 | None:
+        """The vectors of a document's passages, float32 [n, dim], of unit length; None if there is no such document."""
+        document = self.document_of(identity)
+        if document is None:
+            return None
+        octets = b"".join(passage.vector for passage in self.passages_of(document.doc))
+        vectors: Float32 = dequantize(np.frombuffer(octets, dtype=np.int8).reshape(-1, self._session.dim))
+        return vectors
+
     def own_vector(self, document: StoredDocument) -> Float32 | None:
         """The vector that a document came with, float32 [dim], of unit length; None if it came without."""
         if not document.own_vector:
@@ -267,7 +277,75 @@ class Rows:
                 doc, text = passage.doc, self.document(passage.doc).text
             yield passage.row, text[passage.start : passage.end]
 
+    # -- listing
+
+    def ids_after(self, identity: str, condition: str, parameters: Sequence[object], count: int) -> list[str]:
+        """The next `count` ids greater than one, ascending, of documents that meet an SQL condition on `d`.
+
+        They are not verified.
+        """
+        found = self._connection.execute(
+            f"SELECT d.id FROM documents d WHERE d.id > ? AND {condition} ORDER BY d.id LIMIT ?",
+            (identity, *parameters, count),
+        ).fetchall()
+        ids = [identity, *(found_id for (found_id,) in found)]
+        if any(first >= second for first, second in pairwise(ids)):
+            raise self._session.damaged("the index of ids is not in order")
+        return ids[1:]
+
+    def documents_after(
+        self, identity: str, condition: str, parameters: Sequence[object], octets: int
+    ) -> list[StoredDocument]:
+        """The next documents with ids greater than one, ascending, verified, that meet an SQL condition on `d`.
+
+        octets: of texts and metadata, about; one document comes in any case, if there is one.
+        """
+        found: list[StoredDocument] = []
+        last, left = identity, octets
+        for read in self._connection.execute(
+            f"{_DOCUMENT} d WHERE d.id > ? AND {condition} ORDER BY d.id", (identity, *parameters)
+        ):
+            document = self._verified_document(read)
+            if document.id <= last:
+                raise self._session.damaged("the index of ids is not in order")
+            found.append(document)
+            last, left = document.id, left - len(document.text) - len(document.json) - len(document.id)
+            if left <= 0:
+                break
+        return found
+
+    def facets(self, values: str, parameters: Sequence[object], limit: int | None) -> list[tuple[Any, int]]:
+        """Values and how many documents have each, the most frequent first, then by kind and value.
+
+        values: a statement that gives `kind` and `value` of each document, and its parameters. limit: how many values;
+        None: all.
+        """
+        found = self._connection.execute(
+            f"SELECT kind, value, count(*) AS docs FROM ({values}) GROUP BY kind, value"
+            " ORDER BY docs DESC, kind, value LIMIT ?",
+            (*parameters, -1 if limit is None else limit),
+        ).fetchall()
+        literals = {"true": True, "false": False}
+        return [(literals.get(kind, value), count) for kind, value, count in found]
+
     # -- conditions
+
+    def count(self, condition: str, parameters: Sequence[object], most: int = _LAST_ROW) -> int:
+        """How many documents meet an SQL condition on `d`; they are counted to `most`."""
+        (found,) = self._connection.execute(
+            f"SELECT count(*) FROM (SELECT 1 FROM documents d WHERE {condition} LIMIT ?)", (*parameters, most)
+        ).fetchone()
+        return int(found)
+
+    def ids_meeting(self, condition: str, parameters: Sequence[object]) -> Iterator[str]:
+        """The ids of the documents that meet an SQL condition on `d` now; they may be removed meanwhile."""
+        chosen = self._mask(f"SELECT d.doc FROM documents d WHERE {condition}", parameters)
+        for block, bits in sorted(chosen.items()):
+            for offset in blocks.offsets(bits).tolist():
+                head = self.head(block * blocks.BLOCK_ROWS + offset)
+                if head is None:
+                    raise self._session.damaged("an index finds a document where there is none")
+                yield head.id
 
     def matching(self, condition: str, parameters: Sequence[object]) -> Mask:
         """The rows whose document meets an SQL condition on `d`."""
@@ -402,6 +480,20 @@ class Rows:
         """Delete a passage."""
         self._connection.execute("DELETE FROM contexts WHERE row = ?", (row,))
         self._connection.execute("DELETE FROM passages WHERE row = ?", (row,))
+
+    def replace_metadata(self, document: StoredDocument, metadata: str) -> None:
+        """Give a document other metadata, canonical JSON."""
+        digest = digest_of(document.id, document.text, metadata)
+        columns = filter_columns(self._session.filters)
+        assigned = "".join(f", {column} = json_extract(?1, ?)" for column in columns.values())
+        self._connection.execute(
+            f"UPDATE documents SET doc = ?2, metadata = ?1, digest = ?3, crc = ?4{assigned} WHERE doc = ?2",
+            (
+                *(metadata, document.doc, digest),
+                document_checksum(document.doc, document.own_vector, digest),
+                *map(_path, columns),
+            ),
+        )
 
     def disown_vector(self, head: Head) -> None:
         """Note that a document's vector is no longer the one that it brought."""

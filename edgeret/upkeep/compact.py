@@ -8,22 +8,26 @@ from pathlib import Path
 
 from edgeret.errors import StorageError
 from edgeret.storage import drafts, sides
+from edgeret.storage.listing import Condition
 from edgeret.storage.migration import open_to_write
 from edgeret.storage.newfile import assembled
 from edgeret.storage.staging import Staging
 from edgeret.storage.store import Store
 
 
-def delete(staging: Staging, ids: Iterable[str], erase: bool) -> int:
+def delete(staging: Staging, ids: Iterable[str] | None, condition: Condition | None, erase: bool) -> int:
     """Remove documents; returns how many there were. Unknown ids are no error.
 
-    erase: also drop their codes and terms, and rewrite the file without them.
+    ids: None for those that meet the condition. erase: also drop their codes and terms, and rewrite the file without
+    them.
     """
     staging.unstage()
     if erase:
         drafts.check_idle(staging.store)
     with staging.changing() as change:
-        removed = sum([change.remove(identity) for identity in ids])
+        if condition is not None:
+            ids = change.rows.ids_meeting(condition.sql, condition.parameters)
+        removed = sum([change.remove(identity) for identity in ids or ()])
         if erase:
             change.zero_dead_codes()
             change.lexicon.rewrite()

@@ -289,6 +289,10 @@ STEPS = [
     _step("replace", _add(documents(4, 5, "second"))),
     _step("delete", _delete(range(8, 16))),
     _step("erase", _delete([1, 20, 33], erase=True)),
+    _step(
+        "update", _on(lambda _, index: index.update_many((id, {"seen": id}) for id in index.ids({"year": 2})))
+    ),
+    _step("delete where", _on(lambda _, index: index.delete(where={"year": 6, "seen": {"$exists": False}}))),
     _step("spill", _on(spill)),
     _step(
         "load",
