@@ -12,6 +12,7 @@ import math
 import operator
 import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial, wraps
 from pathlib import Path
@@ -414,7 +415,7 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "where": _where,
     "key": partial(text, refusal=FilterError),
     "after": partial(text, refusal=InvalidQueryError),
-    "limit": partial(integer, refusal=InvalidQueryError),
+    "limit": lambda name, value: min(integer(name, value, refusal=InvalidQueryError), sys.maxsize),
     "mode": partial(text, refusal=InvalidQueryError),
     "min_score": _score,
     "oversample": _count,

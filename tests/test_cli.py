@@ -395,11 +395,11 @@ def test_what_export_prints_index_takes_back(capsys: pytest.CaptureFixture[str])
         {"id": "lines", "text": "a\nb\u2028c\x1b", "metadata": {"k": "\u2028\n"}},
     ]
     Path("in.jsonl").write_text("".join(json.dumps(entry) + "\n" for entry in entries))
-    assert main(["index", "x.edgeret", "in.jsonl", "docs.jsonl"]) == 0
+    assert main(["index", "x.edgeret", "in.jsonl", "docs.jsonl", "--bits", "64"]) == 0
     capsys.readouterr()
     assert main(["export", "x.edgeret"]) == 0
     Path("out.jsonl").write_text(capsys.readouterr().out)
-    assert main(["index", "y.edgeret", "out.jsonl"]) == 0
+    assert main(["index", "y.edgeret", "out.jsonl", "--bits", "64"]) == 0
     assert edgeret.diff("x.edgeret", "y.edgeret", io.BytesIO()).added == 0
     capsys.readouterr()
     assert main(["export", "x.edgeret", "--where", '{"lang": "de"}']) == 0
@@ -471,7 +471,7 @@ ODD = (
 )  # fmt: skip
 USUAL = {
     "path": "x.edgeret", "inputs": "docs.jsonl", "query": "tea", "id": "tea", "ids": "tea", "target": "made",
-    "old": "x.edgeret", "new": "x.edgeret", "update": "other.db", "--key": "other.db", "--public-key": "other.db",
+    "metadata": "{}", "old": "x.edgeret", "new": "x.edgeret", "update": "other.db", "--key": "other.db", "--public-key": "other.db",
     "--docs": "10", "--model": "nano",
 }  # fmt: skip
 

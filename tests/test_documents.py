@@ -35,7 +35,7 @@ def test_a_string_is_named_by_its_hash():
         (Document("a", "x", {"n": [{"m": "\0"}]}), "holds a NUL"),
         (Document("a", "x", {"n": {"m\0": 1}}), "holds a NUL"),
         (Document("a", "x", {"n": 10**400}), "integers of 64 bits"),
-        (7, "expected a Document or a string, got int"),
+        (7, "expected a Document, a string or a mapping, got int"),
     ],
 )
 def test_bad_documents_are_refused_by_name(document, message):

@@ -15,8 +15,9 @@ from edgeret.storage.schema import filter_columns
 from edgeret.storage.store import Counters, Store
 
 _IDS_AT_ONCE: Final = 1024
+_DOCUMENTS_AT_ONCE: Final = 256
 _OCTETS_AT_ONCE: Final = 1 << 18
-"""Of texts and metadata: so many, and one document, are in memory together."""
+"""Of their texts and metadata: so many, and one document, are in memory together."""
 
 _FEW: Final = 1024
 """Documents that are sorted for each part of a listing; more are found in order, past those that do not meet."""
@@ -66,7 +67,7 @@ def documents(
     def part(store: Store, last: str, asked: tuple[str, list[Any]]) -> list[tuple[str, Document]]:
         return [
             (stored.id, Document(stored.id, stored.text, stored.metadata, store.rows.own_vector(stored)))
-            for stored in store.rows.documents_after(last, *asked, _OCTETS_AT_ONCE)
+            for stored in store.rows.documents_after(last, *asked, _DOCUMENTS_AT_ONCE, _OCTETS_AT_ONCE)
         ]
 
     return islice(_all(read, condition, after, part), limit)

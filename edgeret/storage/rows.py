@@ -294,16 +294,17 @@ class Rows:
         return ids[1:]
 
     def documents_after(
-        self, identity: str, condition: str, parameters: Sequence[object], octets: int
+        self, identity: str, condition: str, parameters: Sequence[object], count: int, octets: int
     ) -> list[StoredDocument]:
-        """The next documents with ids greater than one, ascending, verified, that meet an SQL condition on `d`.
+        """The next `count` documents with ids greater than one, ascending, verified, that meet an SQL condition on `d`.
 
-        octets: of texts and metadata, about; one document comes in any case, if there is one.
+        octets: of texts and metadata, about: fewer documents come if they have more, but one if there is one.
         """
         found: list[StoredDocument] = []
         last, left = identity, octets
         for read in self._connection.execute(
-            f"{_DOCUMENT} d WHERE d.id > ? AND {condition} ORDER BY d.id", (identity, *parameters)
+            f"{_DOCUMENT} d WHERE d.id > ? AND {condition} ORDER BY d.id LIMIT ?",
+            (identity, *parameters, count),
         ):
             document = self._verified_document(read)
             if document.id <= last:

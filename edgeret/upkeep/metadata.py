@@ -17,11 +17,12 @@ def update(staging: Staging, changes: Iterable[tuple[str, Mapping[str, Any]]], m
     found = 0
     with staging.changing() as change:
         for identity, metadata in changes:
+            # First, so that what cannot be stored is refused wherever it stands.
+            told = canonical(identity, metadata)
             document = change.rows.document_of(identity)
             if document is None:
                 continue
             found += 1
-            told = canonical(identity, metadata)
             if merge:
                 told = canonical(identity, {**document.metadata, **metadata})
             if told != document.json:
