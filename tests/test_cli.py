@@ -471,8 +471,8 @@ ODD = (
 )  # fmt: skip
 USUAL = {
     "path": "x.edgeret", "inputs": "docs.jsonl", "query": "tea", "id": "tea", "ids": "tea", "target": "made",
-    "metadata": "{}", "old": "x.edgeret", "new": "x.edgeret", "update": "other.db", "--key": "other.db", "--public-key": "other.db",
-    "--docs": "10", "--model": "nano",
+    "metadata": "{}", "old": "x.edgeret", "new": "x.edgeret", "update": "other.db", "--key": "other.db",
+    "--public-key": "other.db", "--docs": "10", "--model": "nano",
 }  # fmt: skip
 
 

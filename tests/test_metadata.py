@@ -142,17 +142,17 @@ def test_metadata_beyond_the_budget_are_refused(path, encoder):
 
 
 def test_ten_thousand_changes_take_little_time(path, encoder):
-    """2 seconds are promised on a machine with nothing else to do; a busy one gets more."""
+    """2 seconds on a machine with nothing else to do: of this process alone, as others may be at work."""
     vector = np.random.default_rng(0).normal(size=DIM)
     with Index.create(path, encoder, bits=64, filters=["year"]) as index:
         index.add(Document(f"d{n}", f"red cat {n} " * 30, {"year": n % 50}, vector) for n in range(10_000))
         encoder.encoded.clear()
-        begun = time.perf_counter()
+        begun = time.process_time()
         assert index.update_many((f"d{n}", {"year": n % 7, "seen": True}) for n in range(10_000)) == 10_000
-        seconds = time.perf_counter() - begun
+        seconds = time.process_time() - begun
         assert index.count({"seen": True}) == 10_000
     assert encoder.encoded == []
-    assert seconds < 10
+    assert seconds < 4
 
 
 # -- by a condition

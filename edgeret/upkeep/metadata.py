@@ -17,14 +17,13 @@ def update(staging: Staging, changes: Iterable[tuple[str, Mapping[str, Any]]], m
     found = 0
     with staging.changing() as change:
         for identity, metadata in changes:
-            # First, so that what cannot be stored is refused wherever it stands.
-            told = canonical(identity, metadata)
             document = change.rows.document_of(identity)
+            kept = document.metadata if document is not None and merge else {}
+            # Also of a document that is not there: what cannot be stored is refused wherever it stands.
+            told = canonical(identity, {**kept, **metadata})
             if document is None:
                 continue
             found += 1
-            if merge:
-                told = canonical(identity, {**document.metadata, **metadata})
             if told != document.json:
                 change.rows.replace_metadata(document, told)
     return found
