@@ -139,7 +139,9 @@ class Passages:
         """The pools of queries, and those without the documents that are hidden from each."""
         every, rows = np.arange(len(self._rows)), self._rows
         whole, part = [], []
-        for query, vector, documents in zip(queries, self._asking.encode(queries), hidden, strict=True):
+        for query, vector, documents in zip(
+            queries, self._asking.encode_queries(queries), hidden, strict=True
+        ):
             asked = words.asked(query)
             found = self._lexicon.search(asked, 1, must_rows=every)
             cosine, lexical = (rows @ vector).astype(float), found.must_scores / found.most

@@ -60,14 +60,14 @@ def measure(
     ):
         index.add(_documents(rows, encoder.dim))
         runs: dict[str, Callable[[str], object]] = {
-            "encode": lambda query: encoder.encode([query]),
+            "encode": lambda query: encoder.encode_queries([query]),
             "search": lambda query: index.search(query, k=10, mode="dense"),
         }
         if teacher is not None:
-            runs["fp32"] = lambda query: teacher.encode([query])
+            runs["fp32"] = lambda query: teacher.encode_queries([query])
         lite = _lite(encoder)
         if lite is not None:
-            runs["tflite"] = lambda query: lite.encode([query])
+            runs["tflite"] = lambda query: lite.encode_queries([query])
         times = interleave(runs, rounds)
     line: dict[str, float | int | str | None] = {
         "model": encoder.name,
@@ -124,7 +124,7 @@ def _turn(encoder: Encoder) -> list[float]:
     seconds = []
     for query in QUERIES:
         start = time.perf_counter()
-        encoder.encode([query])
+        encoder.encode_queries([query])
         seconds.append(time.perf_counter() - start)
     return seconds
 

@@ -29,13 +29,13 @@ def measure(collection: datasets.Collection, encoder: Encoder, before: bool) -> 
     for name, question in collection.queries.items():
         text = f"{PREAMBLE} {question}" if before else f"{question} {PREAMBLE}"
         scores = {
-            "question alone": vectors @ encoder.encode([question])[0],
-            "cut": vectors @ encoder.encode([text])[0],
+            "question alone": vectors @ encoder.encode_queries([question])[0],
+            "cut": vectors @ encoder.encode_queries([text])[0],
             "shipped": (vectors @ encoder.encode_query(text).vectors.T).max(axis=1),
         }
         for tokens in (encoder.passage_tokens, 128, 64, 32):
             spans = passages.split(text, encoder.token_spans(text), tokens)
-            found = vectors @ encoder.encode([text[slice(*span)] for span in spans]).T
+            found = vectors @ encoder.encode_queries([text[slice(*span)] for span in spans]).T
             scores[f"mean of {tokens}"] = found.mean(axis=1)
             scores[f"best of {tokens}"] = found.max(axis=1)
         for way, values in scores.items():

@@ -77,11 +77,11 @@ def measure(
 ) -> Columns:
     """Each column's values, float64 [queries]; the teacher's are left out where `teacher` is None.
 
-    A teacher has encode().
+    A teacher has encode() and encode_queries().
     """
     cut = split(collection.documents, encoder)
     texts = list(collection.queries.values())
-    vectors, queries = encoder.encode(cut.texts), query_encoder.encode(texts)
+    vectors, queries = encoder.encode(cut.texts), query_encoder.encode_queries(texts)
 
     def judge(ranking: Iterable[list[str]]) -> Scores:
         return metrics.ndcg10(collection.qrels, dict(zip(collection.queries, ranking, strict=True)))
@@ -99,7 +99,7 @@ def measure(
     }
     if teacher is not None:
         columns[TEACHER] = judge(
-            map(cut.documents, rank_float(teacher.encode(cut.texts), teacher.encode(texts)))
+            map(cut.documents, rank_float(teacher.encode(cut.texts), teacher.encode_queries(texts)))
         )
     answers = search_all(collection, encoder, query_encoder, bits, rescore)
     return columns | {column: judge(ranking) for column, ranking in answers.items()}

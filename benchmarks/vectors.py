@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from edgeret.encode.bundle import fingerprint
 from edgeret.encode.encoder import Encoder
+from edgeret.encode.manifest import NO_PROMPTS
 
 Float32 = NDArray[np.float32]
 
@@ -38,8 +39,24 @@ class CachedEncoder:
         return getattr(self._encoder, name)
 
     def encode(self, texts: Sequence[str]) -> Float32:
-        """Texts -> float32 [n, dim], unit rows."""
-        keys = [hashlib.sha256(text.encode()).digest() for text in texts]
+        """Texts, as documents -> float32 [n, dim], unit rows."""
+        return self._vectors(texts, "", self._encoder.encode)
+
+    def encode_queries(self, texts: Sequence[str]) -> Float32:
+        """Texts, as queries -> float32 [n, dim], unit rows."""
+        prompts = getattr(self._encoder, "prompts", NO_PROMPTS)
+        if prompts.query == prompts.document:
+            return self.encode(texts)
+        return self._vectors(texts, f"query {prompts.query}\0", self._encoder.encode_queries)
+
+    def encode_query(self, text: str) -> Float32:
+        """A query, cut where its encoder ends -> float32 [1, dim]."""
+        return self.encode_queries([text])
+
+    def _vectors(
+        self, texts: Sequence[str], side: str, encode: Callable[[Sequence[str]], Float32]
+    ) -> Float32:
+        keys = [hashlib.sha256((side + text).encode()).digest() for text in texts]
         with closing(self._connect()) as file:
             known = self._read(file, keys)
             missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
@@ -47,7 +64,7 @@ class CachedEncoder:
             waiting = sorted(missing.items(), key=lambda item: -len(item[1]))
             for start in tqdm(range(0, len(waiting), _CHUNK), self._encoder.name, disable=None, leave=False):
                 chunk = waiting[start : start + _CHUNK]
-                rows = self._encoder.encode([text for _, text in chunk])
+                rows = encode([text for _, text in chunk])
                 known.update(zip((key for key, _ in chunk), rows, strict=True))
                 with file:
                     file.executemany(
@@ -81,4 +98,7 @@ def load_encoder(model: str, backend: str | None = None) -> CachedEncoder:
         for name, file in encoder.bundle.manifest.files.items()
         if Path(name).stem not in _NOT_IN_VECTORS
     }
-    return CachedEncoder(encoder, fingerprint({"files": parts, "backend": encoder.backend}))
+    key: dict[str, Any] = {"files": parts, "backend": encoder.backend}
+    if encoder.prompts.document:
+        key["document_prompt"] = encoder.prompts.document
+    return CachedEncoder(encoder, fingerprint(key))

@@ -47,6 +47,14 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
+def _prompts(arguments: argparse.Namespace) -> dict[str, str]:
+    """The prompts that were given in the place of the teacher's own."""
+    if arguments.no_prompt:
+        return {"document": "", "query": ""}
+    given = {"document": arguments.document_prompt, "query": arguments.query_prompt}
+    return {side: prompt for side, prompt in given.items() if prompt is not None}
+
+
 def _gather(arguments: argparse.Namespace, teacher: Teacher) -> students.Material:
     from export import students
 
@@ -81,8 +89,8 @@ def _distill(arguments: argparse.Namespace) -> int:
     from export.teacher import Teacher
     from export.training import Settings, mean_of, train
 
-    teacher = Teacher.read(arguments.teacher)
     origin = Bundle.open(arguments.space_of)
+    teacher = Teacher.read(arguments.teacher, origin.manifest.prompts._asdict())
     students.check_teacher(teacher, origin)
     material = _gather(arguments, teacher)
     torch.manual_seed(arguments.seed)
@@ -114,15 +122,16 @@ def _codec(arguments: argparse.Namespace) -> int:
     from export import card, hash_head, hash_training, rewrite
     from export.teacher import Teacher
 
-    teacher, bundles = Teacher.read(arguments.teacher), [Bundle.open(name) for name in arguments.bundle]
+    bundles = [Bundle.open(name) for name in arguments.bundle]
+    teacher = Teacher.read(arguments.teacher, bundles[0].manifest.prompts._asdict())
     material = _gather(arguments, teacher)
     held_out = teacher.encode(material.held_out)
-    fitted = material.vectors[:_FITTED].astype(np.float32)
+    fitted = material.documents[:_FITTED].astype(np.float32)
     start = hash_head.fit(fitted, arguments.seed)
     learned = start
     if arguments.steps:
         learned = hash_training.learn(
-            start, material.vectors, arguments.steps, arguments.seed, arguments.device
+            start, material.documents, arguments.steps, arguments.seed, arguments.device
         )
     made = {
         "decoded": hash_head.fit_decoded(fitted, arguments.seed),
@@ -161,9 +170,8 @@ def _adapt(arguments: argparse.Namespace) -> int:
     held_out = [own[row] for row in rows[:apart]]
     codec = domain.fit(encode([own[row] for row in rows[apart:]]), encode(general), arguments.seed)
     asked, answers = zip(*domain.pseudo_queries(held_out, arguments.queries, arguments.seed), strict=True)
-    for row in domain.compare(
-        encoder.codec, codec, encode(list(asked)), answers, encode(held_out), arguments.seed
-    ):
+    queries = encoder.encode_queries(asked)
+    for row in domain.compare(encoder.codec, codec, queries, answers, encode(held_out), arguments.seed):
         print(json.dumps(row._asdict()))
     for bundle in bundles:
         made = rewrite.rewrite(bundle, arguments.out / bundle.path.name, codec=codec)
@@ -175,7 +183,7 @@ def _base(arguments: argparse.Namespace) -> int:
     from export import base
     from export.teacher import Teacher
 
-    teacher = Teacher.read(arguments.teacher)
+    teacher = Teacher.read(arguments.teacher, _prompts(arguments))
     made = base.make(
         teacher, arguments.text, arguments.out, arguments.passages, arguments.seed, arguments.cache
     )
@@ -187,7 +195,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     from export import base, card, hash_head, ranking, rewrite, variants
     from export.teacher import Teacher
 
-    teacher = Teacher.read(arguments.teacher)
+    teacher = Teacher.read(arguments.teacher, _prompts(arguments))
     collections = [
         ranking.draw(folder, arguments.queries, arguments.documents, arguments.seed)
         for folder in arguments.collections
@@ -230,7 +238,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     if arguments.teacher:
         from export.teacher import Teacher
 
-        teacher = Teacher.read(arguments.teacher)
+        teacher = Teacher.read(arguments.teacher, encoder.prompts._asdict())
     figures = verify.golden(encoder)
     texts = encoder.bundle.golden().texts
     if arguments.text:

@@ -19,6 +19,7 @@ def parser() -> argparse.ArgumentParser:
 
     make = commands.add_parser("base", help="quantize a teacher, fit its codec, write the bundle")
     _add_teacher(make)
+    _add_prompts(make)
     make.add_argument("--text", type=Path, required=True, nargs="+", help="plain or .gz, a passage a line")
     make.add_argument(
         "--out", type=Path, required=True, help="folder of the bundle; its last part is its name"
@@ -99,6 +100,7 @@ def parser() -> argparse.ArgumentParser:
 
     try_all = commands.add_parser("convert", help="measure every way to quantize a teacher for onnxruntime")
     _add_teacher(try_all)
+    _add_prompts(try_all)
     try_all.add_argument(
         "--text",
         type=Path,
@@ -187,6 +189,18 @@ def _add_teacher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--teacher", type=Path, required=True, help="Hugging Face folder of a BERT-like encoder"
     )
+
+
+def _add_prompts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--document-prompt",
+        metavar="TEXT",
+        help="what the model reads before a document (default: the teacher's)",
+    )
+    parser.add_argument(
+        "--query-prompt", metavar="TEXT", help="what it reads before a query (default: the teacher's)"
+    )
+    parser.add_argument("--no-prompt", action="store_true", help="neither, whatever the teacher says")
 
 
 def _add_collections(parser: argparse.ArgumentParser, *, required: bool) -> None:

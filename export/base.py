@@ -37,12 +37,11 @@ def make(teacher: Teacher, text: Sequence[Path], out: Path, passages: int, seed:
     peaks = convert.activation_peaks(teacher, hash_head.sample(text, PEAK_TEXTS, seed))
     model = convert.graph(teacher, peaks)
     texts = golden.texts()
-    exact = teacher.encode(texts)
     # A first bundle answers with the teacher's vectors where its own belong: they pass the check at
     # the encoder's start, and then its own can be computed by the very code that will be judged.
-    write = partial(_write, teacher, codec, model, out, bundle.Golden(texts, exact, exact))
-    own = Encoder.load(write("").path).encode(texts)
-    write = partial(_write, teacher, codec, model, out, bundle.Golden(texts, exact, own))
+    write = partial(_write, teacher, codec, model, out, golden.proof(texts, teacher, teacher))
+    own = Encoder.load(write("").path)
+    write = partial(_write, teacher, codec, model, out, golden.proof(texts, teacher, own))
     encoder = Encoder.load(write("").path)
     apart = hash_head.sample(text, PARITY_TEXTS, seed + _PARITY_SEED, set(drawn))
     figures = verify.golden(encoder) | verify.parity(encoder, teacher, apart)
@@ -66,7 +65,7 @@ def _write(
             graphs={"onnx": Graph("model.int8.onnx", convert.INPUT, convert.OUTPUT)},
             tensors={
                 "tokens.bin": {"tokens": rows, "token_scales": scales},
-                "golden.bin": {"golden.teacher": proof.teacher, "golden.own": proof.own},
+                "golden.bin": proof.tensors(),
             },
             files={
                 "model.int8.onnx": model.SerializeToString(deterministic=True),
@@ -84,6 +83,7 @@ def _write(
                 "made_with": made_with(),
             },
             optional={pieces.SOURCE} if pieces.FILE in words else (),
+            prompts=teacher.prompts,
         ),
     )
 

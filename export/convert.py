@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from tokenizers import Tokenizer
 
+    from edgeret.encode.manifest import Prompts
+
 Float32 = NDArray[np.float32]
 Int8 = NDArray[np.int8]
 
@@ -55,6 +57,10 @@ class Teacher(Protocol):
     def tokenizer(self) -> Tokenizer:
         """The tokenizer without padding, cut at `max_tokens`."""
 
+    @property
+    def prompts(self) -> Prompts:
+        """What it reads before a document and before a query."""
+
 
 def graph(teacher: Teacher, peaks: Sequence[Float32] = (), batch: int | None = 1) -> onnx.ModelProto:
     """Return the graph: `tokens` float32 [batch, n, dim] -> `vector` float32 [batch, dim], unit rows.
@@ -70,7 +76,10 @@ def graph(teacher: Teacher, peaks: Sequence[Float32] = (), batch: int | None = 1
 
 
 def activation_peaks(teacher: Teacher, texts: Sequence[str]) -> list[Float32]:
-    """The largest magnitude of each input of each dense layer over `texts`, in the graph's order."""
+    """The largest magnitude of each input of each dense layer over `texts`, as documents, in the graph's order.
+
+    Not as queries: another prompt for them leaves the graph, and what is stored, as it is.
+    """
     build = _build(teacher, (), 1)
     model = build.model([1, "n", teacher.dim], [1, teacher.dim])
     for name in build.dense_inputs:
@@ -78,7 +87,7 @@ def activation_peaks(teacher: Teacher, texts: Sequence[str]) -> list[Float32]:
     runner = session(model.SerializeToString())
     peaks = [np.zeros(1, dtype=np.float32) for _ in build.dense_inputs]
     for text in texts:
-        tokens = teacher.table[[teacher.tokenizer.encode(text).ids]]
+        tokens = teacher.table[[teacher.tokenizer.encode(teacher.prompts.document + text).ids]]
         found = runner.run(build.dense_inputs, {INPUT: tokens})
         peaks = [np.maximum(peak, np.abs(x).max(axis=(0, 1))) for peak, x in zip(peaks, found, strict=True)]
     return peaks

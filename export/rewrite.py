@@ -65,6 +65,7 @@ def rewrite(
                 about=manifest.about,
                 optional={*optional, *(name for name in kept if manifest.files[name].optional)},
                 spread=manifest.spread if spread is None else spread,
+                prompts=manifest.prompts,
             ),
         )
 

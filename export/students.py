@@ -54,8 +54,9 @@ Parts = tuple[dict[str, Graph], dict[str, dict[str, NDArray[Any]]], dict[str, by
 class Material:
     """What a student learns from, and texts that it does not see.
 
-    vectors: the teacher's, float16 [texts, dim]. removed: passages left out for a run of words that they share
-    with a collection.
+    tokens: of the texts, every other one behind the query's prompt, the rest behind the document's. vectors: the
+    teacher's, float16 [texts, dim]. removed: passages left out for a run of words that they share
+    with a collection. sides: 2 if every other text is a query.
     """
 
     texts: list[str]
@@ -64,6 +65,12 @@ class Material:
     held_out: list[str]
     sources: list[str]
     removed: int
+    sides: int = 1
+
+    @property
+    def documents(self) -> NDArray[np.float16]:
+        """The vectors of those that are no queries."""
+        return self.vectors[:: self.sides]
 
 
 def gather(
@@ -78,14 +85,18 @@ def gather(
     passages, removed = text.without_runs(passages, text.collection_texts(collections))
     passages, apart = text.split(passages, _HELD_OUT_SHARE)
     texts = mix.texts(passages, count, seed)
+    # A student has both sides of its teacher: it learns every other text as a query.
+    seen = [teacher.prompts[number % 2] + text for number, text in enumerate(texts)]
     held_out = mix.texts(apart, _HELD_OUT_TOKENS, seed)
     wide = Network(teacher).to(device).eval()
 
     def encode(part: Sequence[str]) -> NDArray[np.float32]:
         return network.encode(wide, [found.ids for found in teacher.tokenizer.encode_batch(list(part))])
 
-    vectors = hash_head.encode(texts, encode, f"{teacher.geometry} bfloat16", cache, np.float16)
-    return Material(texts, Tokens.of(texts, teacher.tokenizer), vectors, held_out, sorted(passages), removed)
+    vectors = hash_head.encode(seen, encode, f"{teacher.geometry} bfloat16", cache, np.float16)
+    sides = 2 if any(teacher.prompts) else 1
+    tokens = Tokens.of(seen, teacher.tokenizer)
+    return Material(texts, tokens, vectors, held_out, sorted(passages), removed, sides)
 
 
 def static(teacher: Teacher, material: Material, device: str) -> Static:
@@ -129,7 +140,6 @@ def write(
     origin: a bundle of `teacher`, as `check_teacher` says; the student joins its space.
     """
     texts = golden.texts()
-    exact = teacher.encode(texts)
     words = pieces.files(teacher.tokenizer_json.encode())
     kind = "static" if isinstance(student, Static) else "transformer"
     graphs, tensors, files = (
@@ -139,7 +149,6 @@ def write(
     )
 
     def made(proof: Golden, described: str) -> Bundle:
-        proofs = {"golden.teacher": proof.teacher, "golden.own": proof.own}
         return bundle.write(
             out,
             bundle.Content(
@@ -149,7 +158,7 @@ def write(
                 codec=origin.codec(),
                 kind=kind,
                 graphs=graphs,
-                tensors=tensors | {"golden.bin": proofs},
+                tensors=tensors | {"golden.bin": proof.tensors()},
                 files=files
                 | words
                 | {
@@ -161,19 +170,36 @@ def write(
                     "made_with": made_with() | {"torch": torch.__version__},
                 },
                 optional={pieces.SOURCE} if pieces.FILE in words else (),
+                prompts=teacher.prompts,
             ),
         )
 
     # What torch computes passes the check at the encoder's start; the bundle's own vectors replace it.
-    computed = training.encode(student, Tokens.of(texts, teacher.tokenizer))
-    own = Encoder.load(made(Golden(texts, exact, computed), "").path).encode(texts)
-    encoder = Encoder.load(made(Golden(texts, exact, own), "").path)
+    own = Encoder.load(made(golden.proof(texts, teacher, _Learned(student, teacher)), "").path)
+    proof = golden.proof(texts, teacher, own)
+    encoder = Encoder.load(made(proof, "").path)
     figures = verify.golden(encoder) | verify.parity(encoder, teacher, material.held_out[:PARITY_TEXTS])
     described = card.describe_student(
         encoder.bundle, material.sources, share_alike, material.removed, figures
     )
     measured = spread.measure(encoder, material.held_out[: spread.TEXTS])
-    return rewrite.rewrite(made(Golden(texts, exact, own), described), out, spread=measured)
+    return rewrite.rewrite(made(proof, described), out, spread=measured)
+
+
+class _Learned:
+    """Both sides of a student as torch computes them."""
+
+    def __init__(self, student: Static | Network, teacher: Teacher) -> None:
+        self._student, self._tokenizer, self.prompts = student, teacher.tokenizer, teacher.prompts
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._vectors([self.prompts.document + text for text in texts])
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return self._vectors([self.prompts.query + text for text in texts])
+
+    def _vectors(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return training.encode(self._student, Tokens.of(texts, self._tokenizer))
 
 
 def check_teacher(teacher: Teacher, origin: Bundle) -> None:

@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.encode.bundle import fingerprint
+from edgeret.encode.manifest import Prompts
 from edgeret.errors import BundleError
+from export import prompts
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from tokenizers import Tokenizer
 
@@ -48,10 +50,14 @@ class Teacher:
     pooling: str
     max_tokens: int
     tokenizer_json: str
+    prompts: Prompts
 
     @classmethod
-    def read(cls, folder: Path) -> Teacher:
-        """Read a Hugging Face folder. Raises BundleError for anything but a BERT-like encoder."""
+    def read(cls, folder: Path, given: Mapping[str, str] | None = None) -> Teacher:
+        """Read a Hugging Face folder. Raises BundleError for anything but a BERT-like encoder.
+
+        given: prompts of "document" and "query" in the place of the folder's.
+        """
         from safetensors.numpy import load
 
         config = _json(folder / "config.json")
@@ -78,6 +84,7 @@ class Teacher:
             pooling=_pooling(folder),
             max_tokens=min(wanted, positions),
             tokenizer_json=_plain_tokenizer(_bytes(folder / "tokenizer.json").decode()),
+            prompts=_prompts(folder, config, card, given or {}),
         )
 
     @property
@@ -92,13 +99,17 @@ class Teacher:
 
     @property
     def geometry(self) -> str:
-        """Fingerprint of the map from text to vector: weights, tokenizer, pooling and cut."""
+        """Fingerprint of the map from a document to its vector: weights, tokenizer, pooling, cut and prompt.
+
+        Not the query's prompt: it changes no vector that an index has.
+        """
         return fingerprint(
             {
                 "weights": self.weights_sha256,
                 "tokenizer": json.loads(self.tokenizer_json),
                 "pooling": self.pooling,
                 "max_tokens": self.max_tokens,
+                **({"document_prompt": self.prompts.document} if self.prompts.document else {}),
             }
         )
 
@@ -118,10 +129,16 @@ class Teacher:
         return session(graph(self, batch=None).SerializeToString())
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Texts -> fp32 unit vectors [n, dim].
+        """Texts, as documents -> fp32 unit vectors [n, dim]."""
+        return self.encode_bare([self.prompts.document + text for text in texts])
 
-        Texts of one length share a batch, so there is no padding and no mask to be right about.
-        """
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts, as queries -> fp32 unit vectors [n, dim]."""
+        return self.encode_bare([self.prompts.query + text for text in texts])
+
+    def encode_bare(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Texts as they are, no prompt before them -> fp32 unit vectors [n, dim]."""
+        # Texts of one length share a batch, so there is no padding and no mask to be right about.
         ids = [self.tokenizer.encode(text).ids for text in texts]
         vectors = np.empty((len(ids), self.dim), dtype=np.float32)
         by_length: dict[int, list[int]] = {}
@@ -151,13 +168,12 @@ def _check_architecture(folder: Path, config: dict[str, Any]) -> None:
                 f"expected the modules {sorted(_MODULES)}, {folder} has {sorted(found_modules)}: "
                 "choose a teacher without further layers"
             )
-    prompts_file = folder / "config_sentence_transformers.json"
-    if prompts_file.exists():
-        prompts = {k: v for k, v in (_json(prompts_file).get("prompts") or {}).items() if v}
-        if prompts:
-            raise BundleError(
-                f"expected a teacher without prompts, {folder} asks for {sorted(prompts)}: choose another teacher"
-            )
+
+
+def _prompts(folder: Path, config: dict[str, Any], card: dict[str, str], given: Mapping[str, str]) -> Prompts:
+    path = folder / "config_sentence_transformers.json"
+    names = " ".join([folder.resolve().name, str(config.get("_name_or_path")), card.get("title", "")])
+    return prompts.read(folder, _json(path) if path.exists() else {}, names, given)
 
 
 def _pooling(folder: Path) -> str:
@@ -196,8 +212,9 @@ def _front_matter(path: Path) -> dict[str, str]:
     """The plain `key: value` lines of a model card's header, and its first heading as "title"."""
     if not path.exists():
         return {}
-    lines = path.read_text(encoding="utf-8").splitlines()
-    found = dict(line.split(": ", 1) for line in lines[: lines[1:].index("---") + 1] if ": " in line)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    header = lines[: lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
+    found = dict(line.split(": ", 1) for line in header if ": " in line)
     for line in lines:
         if line.startswith("# "):
             found["title"] = line[2:].strip()

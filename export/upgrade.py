@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeret.encode import bundle
 from edgeret.encode.encoder import Encoder
 from export import card, golden
 from export.rewrite import rewrite
@@ -45,10 +46,15 @@ def learn(new: Float32, old: Float32) -> Float32:
     return (left @ right).astype(np.float32)
 
 
+def turned(vectors: Float32, turn: Float32) -> Float32:
+    """Unit vectors of the new model as the map makes them the old one's."""
+    mapped: Float32 = vectors @ turn
+    return mapped / np.linalg.norm(mapped, axis=1, keepdims=True)
+
+
 def measure(turn: Float32, new: Float32, old: Float32, queries: int) -> Loss:
     """The loss on texts that both models have encoded: the first `queries` ask for the others."""
-    mapped = new @ turn
-    mapped /= np.linalg.norm(mapped, axis=1, keepdims=True)
+    mapped = turned(new, turn)
     comparable = new.shape == old.shape
     return Loss(
         float((new * old).sum(1).mean()) if comparable else None,
@@ -69,9 +75,12 @@ def write(new: Bundle, old: Bundle, turn: Float32, loss: Loss, out: Path) -> Bun
     """Write the new model with the map to `out`: a bundle of the old one's space."""
     # Of a model that is mapped already, both maps are one.
     whole = new.tensor("map") @ turn if "map" in new.manifest.tensors else turn
-    texts = old.golden().texts
-    own = Encoder.load(new.path).encode(texts) @ turn
-    own /= np.linalg.norm(own, axis=1, keepdims=True)
+    known, encoder = old.golden(), Encoder.load(new.path)
+    own, asked = (turned(encode(known.texts), turn) for encode in (encoder.encode, encoder.encode_queries))
+    exact = known.teacher if known.asked_teacher is None else known.asked_teacher
+    proof = bundle.Golden(known.texts, known.teacher, own)
+    if any(encoder.prompts):
+        proof = proof._replace(asked_teacher=exact, asked_own=asked)
     described = card.with_section(
         new.file(_CARD).read_text(encoding="utf-8"),
         "Mapped",
@@ -82,11 +91,8 @@ def write(new: Bundle, old: Bundle, turn: Float32, loss: Loss, out: Path) -> Bun
         out,
         geometry=old.geometry,
         codec=old.codec(),
-        tensors={
-            _MAP_FILE: {"map": whole},
-            _GOLDEN_FILE: {"golden.teacher": old.golden().teacher, "golden.own": own},
-        },
-        files={"golden.json": golden.listed(texts), _CARD: described.encode()},
+        tensors={_MAP_FILE: {"map": whole}, _GOLDEN_FILE: proof.tensors()},
+        files={"golden.json": golden.listed(known.texts), _CARD: described.encode()},
         spread=old.manifest.spread,
     )
 

@@ -77,7 +77,9 @@ def variants(teacher: Teacher, texts: Sequence[str]) -> list[Variant]:
     """Every way, fp32 first. texts: what activations are measured on, where that is done before."""
     peaks = convert.activation_peaks(teacher, texts)
     exact, evened = convert.graph(teacher), convert.graph(teacher, peaks)
-    tokens = [teacher.table[[teacher.tokenizer.encode(text).ids]] for text in texts]
+    tokens = [
+        teacher.table[[teacher.tokenizer.encode(teacher.prompts.document + text).ids]] for text in texts
+    ]
 
     def dynamic(kind: str, by_channel: bool, reduce: bool = False) -> Callable[[], bytes]:
         return lambda: _dynamic(exact, kind, by_channel, reduce)
@@ -109,9 +111,14 @@ def measure(
     releases = {_release(path): path for path in interpreters}
     graphs = {variant.name: variant.make() for variant in made}
     sessions = {name: convert.session(graph) for name, graph in graphs.items()}
-    texts = [text for found in collections for text in (*found.documents.values(), *found.queries.values())]
+    texts = [
+        prompt + text
+        for found in collections
+        for prompt, side in zip(teacher.prompts, (found.documents, found.queries), strict=True)
+        for text in side.values()
+    ]
     tokens = [teacher.table[[teacher.tokenizer.encode(text).ids]] for text in texts]
-    exact = teacher.encode(texts)
+    exact = teacher.encode_bare(texts)
     best = _ndcg10(collections, exact)
     times = _interleave(sessions, teacher, rounds)
     rows = []

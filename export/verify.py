@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.codec import quantize, unpack
+from edgeret.encode.bundle import likeness
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ TEXTS: Final = 500
 LEAST_MEAN_COSINE: Final = 0.99
 LEAST_OWN_COSINE: Final = 0.999
 LEAST_OWN_BITS: Final = 0.985
+LEAST_LIKENESS: Final = 0.97
 LEAST_BITS: Final = 0.95
 LEAST_OVERLAP: Final = 0.90
 LEAST_SHARE: Final = 0.995
@@ -32,8 +34,10 @@ _DEPTH: Final = 10
 _GATES: Final = {
     "golden_own_cosine_mean": LEAST_OWN_COSINE,
     "golden_own_equal_bits": LEAST_OWN_BITS,
+    "golden_own_likeness": LEAST_OWN_COSINE,
     "backends_cosine_mean": LEAST_MEAN_COSINE,
     "backends_equal_bits": LEAST_BITS,
+    "backends_likeness": LEAST_LIKENESS,
     "backends_overlap": LEAST_OVERLAP,
     "backends_ndcg10_gain": -MOST_LOSS,
 }
@@ -44,18 +48,27 @@ _TEACHER_GATES: Final = {"teacher_cosine_mean": LEAST_MEAN_COSINE, "teacher_ndcg
 def golden(encoder: Encoder) -> dict[str, float]:
     """The encoder's golden texts, encoded here, against the vectors that the bundle came with.
 
-    Those are the first backend's own: what another backend gives is measured against them, as `backends`.
+    Those are the first backend's own: what another backend gives is measured against them, as `backends`. The likeness
+    is that of the worse side.
     """
     known = encoder.bundle.golden()
     vectors = encoder.encode(known.texts)
     teacher = cosines(vectors, known.teacher)
     own = compare(vectors, known.own, encoder.codec)
     name = "backends" if encoder.backend == "tflite" else "golden_own"
+    likenesses = [likeness(vectors, known.own).mean()]
+    asked = {}
+    if known.asked_own is not None and known.asked_teacher is not None:
+        queries = encoder.encode_queries(known.texts)
+        likenesses.append(likeness(queries, known.asked_own).mean())
+        asked = {"golden_asked_teacher_cosine_mean": float(cosines(queries, known.asked_teacher).mean())}
     return {
         "golden_texts": len(known.texts),
         "golden_teacher_cosine_mean": float(teacher.mean()),
         "golden_teacher_cosine_worst": float(teacher.min()),
+        **asked,
         **_named(name, own),
+        f"{name}_likeness": float(min(likenesses)),
     }
 
 
@@ -94,7 +107,7 @@ def ranked(
             (list(found.documents.values()), list(found.queries.values())),
         )
         (one, asked), *others = [
-            tuple(who.encode(part) for part in texts) for who in names if who is not None
+            (who.encode(texts[0]), who.encode_queries(texts[1])) for who in names if who is not None
         ]
         own = figures[f"{found.name}_ndcg10"] = ndcg10(found, one, asked)
         if teacher is not None:

@@ -44,6 +44,9 @@ class FakeEncoder:
         vectors = np.stack([self._vector(text) for text in texts])
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
+    def encode_queries(self, texts: Sequence[str]) -> Float32:
+        return self.encode(texts)
+
     def token_spans(self, text: str) -> list[tuple[int, int]]:
         return [word.span() for word in re.finditer(r"\w+|[^\w\s]", text)]
 

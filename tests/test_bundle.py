@@ -205,6 +205,11 @@ def test_a_missing_or_cut_file_is_named(folder, name):
         rename("tensors", "projection", "projections"),
         rename("tensors", "thresholds", "threshold"),
         rename("tensors", "widths", "width"),
+        at("prompts")({"query": "query: "}),
+        at("prompts")({"query": "query: ", "document": None}),
+        at("prompts")({"query": "", "document": ""}),
+        at("prompts")({"query": "q" * 1025, "document": ""}),
+        at("prompts")({"query": "\ud800", "document": ""}),
     ],
 )
 def test_an_unsound_manifest_is_refused(folder, change):
@@ -216,7 +221,8 @@ def test_an_unsound_manifest_is_refused(folder, change):
 @pytest.mark.parametrize(
     "change",
     [
-        at("prompts")({"query": "query: "}),
+        at("prompts")({"query": "query: ", "document": "", "title": "title: "}),
+        at("instruction")("query: "),
         at("encoder", "pooling")("mean"),
         at("tensors", "tokens", "transposed")(True),
         at("files", "card.md", "compressed")("zstd"),

@@ -254,7 +254,7 @@ import os, resource, sys, tempfile
 resource.setrlimit(resource.RLIMIT_AS, (6 << 30,) * 2)
 import edgeret
 from edgeret.encode import encoder
-encoder._LEAST_GOLDEN_COSINE = -2.0
+encoder._LEAST_LIKENESS = -2.0
 for folder in sys.argv[1:]:
     try:
         with edgeret.Index.create(os.path.join(tempfile.mkdtemp(), "a"), model=folder) as index:

@@ -205,7 +205,6 @@ def test_quantized_rows_are_within_half_a_step():
         ("config.json", CONFIG | {"hidden_act": "relu"}, "'relu'"),
         ("config.json", CONFIG | {"position_embedding_type": "relative_key"}, "'relative_key'"),
         ("modules.json", [{"type": "sentence_transformers.models.Dense"}], "Dense"),
-        ("config_sentence_transformers.json", {"prompts": {"query": "query: "}}, "query"),
         ("1_Pooling/config.json", {"pooling_mode_max_tokens": True}, "pooling_mode_max_tokens"),
         (
             "1_Pooling/config.json",

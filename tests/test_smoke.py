@@ -20,7 +20,7 @@ NAMES = {
     "edgeret", "numpy", "onnxruntime", "ai-edge-litert", "tflite-runtime", "python", "sqlite",
     "system", "libc", "board", "cpu", "cpu_features", "cpus", "page_bytes", "memory_bytes",
     "scan", "instruction_sets", "bundle", "space", "backend", "load_ms", "first_encode_ms", "encode_ms",
-    "golden_cosine_mean", "golden_cosine_worst", "index_ms", "search_ms", "peak_rss_bytes", "failed",
+    "golden_likeness_mean", "golden_likeness_worst", "index_ms", "search_ms", "peak_rss_bytes", "failed",
 }  # fmt: skip
 CRASH = "os.kill(os.getpid(), signal.SIGILL)"
 
@@ -52,7 +52,7 @@ def test_a_sound_installation_passes(sound):
     assert report["scan"] == scan.backend()
     assert report["instruction_sets"] == list(scan.instruction_sets())
     assert report["bundle"] in bundle.available()
-    assert 0.999 <= report["golden_cosine_mean"] <= 1.000001
+    assert 0.999 <= report["golden_likeness_mean"] <= 1.000001
     assert 0 < report["encode_ms"] < report["first_encode_ms"]
 
 
@@ -69,7 +69,7 @@ def test_nothing_private_is_told(sound):
     [
         (f"smoke.Encoder.load = lambda model: {CRASH}", "load: Illegal instruction"),
         (f"smoke.Encoder.encode = lambda encoder, texts: {CRASH}", "encode: Illegal instruction"),
-        ("smoke.LEAST_GOLDEN_COSINE = 1.1", "golden vectors: edgeret.errors.BackendError: expected "),
+        ("smoke.LEAST_LIKENESS = 1.1", "golden vectors: edgeret.errors.BackendError: expected "),
         ("smoke._NOTES['lamp'] = ''", "index: edgeret.errors.InvalidDocumentError: "),
         ("smoke._ANSWER = 'oven'", "search: edgeret.errors.BackendError: expected 'oven' first, found "),
         ("smoke.Index.check = lambda index: 1 / 0", "check: ZeroDivisionError: division by zero"),

@@ -22,9 +22,11 @@ from numpy.typing import NDArray
 from edgeret.codec import Codec
 from edgeret.encode.manifest import (
     MANIFEST,
+    NO_PROMPTS,
     File,
     Graph,
     Manifest,
+    Prompts,
     Tensor,
     load_json,
     open_file,
@@ -44,11 +46,26 @@ _CODEC_TENSORS: Final = ("projection", "thresholds", "query_projection", "query_
 
 
 class Golden(NamedTuple):
-    """Texts with the fp32 teacher's vectors and this bundle's own, float32 [texts, dim] each."""
+    """Texts with the fp32 teacher's vectors and this bundle's own, float32 [texts, dim] each.
+
+    asked_teacher, asked_own: those of the same texts as queries; as documents' if the bundle has no prompts.
+    """
 
     texts: list[str]
     teacher: NDArray[np.float32]
     own: NDArray[np.float32]
+    asked_teacher: NDArray[np.float32] | None = None
+    asked_own: NDArray[np.float32] | None = None
+
+    def tensors(self) -> dict[str, NDArray[np.float32]]:
+        """The vectors by the names that they have in a bundle."""
+        named = {
+            "golden.teacher": self.teacher,
+            "golden.own": self.own,
+            "golden.asked_teacher": self.asked_teacher,
+            "golden.asked_own": self.asked_own,
+        }
+        return {name: vectors for name, vectors in named.items() if vectors is not None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +217,10 @@ class Bundle:
         if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts):
             refuse(self.path, "a list of texts in golden.json", f"{texts!r:.80}")
         shape = (len(texts), self.dim)
-        return Golden(
-            texts=texts,
-            teacher=self.shaped("golden.teacher", "float32", shape),
-            own=self.shaped("golden.own", "float32", shape),
-        )
+        names = ["golden.teacher", "golden.own"]
+        if any(self.manifest.prompts):
+            names += ["golden.asked_teacher", "golden.asked_own"]
+        return Golden(texts, *(self.shaped(name, "float32", shape) for name in names))
 
     def shaped(self, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """A tensor of this dtype and shape, as `tensor` reads it. Raises BundleError for any other."""
@@ -212,6 +228,18 @@ class Bundle:
         if (found.dtype, found.shape) != (dtype, shape):
             refuse(self.path, f"{name} as {dtype} {shape}", f"{found.dtype} {found.shape}")
         return self.tensor(name)
+
+
+def likeness(found: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float64]:
+    """How well each row of `found` [n, dim] repeats the first n of golden vectors `known`: 1 is exactly, float64 [n].
+
+    A cosine, but measured by how far the golden vectors lie from their mean: unrelated texts have one of about 0 then,
+    also where the model gives all texts a part in common, and cosines of .8.
+    """
+    spread = np.square(known - known.mean(axis=0, dtype=np.float64)).sum(axis=1).mean()
+    apart = np.square(found - known[: len(found)], dtype=np.float64).sum(axis=1)
+    found_likeness: NDArray[np.float64] = 1 - apart / (2 * (spread or 1))
+    return found_likeness
 
 
 def available() -> list[str]:
@@ -235,7 +263,8 @@ class Content:
     """What a new bundle holds.
 
     tensors: the arrays of each file of tensors; codec.bin is added, the queries' projection rounded to float16. files:
-    the bytes of every other file. optional: files that an installation may leave out. spread: as of the manifest.
+    the bytes of every other file. optional: files that an installation may leave out. spread, prompts: as of the
+    manifest.
     """
 
     name: str
@@ -249,6 +278,7 @@ class Content:
     about: Mapping[str, Any]
     optional: Collection[str] = ()
     spread: float | None = None
+    prompts: Prompts = NO_PROMPTS
 
 
 def write(path: Path, content: Content) -> Bundle:
@@ -273,6 +303,7 @@ def write(path: Path, content: Content) -> Bundle:
         },
         about=dict(content.about),
         spread=content.spread,
+        prompts=content.prompts,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     # Renamed into place: whoever opens the folder meanwhile finds the old files or the new ones.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from edgeret.codec import Codec, normalize
 from edgeret.door import checked
 from edgeret.encode.backend import Backend
-from edgeret.encode.bundle import Bundle, available
-from edgeret.encode.manifest import refuse
+from edgeret.encode.bundle import Bundle, available, likeness
+from edgeret.encode.manifest import Prompts, refuse
 from edgeret.encode.onnx import OnnxBackend
 from edgeret.encode.passages import Span, split_windows
 from edgeret.encode.pieces import check
@@ -33,7 +33,8 @@ from edgeret.errors import BackendError
 
 Float32 = NDArray[np.float32]
 
-_LEAST_GOLDEN_COSINE: Final = 0.98
+_LEAST_LIKENESS: Final = 0.97
+"""Of a golden vector to itself, computed here. What answers without its prompt has .85, garbage .3."""
 
 # Where a special token stands; and how many of them a text with no other may have.
 _NOWHERE: Final = (0, 0)
@@ -72,7 +73,7 @@ class _Whole(NamedTuple):
 
 
 class _Reading(NamedTuple):
-    """Tokens that the model takes of a text, special ones too, where they stand, and whether they are all."""
+    """Tokens that the model takes of a text, special ones and its prompt's too, where in the text, and whether all."""
 
     ids: list[int]
     spans: list[Span]
@@ -87,17 +88,19 @@ class _Pipeline(NamedTuple):
     max_tokens: int
     dim: int
     map: Float32 | None
+    prompt_tokens: dict[str, int]
 
-    def encode(self, text: str) -> Float32:
-        """The model's vector of a text, as much of it as the model reads."""
-        return self._run(self._read(text).ids)
+    def encode(self, text: str, prompt: str) -> Float32:
+        """The model's vector of a text behind a prompt, as much of it as the model reads."""
+        return self._run(self._read(text, prompt).ids)
 
-    def encode_known(self, text: str) -> _Whole:
+    def encode_known(self, text: str, prompt: str) -> _Whole:
         """The same, or a vector of `edgeret.unknown`."""
-        ids, spans, whole = self._read(text)
+        ids, spans, whole = self._read(text, prompt)
         unknown = self.tokenizer.unknown
         # Seldom: what is left to look at takes as long as a part of a short text's encoding.
-        if (unknown in ids or len(ids) <= _MOST_SPECIAL) and not knows(text, ids, spans, unknown):
+        few = len(ids) <= _MOST_SPECIAL + self.prompt_tokens[prompt]
+        if (few or unknown in ids) and not knows(text, ids, spans, unknown):
             read = text if whole else text[: max(stop for _, stop in spans)]
             return _Whole(stand_in(read, self.dim), whole, known=False)
         vector = self._run(ids)
@@ -105,13 +108,25 @@ class _Pipeline(NamedTuple):
             vector = tinged(vector, text, ids, spans, unknown)
         return _Whole(vector, whole, known=True)
 
+    def room(self, prompt: str) -> int:
+        """Tokens of the longest text that is read whole behind a prompt."""
+        return self.max_tokens - self.tokenizer.special - self.prompt_tokens[prompt]
+
     def windows(self, text: str) -> Iterator[list[Span]]:
         """Where the text's tokens stand, some of them at a time."""
         check(text)
         return (window.spans for window in windows(self.tokenizer, text))
 
-    def _read(self, text: str) -> _Reading:
+    def _read(self, text: str, prompt: str) -> _Reading:
         check(text)
+        if not prompt:
+            return self._cut(text)
+        ids, spans, whole = self._cut(prompt + text)
+        start = len(prompt)
+        placed = [(max(low - start, 0), high - start) if high > start else _NOWHERE for low, high in spans]
+        return _Reading(ids, placed, whole)
+
+    def _cut(self, text: str) -> _Reading:
         if len(text) <= CHARACTERS:
             ids, spans, _ = self.tokenizer.tokenize(text)
         else:
@@ -249,15 +264,20 @@ class Encoder:
         return table | BACKENDS[self.backend].planned_bytes(self.bundle, self.threads)
 
     @property
+    def prompts(self) -> Prompts:
+        """What the model reads before a document's passage, and before a query: empty for most."""
+        return self.bundle.manifest.prompts
+
+    @property
     def passage_tokens(self) -> int:
-        """Tokens of the longest passage that is encoded whole, special tokens not counted."""
-        return self.max_tokens - self._pipeline().tokenizer.special
+        """Tokens of the longest passage that is encoded whole, special tokens and its prompt's not counted."""
+        return self._pipeline().room(self.prompts.document)
 
     @checked
     def encode(self, texts: Iterable[str]) -> Float32:
-        """Encode texts. A text is cut after `max_tokens` tokens.
+        """Encode texts as documents: behind the document's prompt, if the model has one.
 
-        A text's vector is the same, bit for bit, alone or among others.
+        A text is cut after `max_tokens` tokens. Its vector is the same, bit for bit, alone or among others.
 
         Args:
             texts: An iterable of strings.
@@ -270,10 +290,24 @@ class Encoder:
             InvalidDocumentError: A text is not Unicode.
             BackendError: The backend answers wrongly.
         """
-        texts = list(texts)
-        if not texts:
-            return np.empty((0, self.dim), dtype=np.float32)
-        return self._each(self._pipeline().encode, texts)
+        return self._each(lambda pipeline, text: pipeline.encode(text, self.prompts.document), texts)
+
+    @checked
+    def encode_queries(self, texts: Iterable[str]) -> Float32:
+        """Encode texts as queries: behind the query's prompt, if the model has one; else as `encode` does.
+
+        A text is cut after `max_tokens` tokens; `encode_query` reads all of it, as a search does.
+
+        Args:
+            texts: An iterable of strings.
+
+        Returns:
+            float32 [n, dim], rows of unit length.
+
+        Raises:
+            EdgeretError: What `encode` raises.
+        """
+        return self._each(lambda pipeline, text: pipeline.encode(text, self.prompts.query), texts)
 
     @checked
     def encode_passages(self, texts: Iterable[str]) -> Float32:
@@ -291,13 +325,14 @@ class Encoder:
         Raises:
             EdgeretError: What `encode` raises.
         """
+        prompt = self.prompts.document
+        return self._each(lambda pipeline, text: pipeline.encode_known(text, prompt).vector, texts)
+
+    def _each(self, encode_one: Callable[[_Pipeline, str], Float32], texts: Iterable[str]) -> Float32:
         texts = list(texts)
         if not texts:
             return np.empty((0, self.dim), dtype=np.float32)
-        pipeline = self._pipeline()
-        return self._each(lambda text: pipeline.encode_known(text).vector, texts)
-
-    def _each(self, encode: Callable[[str], Float32], texts: list[str]) -> Float32:
+        encode = partial(encode_one, self._pipeline())
         if len(texts) == 1:
             # What several texts need would take as long as the graph of the smallest bundle.
             return encode(texts[0])[None]
@@ -313,11 +348,11 @@ class Encoder:
 
     @checked
     def encode_query(self, text: str) -> Asked:
-        """Encode a query of any length.
+        """Encode a query of any length, behind the query's prompt if the model has one.
 
-        One that the model reads to its end has one vector, that of `encode_passages`, bit for bit. A longer one has
-        those of its passages of 32 tokens at most; if they are more than 64, neighbors are averaged. Passages of which
-        the model knows no word count only if all are such.
+        One that the model reads to its end has one vector; without prompts it is that of `encode_passages`, bit for
+        bit. A longer one has those of its passages of 32 tokens at most; if they are more than 64, neighbors are
+        averaged. Passages of which the model knows no word count only if all are such.
 
         Args:
             text: The query.
@@ -329,15 +364,15 @@ class Encoder:
         Raises:
             EdgeretError: What `encode` raises.
         """
-        pipeline = self._pipeline()
-        vector, whole, known = pipeline.encode_known(text)
+        pipeline, prompt = self._pipeline(), self.prompts.query
+        vector, whole, known = pipeline.encode_known(text, prompt)
         if whole:
             return Asked(vector[None], 1, known)
-        spans = split_windows(text, pipeline.windows(text), min(_QUERY_TOKENS, self.passage_tokens))
+        spans = split_windows(text, pipeline.windows(text), min(_QUERY_TOKENS, pipeline.room(prompt)))
         parts = min(len(spans), _MOST_PARTS)
         sums = {known: np.zeros((parts, self.dim), dtype=np.float64) for known in (True, False)}
         for number, (start, stop) in enumerate(spans):
-            passage = pipeline.encode_known(text[start:stop])
+            passage = pipeline.encode_known(text[start:stop], prompt)
             sums[passage.known][number * parts // len(spans)] += passage.vector
         known = bool(sums[True].any())
         vectors = sums[known][sums[known].any(axis=1)]
@@ -377,17 +412,29 @@ class Encoder:
     def _start(self) -> _Pipeline:
         backend = BACKENDS[self.backend](self.bundle, self.threads)
         tokenizer = load_tokenizer(self.bundle)
-        special = tokenizer.special
-        if special >= self.max_tokens:
-            refuse(self.bundle.path, f"'max_tokens' above its {special} special tokens", str(self.max_tokens))
-        pipeline = _Pipeline(tokenizer, backend, self.max_tokens, self.dim, _load_map(self.bundle))
-        golden = self.bundle.golden()
-        cosine = float(pipeline.encode(golden.texts[0]) @ golden.own[0])
-        if not cosine >= _LEAST_GOLDEN_COSINE:
-            raise BackendError(
-                f"expected the {self.backend!r} backend to repeat the bundle's golden vector with a cosine of at "
-                f"least {_LEAST_GOLDEN_COSINE}, found {cosine:.3f}: install another release of its runtime"
+        prompt_tokens = {
+            prompt: len(tokenizer.tokenize(prompt, special=False).ids) if prompt else 0
+            for prompt in self.prompts
+        }
+        taken = tokenizer.special + max(prompt_tokens.values())
+        if taken >= self.max_tokens:
+            refuse(
+                self.bundle.path,
+                f"'max_tokens' above the {taken} tokens around a text: special tokens and prompts",
+                str(self.max_tokens),
             )
+        turn = _load_map(self.bundle)
+        pipeline = _Pipeline(tokenizer, backend, self.max_tokens, self.dim, turn, prompt_tokens)
+        golden = self.bundle.golden()
+        for known, prompt in ((golden.own, self.prompts.document), (golden.asked_own, self.prompts.query)):
+            if known is None:
+                continue
+            found = float(likeness(pipeline.encode(golden.texts[0], prompt)[None], known)[0])
+            if not found >= _LEAST_LIKENESS:
+                raise BackendError(
+                    f"expected the {self.backend!r} backend to repeat the bundle's golden vector with a likeness of at "
+                    f"least {_LEAST_LIKENESS}, found {found:.3f}: install another release of its runtime"
+                )
         return pipeline
 
 

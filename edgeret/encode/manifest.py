@@ -35,6 +35,7 @@ _MAX_INT: Final = 1 << 40
 # Of one file: what a protocol buffer, and thus a graph, can be at most.
 _MAX_FILE_BYTES: Final = 1 << 31
 _MAX_TOKENS: Final = 1 << 13
+_LONGEST_PROMPT: Final = 1024
 _REMEDY: Final = "install or export the bundle again"
 
 
@@ -68,6 +69,16 @@ class Graph(NamedTuple):
     output: str
 
 
+class Prompts(NamedTuple):
+    """What the model wants to read before a text: before a document's passage, and before a query. Mostly nothing."""
+
+    document: str = ""
+    query: str = ""
+
+
+NO_PROMPTS: Final = Prompts()
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What a bundle says of itself.
@@ -75,7 +86,7 @@ class Manifest:
     max_tokens: the longest input, special tokens included. geometry and codec: fingerprints, 32 hex
     digits each. kind: "transformer" or "static". graphs: one for each backend that the bundle
     serves. about: what decides nothing (teacher, license, versions). spread: the standard deviation of the cosines
-    between unrelated texts; None in the first bundles.
+    between unrelated texts; None in the first bundles. prompts: of the model.
     """
 
     name: str
@@ -89,6 +100,7 @@ class Manifest:
     files: dict[str, File]
     about: dict[str, Any]
     spread: float | None = None
+    prompts: Prompts = NO_PROMPTS
 
     def as_json(self) -> str:
         """The text of manifest.json."""
@@ -121,6 +133,7 @@ class Manifest:
             "tensors": {name: tensor._asdict() for name, tensor in self.tensors.items()},
             "files": files,
             **({} if self.spread is None else {"spread": self.spread}),
+            **({"prompts": self.prompts._asdict()} if any(self.prompts) else {}),
         }
 
 
@@ -150,6 +163,7 @@ def read(folder: Path, links: bool = False) -> Manifest:
         files={name: _file(folder, name, v) for name, v in _get(folder, table, "files", dict).items()},
         about=_get(folder, table, "about", dict),
         spread=_get(folder, table, "spread", float) if "spread" in table else None,
+        prompts=_prompts(folder, table["prompts"]) if "prompts" in table else NO_PROMPTS,
     )
     decisive = manifest._decisive()
     _check_keys(folder, table, decisive.keys() | {"checksum", "about"})
@@ -216,6 +230,17 @@ def _graph(folder: Path, value: Any) -> Graph:
     entry = _object(folder, value)
     _check_keys(folder, entry, {*Graph._fields})
     return Graph(*(_get(folder, entry, key, str) for key in Graph._fields))
+
+
+def _prompts(folder: Path, value: Any) -> Prompts:
+    entry = _object(folder, value)
+    _check_keys(folder, entry, {*Prompts._fields})
+    prompts = Prompts(*(_get(folder, entry, key, str) for key in Prompts._fields))
+    for prompt in prompts:
+        # JSON may spell half a character.
+        if len(prompt) > _LONGEST_PROMPT or any("\ud800" <= letter <= "\udfff" for letter in prompt):
+            refuse(folder, f"a prompt of at most {_LONGEST_PROMPT} characters, in Unicode", f"{prompt!r:.80}")
+    return prompts if any(prompts) else refuse(folder, "'prompts' that say something", "empty ones")
 
 
 def _tensor(folder: Path, value: Any) -> Tensor:

@@ -80,6 +80,9 @@ class TextEncoder(Protocol):
     def encode(self, texts: Sequence[str]) -> Float32:
         """Encode texts; a text's vector must depend on that text alone.
 
+        Of a model that wants prompts, as documents. One that reads a query in another way has `encode_query(text)` too,
+        which returns float32 [dim], or [n, dim] if a document is as near as to the nearest of several vectors.
+
         Args:
             texts: The texts, one or more.
 
@@ -199,9 +202,11 @@ def encode(record: Record, encoder: TextEncoder, bits: int, known: Mapping[Span,
 
 def encode_query(text: str, encoder: TextEncoder) -> Asked:
     """A query's vectors, and what they are made of."""
-    if isinstance(encoder, Encoder):
-        return encoder.encode_query(text)
-    return Asked(encoder.encode([text]), 1, known=True)
+    ask = getattr(encoder, "encode_query", None)
+    if ask is None:
+        return Asked(encoder.encode([text]), 1, known=True)
+    found = ask(text)
+    return found if isinstance(found, Asked) else Asked(np.atleast_2d(found), 1, known=True)
 
 
 def spread(encoder: TextEncoder) -> float:

@@ -113,7 +113,7 @@ def _ask(answer: Any, path: str, model: str, rounds: int) -> None:
     encoding, searching, cpu = [], [], time.process_time()
     for number in range(rounds):
         start = time.perf_counter()
-        vector = encoder.encode([demo.QUESTIONS[number % len(demo.QUESTIONS)]])[0]
+        vector = encoder.encode_queries([demo.QUESTIONS[number % len(demo.QUESTIONS)]])[0]
         encoded = time.perf_counter()
         index.search(vector)
         searching.append((time.perf_counter() - encoded) * 1e3)
