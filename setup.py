@@ -47,7 +47,7 @@ setup(
     ext_modules=[
         extension("_scan", "search", "seek", "seek_x86", "seek_neon"),
         extension("encode._static", "static"),
-        extension("encode._tokenize", "text", "tokenize", "unigram"),
+        extension("encode._tokenize", "text", "trie", "tokenize", "unigram", "bpe"),
         extension("_words", "words"),
         extension("_postings", "postings"),
     ],

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgeret.encode import pieces
+from edgeret.encode import tables
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.foreign import Foreign
 from edgeret.encode.tokenizer import Tokenizer, load_tokenizer
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> int:
     unequal = _unequal(own, package, _drawn(arguments.text, arguments.lines))
     found: dict[str, Any] = {
         "model": bundle.name,
-        "build": "native" if pieces.runs_native() else "reference",
+        "build": "native" if tables.runs_native() else "reference",
         "texts": len(texts),
         "tokens": arguments.tokens,
         **{f"{name}_us": value for name, value in _times({"tables": own, "package": package}, texts).items()},
@@ -54,7 +54,7 @@ def main(argv: list[str]) -> int:
             f"{name}_load_ms": round(min(_seconds(load) for _ in range(_ROUNDS)) * 1e3, 2)
             for name, load in opening.items()
         },
-        "bytes": bundle.manifest.files[pieces.FILE].nbytes,
+        "bytes": bundle.manifest.files[tables.FILE].nbytes,
         "lines": arguments.lines,
         "unequal": len(unequal),
     }

@@ -223,11 +223,12 @@ def _tflite(arguments: argparse.Namespace) -> int:
 
 
 def _tokenizer(arguments: argparse.Namespace) -> int:
+    from edgeret.encode import tables
     from export import pieces
 
     bundle = Bundle.open(arguments.bundle)
     made = pieces.add(bundle, arguments.out or bundle.path)
-    print(f"{made.path}: {pieces.FILE} {made.manifest.files[pieces.FILE].nbytes:,} bytes")
+    print(f"{made.path}: {tables.FILE} {made.manifest.files[tables.FILE].nbytes:,} bytes")
     return 0
 
 

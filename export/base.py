@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from edgeret.encode import bundle
+from edgeret.encode import bundle, tables
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import Graph
 from export import card, convert, golden, hash_head, pieces, rewrite, spread, verify
@@ -82,7 +82,7 @@ def _write(
                 },
                 "made_with": made_with(),
             },
-            optional={pieces.SOURCE} if pieces.FILE in words else (),
+            optional={tables.SOURCE} if tables.FILE in words else (),
             prompts=teacher.prompts,
         ),
     )

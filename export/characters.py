@@ -23,8 +23,8 @@ from edgeret.encode.pieces import (
     SPACE,
     SYLLABLE,
     VALUE_BITS,
-    syllable,
 )
+from edgeret.encode.tables import syllable
 
 if TYPE_CHECKING:
     from tokenizers.normalizers import Normalizer
@@ -74,7 +74,7 @@ def tables(
     whole: the normalizer. decomposed: what it does up to where marks are ordered, and rest: what it does afterwards;
     None where it orders none. cut: what makes words. Raises ValueError where a code point depends on others.
     """
-    parts = _classified(_mapped(whole.normalize_str, [*map(chr, CODE_POINTS)]), cut)
+    parts = _classified(mapped(whole.normalize_str, [*map(chr, CODE_POINTS)]), cut)
     elements: dict[int, tuple[Element, ...]] = {}
     if decomposed is not None and rest is not None:
         elements = _decompose(decomposed, rest, cut)
@@ -140,25 +140,25 @@ def _word(part: Part) -> int:
 
 def _decompose(decomposed: Normalizer, rest: Normalizer, cut: PreTokenizer) -> dict[int, tuple[Element, ...]]:
     """The elements of code points that have a mark among them, or of which nothing is left though they part marks."""
-    split = _mapped(decomposed.normalize_str, [*map(chr, CODE_POINTS)])
-    ranks = _ranks(decomposed, {code for text in split for code in map(ord, text)})
+    split = mapped(decomposed.normalize_str, [*map(chr, CODE_POINTS)])
+    order = ranks(decomposed, {code for text in split for code in map(ord, text)})
     single = sorted({character for text in split for character in text})
-    left = dict(zip(single, _classified(_mapped(rest.normalize_str, single), cut), strict=True))
+    left = dict(zip(single, _classified(mapped(rest.normalize_str, single), cut), strict=True))
     marked = {
         code: text
         for code, text in zip(CODE_POINTS, split, strict=True)
-        if text and (any(ord(one) in ranks for one in text) or not any(left[one] for one in text))
+        if text and (any(ord(one) in order for one in text) or not any(left[one] for one in text))
     }
     found = {}
     for code, text in marked.items():
-        elements = tuple(Element(ranks.get(ord(character), 0), left[character]) for character in text)
+        elements = tuple(Element(order.get(ord(character), 0), left[character]) for character in text)
         if any(one.rank and not other.rank for one, other in pairwise(elements)):
             raise ValueError(f"a mark before another character in U+{code:04X}")
         found[code] = elements
     return found
 
 
-def _ranks(decomposed: Normalizer, codes: set[int]) -> dict[int, int]:
+def ranks(decomposed: Normalizer, codes: set[int]) -> dict[int, int]:
     """The order of marks that `decomposed` brings them into: a rank from 1 for each that moves."""
     ordered = decomposed.normalize_str
 
@@ -168,8 +168,8 @@ def _ranks(decomposed: Normalizer, codes: set[int]) -> dict[int, int]:
     # U+0334 comes before all other marks, U+0345 behind them.
     first, last = "\u0334", "\u0345"
     texts = [chr(code) for code in sorted(codes) if chr(code) not in (first, last)]
-    behind = _mapped(ordered, [text + first for text in texts])
-    before = _mapped(ordered, [last + text for text in texts])
+    behind = mapped(ordered, [text + first for text in texts])
+    before = mapped(ordered, [last + text for text in texts])
     marks = [
         text
         for text, low, high in zip(texts, behind, before, strict=True)
@@ -180,7 +180,7 @@ def _ranks(decomposed: Normalizer, codes: set[int]) -> dict[int, int]:
     return {ord(mark): rank for rank, (_, group) in enumerate(groups, start=1) for mark in group}
 
 
-def _mapped(normalize: Callable[[str], str], texts: list[str]) -> list[str]:
+def mapped(normalize: Callable[[str], str], texts: list[str]) -> list[str]:
     """What each text becomes alone."""
     made: list[str] = []
     for first in range(0, len(texts), _AT_ONCE):
@@ -202,6 +202,14 @@ def _joined(parts: tuple[Part, ...]) -> tuple[Part, ...]:
     if len(parts) == 3 and (parts[0][1], parts[2][1]) == (SPACE, SPACE) and parts[1][1] != SPACE:
         return ((parts[1][0], ALONE),)
     return parts
+
+
+def blanks() -> list[int]:
+    """Code points that are blank to what splits, or strips, at them."""
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+
+    kinds = classes([*map(chr, CODE_POINTS)], WhitespaceSplit())
+    return [ord(character) for character, kind in kinds.items() if kind == SPACE]
 
 
 def classes(characters: list[str], cut: PreTokenizer) -> dict[str, int]:

@@ -13,25 +13,22 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from edgeret.encode import unigram
+from edgeret.encode import bpe, unigram
 from edgeret.encode.bundle import Bundle
-from edgeret.encode.pieces import (
+from edgeret.encode.pieces import LONGEST_WORD, Head, Tables, read, reference, write
+from edgeret.encode.tables import (
     ADDED,
+    BYTE_PAIRS,
     FILE,
     HEAD,
-    LONGEST_WORD,
     NOWHERE,
     SOURCE,
     WORDPIECE,
-    Head,
     Run,
-    Tables,
-    read,
-    reference,
-    write,
 )
+from edgeret.encode.tables import Source as File
 from edgeret.errors import BundleError
-from export import characters, sentencepiece, trie
+from export import bytelevel, characters, sentencepiece, trie
 from export.rewrite import rewrite
 
 if TYPE_CHECKING:
@@ -70,7 +67,7 @@ def compiled(source: bytes) -> bytes:
     # As the package writes it: with all that older files leave to be guessed.
     table = json.loads(tokenizer.to_str())
     try:
-        blob = _compile(table, source)
+        blob = _compile(table, tokenizer, source)
         _compare(blob, tokenizer, table)
     except ValueError as error:
         raise BundleError(
@@ -80,10 +77,13 @@ def compiled(source: bytes) -> bytes:
     return blob
 
 
-def _compile(table: Mapping[str, Any], source: bytes) -> bytes:
+def _compile(table: Mapping[str, Any], tokenizer: Tokenizer, source: bytes) -> bytes:
     model = table["model"]
     if model["type"] == "Unigram":
         return sentencepiece.compiled(table, _frame(table["post_processor"]), source)
+    if model["type"] == "BPE":
+        frame = _frame(bytelevel.without_level(table["post_processor"]))
+        return bytelevel.compiled(table, frame, tokenizer, source)
     if model["type"] != "WordPiece":
         raise ValueError(f"a model of type {model['type']!r}")
     vocabulary: dict[str, int] = model["vocab"]
@@ -177,12 +177,16 @@ def _compare(blob: bytes, tokenizer: Tokenizer, table: Mapping[str, Any]) -> Non
 
 
 def _reference(blob: bytes) -> Run:
-    if HEAD.unpack_from(blob)[2] == WORDPIECE:
+    kind = HEAD.unpack_from(blob)[2]
+    if kind == WORDPIECE:
         return reference(*read(blob)[1:])
     with TemporaryFile() as file:
         file.write(blob)
         file.flush()
-        source = unigram.Source(os.dup(file.fileno()))
+        source = File(os.dup(file.fileno()))
+    if kind == BYTE_PAIRS:
+        run = bpe.reference(*bpe.read(source, len(blob))[1:], source)
+        return lambda text, special: run(text, special, 0)
     return unigram.reference(*unigram.read(source, len(blob))[1:], source)
 
 
@@ -192,7 +196,7 @@ def _texts(table: Mapping[str, Any]) -> Iterable[str]:
     vocabulary = table["model"]["vocab"]
     tokens = [*(vocabulary if isinstance(vocabulary, dict) else (token for token, _ in vocabulary))]
     tokens = [
-        *(token.replace("\u2581", " ") for token in tokens),
+        *map(_text_of if table["model"]["type"] == "BPE" else _with_blanks, tokens),
         *(token["content"] for token in table.get("added_tokens") or []),
     ]
     codes = np.array(characters.CODE_POINTS)
@@ -207,3 +211,11 @@ def _texts(table: Mapping[str, Any]) -> Iterable[str]:
         ]
         rng.shuffle(drawn)
         yield rng.choice(["", " "]).join([*several, *drawn])
+
+
+def _with_blanks(token: str) -> str:
+    return token.replace("\u2581", " ")
+
+
+def _text_of(token: str) -> str:
+    return (bytelevel.bytes_of(token) or token.encode()).decode(errors="ignore")

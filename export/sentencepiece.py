@@ -5,13 +5,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret.encode.pieces import ADDED, PAGES, SPACE, UNIGRAM
+from edgeret.encode.tables import ADDED, MAPS, PAGES, UNIGRAM
 from edgeret.encode.unigram import (
     BLANK,
     COLLAPSES,
@@ -20,7 +20,6 @@ from edgeret.encode.unigram import (
     JOINED,
     MAPPED,
     MAPPED_VALUE,
-    MAPS,
     MARK,
     MOST_MAPPED,
     PREPENDED,
@@ -171,7 +170,7 @@ def _mapped(charsmap: bytes | None) -> _Map:
     """What a map of SentencePiece says. Raises ValueError for one that asks for longer graphemes."""
     kinds = _graphemes()
     entries = np.array([kinds.get(code, 0) for code in range(0x110000)], np.uint32)
-    for code in _blanks():
+    for code in characters.blanks():
         entries[code] |= BLANK
     sequences: list[int] = []
     places: dict[str, int] = {}
@@ -246,10 +245,3 @@ def _graphemes() -> dict[int, int]:
             case _, _, 2, 2:
                 found[code] = CONTROL
     return found
-
-
-def _blanks() -> Iterable[int]:
-    from tokenizers.pre_tokenizers import WhitespaceSplit
-
-    kinds = characters.classes([*map(chr, characters.CODE_POINTS)], WhitespaceSplit())
-    return [ord(character) for character, kind in kinds.items() if kind == SPACE]

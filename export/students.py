@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edgeret.encode import bundle
+from edgeret.encode import bundle, tables
 from edgeret.encode.bundle import Bundle, Golden
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import Graph
@@ -169,7 +169,7 @@ def write(
                     **{key: origin.manifest.about[key] for key in ("license", "teacher")},
                     "made_with": made_with() | {"torch": torch.__version__},
                 },
-                optional={pieces.SOURCE} if pieces.FILE in words else (),
+                optional={tables.SOURCE} if tables.FILE in words else (),
                 prompts=teacher.prompts,
             ),
         )

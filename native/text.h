@@ -10,9 +10,6 @@
 #define PAGES 4352 /* of 256 code points each */
 #define NOWHERE UINT32_MAX
 
-/* Labels of the trie that no UTF-8 has. */
-enum { MAPS = 0xFD, ADDED = 0xFE, END = 0xFF };
-
 /* start, stop: characters of the text. word: counted from 0. */
 typedef struct {
     uint32_t id, start, stop, word;

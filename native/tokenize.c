@@ -1,4 +1,5 @@
-/* The native build of pieces.py and unigram.py: checks what Python hands over, then tokenizes, WordPiece without the GIL.
+/* The native build of pieces.py, unigram.py and bpe.py: checks what Python hands over, then tokenizes, WordPiece without
+ * the GIL.
  * Stable ABI, so that one build serves every Python from 3.11 on.
  */
 #define Py_LIMITED_API 0x030B0000
@@ -8,6 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "bpe.h"
 #include "tokenize.h"
 #include "unigram.h"
 
@@ -15,8 +17,11 @@
 
 #define CAPSULE "edgeret.encode._tokenize.tokenizer"
 #define UNIGRAM_CAPSULE "edgeret.encode._tokenize.unigram"
+#define BPE_CAPSULE "edgeret.encode._tokenize.byte_pairs"
 #define TABLES 6
 #define UNIGRAM_TABLES 5
+#define BPE_TABLES 6
+#define MOST_NUMBERS (UINT32_MAX / sizeof(uint32_t)) /* of a file */
 
 /* What stands around a text: ids, `before` of them before it and the others behind it. */
 typedef struct {
@@ -56,11 +61,11 @@ static int set_tables(Borrowed *borrowed)
     tokenizer->entries = views[1].buf;
     tokenizer->sequences = views[2].buf;
     tokenizer->marks = views[3].buf;
-    tokenizer->units = views[4].buf;
     tokenizer->blocks = (size_t)views[1].shape[0];
     tokenizer->sequences_size = (size_t)views[2].shape[0];
     tokenizer->marks_size = (size_t)views[3].shape[0];
-    tokenizer->units_size = (size_t)views[4].shape[0];
+    const size_t units = (size_t)views[4].shape[0];
+    tokenizer->trie = (Trie){.numbers = views[4].buf, .count = units, .units = units};
     if (views[0].shape[0] == PAGES && views[1].shape[1] == 256 && views[3].shape[1] == 2 &&
         tokenizer->longest <= LONGEST_WORD && borrowed->frame.before <= borrowed->frame.around)
         return 1;
@@ -146,13 +151,15 @@ typedef struct {
     const uint8_t *text; /* UTF-8 */
     size_t size;
     int special;
+    unsigned part; /* which part of a text it is */
 } Question;
 
 static int asked_for(PyObject *args, const char *capsule_name, Question *asked)
 {
     PyObject *capsule, *text;
     Py_ssize_t size;
-    if (!PyArg_ParseTuple(args, "OUp", &capsule, &text, &asked->special))
+    asked->part = 0;
+    if (!PyArg_ParseTuple(args, "OUp|I", &capsule, &text, &asked->special, &asked->part))
         return 0;
     asked->tokenizer = PyCapsule_GetPointer(capsule, capsule_name);
     const char *octets = asked->tokenizer ? PyUnicode_AsUTF8AndSize(text, &size) : NULL;
@@ -195,12 +202,13 @@ static const Array unigram_tables[UNIGRAM_TABLES] = {
 /* A tokenizer in Python's memory, and as much of its file as was touched in memory of its own. */
 typedef struct {
     Unigram unigram;
+    Bpe bpe;
     Frame frame;
     Lazy lazy;
     int file;
     off_t offset; /* of the first number in the file */
     size_t nbytes; /* of the numbers in memory */
-    Py_buffer views[UNIGRAM_TABLES];
+    Py_buffer views[BPE_TABLES];
     int held; /* views */
 } Lent;
 
@@ -215,6 +223,8 @@ static void lent_free(Lent *lent)
 
 static void unigram_capsule_free(PyObject *capsule) { lent_free(PyCapsule_GetPointer(capsule, UNIGRAM_CAPSULE)); }
 
+static void bpe_capsule_free(PyObject *capsule) { lent_free(PyCapsule_GetPointer(capsule, BPE_CAPSULE)); }
+
 static int read_numbers(const void *from, size_t first, size_t count, uint32_t *numbers)
 {
     const Lent *lent = from;
@@ -228,7 +238,36 @@ static int read_numbers(const void *from, size_t first, size_t count, uint32_t *
     return 1;
 }
 
-static int set_unigram(Lent *lent)
+/* A trie, and what stands behind it, `count` numbers in all. Pages of them are there once they are written. */
+static int lend(Lent *lent, Trie *trie, size_t units, size_t count)
+{
+    lent->nbytes = count * sizeof(uint32_t);
+    void *numbers = mmap(NULL, lent->nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    lent->lazy.numbers = numbers == MAP_FAILED ? NULL : numbers;
+    lent->lazy.is_there = PyMem_Calloc(count / BLOCK + 1, 1);
+    lent->lazy.read = read_numbers;
+    lent->lazy.from = lent;
+    *trie = (Trie){.numbers = lent->lazy.numbers, .count = count, .units = units, .lazy = &lent->lazy};
+    if (lent->lazy.numbers && lent->lazy.is_there)
+        return 1;
+    PyErr_NoMemory();
+    return 0;
+}
+
+static int refuse_tables(void)
+{
+    PyErr_SetString(refusal, "expected the tables of one tokenizer, got others: install or export the bundle again");
+    return 0;
+}
+
+static int set_frame(Lent *lent, const Py_buffer *special)
+{
+    lent->frame.special = special->buf;
+    lent->frame.around = special->shape[0];
+    return lent->frame.before <= lent->frame.around;
+}
+
+static int set_unigram(Lent *lent, size_t units, size_t scores)
 {
     const Py_buffer *views = lent->views;
     Unigram *unigram = &lent->unigram;
@@ -239,25 +278,10 @@ static int set_unigram(Lent *lent)
     unigram->blocks = (size_t)views[1].shape[0];
     unigram->sequences_size = (size_t)views[2].shape[0];
     unigram->octets_size = (size_t)views[4].shape[0];
-    unigram->lazy = &lent->lazy;
-    lent->frame.special = views[3].buf;
-    lent->frame.around = views[3].shape[0];
-    if (views[0].shape[0] != PAGES || views[1].shape[1] != 256 || (unigram->octets_size && unigram->octets_size != 256) ||
-        lent->frame.before > lent->frame.around || lent->lazy.count > UINT32_MAX / sizeof(uint32_t) || !lent->lazy.count) {
-        PyErr_SetString(refusal, "expected the tables of one tokenizer, got others: install or export the bundle again");
-        return 0;
-    }
-    /* Pages of it are there once they are written. */
-    lent->nbytes = lent->lazy.count * sizeof(uint32_t);
-    void *numbers = mmap(NULL, lent->nbytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    lent->lazy.numbers = numbers == MAP_FAILED ? NULL : numbers;
-    lent->lazy.is_there = PyMem_Calloc(lent->lazy.count / BLOCK + 1, 1);
-    lent->lazy.read = read_numbers;
-    lent->lazy.from = lent;
-    if (lent->lazy.numbers && lent->lazy.is_there)
-        return 1;
-    PyErr_NoMemory();
-    return 0;
+    if (!set_frame(lent, &views[3]) || views[0].shape[0] != PAGES || views[1].shape[1] != 256 ||
+        (unigram->octets_size && unigram->octets_size != 256) || !units || units + 2 * scores > MOST_NUMBERS)
+        return refuse_tables();
+    return lend(lent, &unigram->trie, units, units + 2 * scores);
 }
 
 static PyObject *py_unigram(PyObject *module, PyObject *args)
@@ -277,37 +301,109 @@ static PyObject *py_unigram(PyObject *module, PyObject *args)
     lent->unigram.unknown = unknown;
     lent->unigram.unknown_score = unknown_score;
     lent->unigram.flags = flags;
-    lent->unigram.units_size = units;
-    lent->lazy.count = (size_t)units + 2 * (size_t)scores;
     lent->frame.before = (Py_ssize_t)before;
     lent->file = file;
     lent->offset = (off_t)offset;
     lent->held = views_of(arrays, unigram_tables, UNIGRAM_TABLES, lent->views);
-    if (lent->held == UNIGRAM_TABLES && set_unigram(lent))
+    if (lent->held == UNIGRAM_TABLES && set_unigram(lent, units, scores))
         capsule = PyCapsule_New(lent, UNIGRAM_CAPSULE, unigram_capsule_free);
     if (!capsule)
         lent_free(lent);
     return capsule;
 }
 
+/* The lists of what was found, which is let go. */
+static PyObject *taken(const Frame *frame, Tokens *found, int is_sound, int special)
+{
+    PyObject *result = NULL;
+    if (is_sound)
+        result = as_lists(frame, found, special);
+    else if (found->is_short)
+        PyErr_NoMemory();
+    else
+        PyErr_SetString(refusal, "expected tokenizer.bin as long as it was, found less: install or export the bundle again");
+    free(found->tokens);
+    return result;
+}
+
 /* With the GIL: threads would read one block at once. */
 static PyObject *py_encode_unigram(PyObject *module, PyObject *args)
 {
     (void)module;
-    PyObject *result = NULL;
     Question asked;
     if (!asked_for(args, UNIGRAM_CAPSULE, &asked))
         return NULL;
     const Lent *lent = asked.tokenizer;
     Tokens found = {0};
-    if (tokenize_unigram(&lent->unigram, asked.text, asked.size, &found))
-        result = as_lists(&lent->frame, &found, asked.special);
-    else if (found.is_short)
-        PyErr_NoMemory();
-    else
-        PyErr_SetString(refusal, "expected tokenizer.bin as long as it was, found less: install or export the bundle again");
-    free(found.tokens);
-    return result;
+    const int is_sound = tokenize_unigram(&lent->unigram, asked.text, asked.size, &found);
+    return taken(&lent->frame, &found, is_sound, asked.special);
+}
+
+/* -- byte pairs */
+
+static const Array bpe_tables[BPE_TABLES] = {
+    {"H", 2, 1, "pages as uint16 [4352]"},     {"IL", 4, 2, "entries as uint32 [blocks, 256]"},
+    {"IL", 4, 1, "sequences as uint32 [n]"},   {"IL", 4, 1, "special as uint32 [n]"},
+    {"IL", 4, 1, "octets as uint32 [256]"},    {"IL", 4, 2, "pairs as uint32 [n, 3]"},
+};
+
+static int set_bpe(Lent *lent, size_t units)
+{
+    const Py_buffer *views = lent->views;
+    Bpe *bpe = &lent->bpe;
+    bpe->pages = views[0].buf;
+    bpe->entries = views[1].buf;
+    bpe->sequences = views[2].buf;
+    bpe->octets = views[4].buf;
+    bpe->pairs = views[5].buf;
+    bpe->blocks = (size_t)views[1].shape[0];
+    bpe->sequences_size = (size_t)views[2].shape[0];
+    bpe->pairs_size = (size_t)views[5].shape[0];
+    const size_t count = units + bpe->vocabulary + 1 + 3 * (size_t)bpe->merges;
+    if (!set_frame(lent, &views[3]) || views[0].shape[0] != PAGES || views[1].shape[1] != 256 ||
+        views[4].shape[0] != 256 || views[5].shape[1] != PAIR || !units || count > MOST_NUMBERS)
+        return refuse_tables();
+    return lend(lent, &bpe->trie, units, count);
+}
+
+static PyObject *py_byte_pairs(PyObject *module, PyObject *args)
+{
+    (void)module;
+    PyObject *arrays[BPE_TABLES], *capsule = NULL;
+    unsigned flags, before, units, vocabulary, merges;
+    int file;
+    Py_ssize_t offset;
+    if (!PyArg_ParseTuple(args, "OOOOOOIIinIII", &arrays[0], &arrays[1], &arrays[2], &arrays[3], &arrays[4], &arrays[5],
+                          &flags, &before, &file, &offset, &units, &vocabulary, &merges))
+        return NULL;
+    Lent *lent = PyMem_Calloc(1, sizeof *lent);
+    if (!lent)
+        return PyErr_NoMemory();
+    lent->bpe.flags = flags;
+    lent->bpe.vocabulary = vocabulary;
+    lent->bpe.merges = merges;
+    lent->frame.before = (Py_ssize_t)before;
+    lent->file = file;
+    lent->offset = (off_t)offset;
+    lent->held = views_of(arrays, bpe_tables, BPE_TABLES, lent->views);
+    if (lent->held == BPE_TABLES && set_bpe(lent, units))
+        capsule = PyCapsule_New(lent, BPE_CAPSULE, bpe_capsule_free);
+    if (!capsule)
+        lent_free(lent);
+    return capsule;
+}
+
+/* With the GIL, as Unigram. */
+static PyObject *py_encode_byte_pairs(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Question asked;
+    if (!asked_for(args, BPE_CAPSULE, &asked))
+        return NULL;
+    const Lent *lent = asked.tokenizer;
+    Tokens found = {0};
+    const int is_sound = tokenize_bytes(&lent->bpe, asked.text, asked.size, asked.part, &found);
+    return taken(&lent->frame, &found, is_sound, asked.special);
 }
 
 static PyMethodDef methods[] = {
@@ -318,6 +414,10 @@ static PyMethodDef methods[] = {
      "unigram(pages, entries, sequences, special, octets, unknown, unknown_score, flags, before, file, offset, units, "
      "scores) -> capsule"},
     {"encode_unigram", py_encode_unigram, METH_VARARGS, "as encode"},
+    {"byte_pairs", py_byte_pairs, METH_VARARGS,
+     "byte_pairs(pages, entries, sequences, special, octets, pairs, flags, before, file, offset, units, vocabulary, merges) "
+     "-> capsule"},
+    {"encode_byte_pairs", py_encode_byte_pairs, METH_VARARGS, "as encode, and which part of a text it is"},
     {NULL, NULL, 0, NULL},
 };
 

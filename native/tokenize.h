@@ -3,7 +3,7 @@
  * A tokenizer is a file of tables (docs/format.md), and may come from anywhere: whatever they hold, nothing outside of
  * them is read, and each step takes a byte of the text or ends a word.
  */
-#include "text.h"
+#include "trie.h"
 
 #define LONGEST_WORD 1000 /* characters */
 #define RANKS 64 /* of marks, from 1; 0 is no mark */
@@ -23,8 +23,8 @@ typedef struct {
     const uint32_t *entries; /* [blocks][256] */
     const uint32_t *sequences;
     const uint32_t *marks; /* [marks_size][2]: code points in order, and where in sequences their elements are */
-    const uint32_t *units;
-    size_t blocks, sequences_size, marks_size, units_size;
+    size_t blocks, sequences_size, marks_size;
+    Trie trie;
 } Tokenizer;
 
 /* The word that is being read: its bytes, and for each the character of the text that it comes from. */
@@ -38,25 +38,6 @@ typedef struct {
     uint32_t places[4 * LONGEST_WORD];
 } Word;
 
-/* -- the trie */
-
-/* The unit of a child, or 0: no unit has both base 0 and label 0. */
-static uint32_t child(const Tokenizer *tokenizer, uint32_t unit, uint8_t label)
-{
-    const uint32_t place = unit >> 9 ^ label;
-    const uint32_t found = place < tokenizer->units_size ? tokenizer->units[place] : 0;
-    return (found & 0xFF) == label ? found : 0;
-}
-
-static int has_end(uint32_t unit) { return unit >> 8 & 1; }
-
-/* A base past the end has no children: it is the id, behind the number of units. */
-static uint32_t id_of(const Tokenizer *tokenizer, uint32_t unit)
-{
-    const uint32_t base = unit >> 9;
-    return base >= tokenizer->units_size ? base - (uint32_t)tokenizer->units_size : child(tokenizer, unit, END) >> 8;
-}
-
 /* -- words */
 
 /* The longest token at each place; where there is none, the whole word is unknown. */
@@ -65,15 +46,15 @@ static int split_word(const Word *word)
     const Tokenizer *tokenizer = word->tokenizer;
     for (uint32_t start = 0, stop = 0; start < word->size; start = stop) {
         const uint32_t from = start ? tokenizer->continuing : 0;
-        uint32_t unit = from < tokenizer->units_size ? tokenizer->units[from] : 0, best = 0;
-        for (uint32_t i = start; i < word->size && (unit = child(tokenizer, unit, word->bytes[i])); i++)
+        uint32_t unit = number_at(&tokenizer->trie, from), best = 0;
+        for (uint32_t i = start; i < word->size && (unit = child(&tokenizer->trie, unit, word->bytes[i])); i++)
             if (has_end(unit)) {
                 best = unit;
                 stop = i + 1;
             }
         if (!best)
             return 0;
-        add_token(word->found, id_of(tokenizer, best), word->places[start], word->places[stop - 1] + 1, word->words);
+        add_token(word->found, number_of(&tokenizer->trie, best), word->places[start], word->places[stop - 1] + 1, word->words);
     }
     return 1;
 }
@@ -300,26 +281,6 @@ static void add_run(Word *word, const uint8_t *text, Place from, Place to)
 
 /* -- the whole */
 
-/* Where the longest added token at `from` ends; `from` if there is none. */
-static Place added_token(const Tokenizer *tokenizer, uint32_t root, const uint8_t *text, size_t size, Place from,
-                         uint32_t *id)
-{
-    Place stop = from, at = from;
-    uint32_t unit = root;
-    while (at.byte < size) {
-        for (const size_t next = at.byte + width(text[at.byte]); unit && at.byte < next; at.byte++)
-            unit = child(tokenizer, unit, text[at.byte]);
-        at.character++;
-        if (!unit)
-            break;
-        if (has_end(unit)) {
-            stop = at;
-            *id = id_of(tokenizer, unit);
-        }
-    }
-    return stop;
-}
-
 /* The tokens of a text of sound UTF-8, less than 2**32 characters. Returns 0 for want of memory. */
 static int tokenize(const Tokenizer *tokenizer, const uint8_t *text, size_t size, Tokens *found)
 {
@@ -327,11 +288,11 @@ static int tokenize(const Tokenizer *tokenizer, const uint8_t *text, size_t size
     word.tokenizer = tokenizer;
     word.found = found;
     word.words = word.characters = word.size = 0;
-    const uint32_t root = tokenizer->units_size ? child(tokenizer, tokenizer->units[0], ADDED) : 0;
+    const uint32_t root = child(&tokenizer->trie, number_at(&tokenizer->trie, 0), ADDED);
     Place from = {0}, at = {0};
     while (at.byte < size) {
         uint32_t id = 0;
-        const Place stop = root ? added_token(tokenizer, root, text, size, at, &id) : at;
+        const Place stop = root ? longest_at(&tokenizer->trie, root, text, size, at, &id) : at;
         if (stop.byte == at.byte) {
             step(&at, text);
             continue;

@@ -4,9 +4,8 @@
  * them is read, and each step takes a byte of the text. The trie and the scores stay in the file, and are read from it
  * block by block as texts touch them.
  */
-#include "text.h"
+#include "trie.h"
 
-#define BLOCK 1024 /* numbers that are read together */
 #define MARK 0x2581 /* in place of a blank */
 #define SHORT_GRAPHEME 6 /* bytes; longer ones are mapped code point by code point */
 #define MOST_MAPPED 64 /* code points that one becomes */
@@ -22,15 +21,6 @@ enum { BLANK = 8, MAPPED = 16, MAPPED_VALUE = 8 };
  * become one; those at the end are left out. */
 enum { SPLITS_BLANKS = 1, PREPENDS = 2, SPLITS_MARKS = 4, COLLAPSES = 8, STRIPS = 16 };
 
-/* Numbers of a file. */
-typedef struct {
-    uint32_t *numbers;
-    uint8_t *is_there; /* of each block */
-    size_t count;
-    int (*read)(const void *from, size_t first, size_t count, uint32_t *numbers); /* 0 if it failed */
-    const void *from;
-} Lazy;
-
 typedef struct {
     uint32_t unknown, flags;
     double unknown_score;
@@ -38,8 +28,8 @@ typedef struct {
     const uint32_t *entries; /* [blocks][256] */
     const uint32_t *sequences;
     const uint32_t *octets; /* ids of what stands for a byte, [256] or none */
-    size_t blocks, sequences_size, octets_size, units_size;
-    Lazy *lazy; /* the trie's units, then a score for each id, two numbers */
+    size_t blocks, sequences_size, octets_size;
+    Trie trie; /* behind its units a score for each id, two numbers */
 } Unigram;
 
 /* Of a word up to a byte: the score of the best path, where its last piece begins, and that piece. */
@@ -62,7 +52,7 @@ typedef struct {
     uint32_t origin, last, passed; /* characters: where the segment begins, its last one, and how many are behind */
     Part held;
     uint32_t parts, stop; /* how many there were, and how many count */
-    int is_held, is_first, is_blank, is_counting, failed;
+    int is_held, is_first, is_blank, is_counting;
     uint32_t blank_place;
     size_t size, room;
     uint8_t *bytes;
@@ -70,45 +60,10 @@ typedef struct {
     Path *paths;
 } Reading;
 
-/* -- the file */
-
-static uint32_t number_at(Reading *reading, size_t place)
+static double score_of(const Trie *trie, uint32_t id)
 {
-    Lazy *lazy = reading->unigram->lazy;
-    if (place >= lazy->count)
-        return 0;
-    const size_t block = place / BLOCK, first = block * BLOCK;
-    if (!lazy->is_there[block]) {
-        const size_t count = lazy->count - first < BLOCK ? lazy->count - first : BLOCK;
-        if (!lazy->read(lazy->from, first, count, lazy->numbers + first)) {
-            reading->failed = 1;
-            return 0;
-        }
-        lazy->is_there[block] = 1;
-    }
-    return lazy->numbers[place];
-}
-
-/* As in tokenize.h. */
-static uint32_t piece_child(Reading *reading, uint32_t unit, uint8_t label)
-{
-    const uint32_t place = unit >> 9 ^ label;
-    const uint32_t found = place < reading->unigram->units_size ? number_at(reading, place) : 0;
-    return (found & 0xFF) == label ? found : 0;
-}
-
-static int is_piece(uint32_t unit) { return unit >> 8 & 1; }
-
-static uint32_t piece_number(Reading *reading, uint32_t unit)
-{
-    const size_t base = unit >> 9, size = reading->unigram->units_size;
-    return base >= size ? (uint32_t)(base - size) : piece_child(reading, unit, END) >> 8;
-}
-
-static double score_of(Reading *reading, uint32_t id)
-{
-    const size_t place = reading->unigram->units_size + 2 * (size_t)id;
-    const uint64_t bits = (uint64_t)number_at(reading, place + 1) << 32 | number_at(reading, place);
+    const size_t place = trie->units + 2 * (size_t)id;
+    const uint64_t bits = (uint64_t)number_at(trie, place + 1) << 32 | number_at(trie, place);
     double score;
     memcpy(&score, &bits, sizeof score);
     return score;
@@ -124,7 +79,8 @@ static void reach(Path *path, double score, uint32_t from, uint32_t id)
 
 static void find_paths(Reading *reading)
 {
-    const uint32_t size = (uint32_t)reading->size, root = number_at(reading, 0);
+    const Trie *trie = &reading->unigram->trie;
+    const uint32_t size = (uint32_t)reading->size, root = number_at(trie, 0);
     Path *paths = reading->paths;
     for (uint32_t i = 0; i <= size; i++)
         paths[i] = (Path){0, NOWHERE, NO_PIECE};
@@ -133,11 +89,11 @@ static void find_paths(Reading *reading)
         const double score = paths[start].score;
         uint32_t unit = root;
         int is_known = 0;
-        for (uint32_t i = start; i < size && (unit = piece_child(reading, unit, reading->bytes[i])); i++) {
-            if (!is_piece(unit))
+        for (uint32_t i = start; i < size && (unit = child(trie, unit, reading->bytes[i])); i++) {
+            if (!has_end(unit))
                 continue;
-            const uint32_t id = piece_number(reading, unit);
-            reach(&paths[i + 1], score + score_of(reading, id), start, id);
+            const uint32_t id = number_of(trie, unit);
+            reach(&paths[i + 1], score + score_of(trie, id), start, id);
             is_known |= i + 1 == next;
         }
         if (!is_known)
@@ -311,11 +267,11 @@ static int is_boundary(uint32_t before, uint32_t behind)
 }
 
 /* The shortest sequence of the map that a grapheme begins with: its place, or NOWHERE. */
-static uint32_t mapped_grapheme(Reading *reading, uint32_t unit, const uint8_t *text, size_t size)
+static uint32_t mapped_grapheme(const Trie *trie, uint32_t unit, const uint8_t *text, size_t size)
 {
-    for (size_t i = 0; i < size && (unit = piece_child(reading, unit, text[i])); i++)
-        if (is_piece(unit))
-            return piece_number(reading, unit);
+    for (size_t i = 0; i < size && (unit = child(trie, unit, text[i])); i++)
+        if (has_end(unit))
+            return number_of(trie, unit);
     return NOWHERE;
 }
 
@@ -343,7 +299,7 @@ static void add_parts_of(Reading *reading, uint32_t graphemes, const uint8_t *te
         uint32_t place = NOWHERE;
         if (count > 1 && stop.byte - at.byte < SHORT_GRAPHEME)
             place = mapping & MAPPED ? mapping >> MAPPED_VALUE
-                                     : mapped_grapheme(reading, graphemes, text + at.byte, stop.byte - at.byte);
+                                     : mapped_grapheme(&unigram->trie, graphemes, text + at.byte, stop.byte - at.byte);
         if (place != NOWHERE) {
             add_mapped(reading, place, count);
             at = stop;
@@ -373,36 +329,18 @@ static void add_segment(Reading *reading, uint32_t graphemes, const uint8_t *tex
 
 /* -- the whole */
 
-/* Where the longest added token at `from` ends; `from` if there is none. */
-static Place added_piece(Reading *reading, uint32_t root, const uint8_t *text, size_t size, Place from, uint32_t *number)
-{
-    Place stop = from, at = from;
-    uint32_t unit = root;
-    while (at.byte < size) {
-        for (const size_t next = at.byte + width(text[at.byte]); unit && at.byte < next; at.byte++)
-            unit = piece_child(reading, unit, text[at.byte]);
-        at.character++;
-        if (!unit)
-            break;
-        if (is_piece(unit)) {
-            stop = at;
-            *number = piece_number(reading, unit);
-        }
-    }
-    return stop;
-}
-
 /* The tokens of a text of sound UTF-8, less than 2**32 characters. Returns 0 for want of memory, or if the file could
  * not be read: then `is_short` of what was found is 0. */
 static int tokenize_unigram(const Unigram *unigram, const uint8_t *text, size_t size, Tokens *found)
 {
     Reading reading = {.unigram = unigram, .found = found};
-    const uint32_t root = number_at(&reading, 0);
-    const uint32_t added = piece_child(&reading, root, ADDED), graphemes = piece_child(&reading, root, MAPS);
+    unigram->trie.lazy->failed = 0;
+    const Trie *trie = &unigram->trie;
+    const uint32_t root = number_at(trie, 0), added = child(trie, root, ADDED), graphemes = child(trie, root, MAPS);
     Place from = {0}, at = {0};
-    while (at.byte < size && !reading.failed && !found->is_short) {
+    while (at.byte < size && !trie->lazy->failed && !found->is_short) {
         uint32_t number = 0;
-        Place stop = added ? added_piece(&reading, added, text, size, at, &number) : at;
+        Place stop = added ? longest_at(trie, added, text, size, at, &number) : at;
         if (stop.byte == at.byte) {
             step(&at, text);
             continue;
@@ -423,5 +361,5 @@ static int tokenize_unigram(const Unigram *unigram, const uint8_t *text, size_t 
     free(reading.bytes);
     free(reading.places);
     free(reading.paths);
-    return !reading.failed && !found->is_short;
+    return !trie->lazy->failed && !found->is_short;
 }

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeret.encode import pieces
+from edgeret.encode import pieces, tables
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.foreign import Foreign
@@ -25,10 +25,10 @@ FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 ROOT = Path(__file__).parent.parent
 BUNDLES = ["nano", "small", "base"]
 BUILDS = [
-    pytest.param(pieces.native, marks=pytest.mark.skipif(not pieces.runs_native(), reason="not built")),
+    pytest.param(pieces.native, marks=pytest.mark.skipif(not tables.runs_native(), reason="not built")),
     pieces.reference,
 ]
-BLOB = Bundle.open("nano").read(pieces.FILE)
+BLOB = Bundle.open("nano").read(tables.FILE)
 
 # Marks of all orders among others that stay, accents, what is dropped, and what parts marks or words.
 MARKS = "\u0300\u0323\u0345\u0334\u0344\u1b44\u302e\u302f\u08d4\u0f73\u0b3f\u034f\U0001d165\U0001d15e\ua953"
@@ -110,9 +110,9 @@ def test_marks_are_ordered_as_the_package_orders_them(package, make):
 @pytest.mark.parametrize("name", BUNDLES)
 def test_the_bundles_have_the_tables_of_their_tokenizers(name):
     opened = Bundle.open(name)
-    digest, _, _ = pieces.read(opened.read(pieces.FILE))
-    assert digest.hex() == opened.manifest.files[pieces.SOURCE].sha256
-    assert opened.read(pieces.FILE) == BLOB
+    digest, _, _ = pieces.read(opened.read(tables.FILE))
+    assert digest.hex() == opened.manifest.files[tables.SOURCE].sha256
+    assert opened.read(tables.FILE) == BLOB
 
 
 SEARCH = """
@@ -135,7 +135,7 @@ def test_a_bundle_with_tables_needs_no_package(name, tmp_path):
 
 def test_vectors_are_those_without_tables(tmp_path):
     folder = hostile.clone("nano", tmp_path / "mine")
-    (folder / pieces.FILE).unlink()
+    (folder / tables.FILE).unlink()
     without = Encoder.load(hostile.seal(folder))
     texts = Bundle.open("nano").golden().texts
     assert without.encode(texts).tobytes() == Encoder.load("nano").encode(texts).tobytes()
@@ -155,7 +155,7 @@ def test_a_text_that_is_not_unicode_is_refused(make, monkeypatch):
 
 def with_blob(folder: Path, blob: bytes) -> Path:
     made = hostile.clone("nano", folder)
-    (made / pieces.FILE).write_bytes(blob)
+    (made / tables.FILE).write_bytes(blob)
     return hostile.seal(made)
 
 
@@ -235,7 +235,7 @@ def test_any_tables_that_are_read_stay_within_themselves(make, trust):
 # -- what export compiles
 
 
-SOURCE = json.loads(Bundle.open("nano").read(pieces.SOURCE))
+SOURCE = json.loads(Bundle.open("nano").read(tables.SOURCE))
 SOURCE["model"]["vocab"] = {
     word: number for word, number in SOURCE["model"]["vocab"].items() if number < 106 or len(word) < 4
 }
@@ -271,7 +271,7 @@ def test_a_tokenizer_becomes_tables(few_characters, changes):
     package = Tokenizer.from_str(image.decode())
     _, head, tables = pieces.read(compiled(image))
     rng = np.random.default_rng(0)
-    for make in (pieces.native, pieces.reference) if pieces.runs_native() else (pieces.reference,):
+    for make in (pieces.native, pieces.reference) if tables.runs_native() else (pieces.reference,):
         run = make(head, tables)
         for _ in range(500):
             text = "".join(map(chr, rng.integers(1, 0x400, 5))) + " the [SEP] éte\u0323\u0301 aBc@@ "
@@ -303,7 +303,7 @@ def test_the_tables_are_made_again_byte_by_byte(few_characters, monkeypatch):
 
     if FULL:
         monkeypatch.setattr(characters, "CODE_POINTS", characters.of_unicode())
-    made = compiled(Bundle.open("nano").read(pieces.SOURCE))
+    made = compiled(Bundle.open("nano").read(tables.SOURCE))
     known, found = (pieces.read(blob)[2] for blob in (BLOB, made))
     assert found.units.tobytes() == known.units.tobytes()
     assert not FULL or made == BLOB
@@ -313,9 +313,9 @@ def test_a_bundle_gets_tables(few_characters, tmp_path):
     from export.pieces import add
 
     folder = hostile.clone("nano", tmp_path / "mine")
-    (folder / pieces.FILE).unlink()
+    (folder / tables.FILE).unlink()
     written = add(Bundle.open(hostile.seal(folder)), tmp_path / "made")
-    assert written.manifest.files[pieces.SOURCE].optional
-    (written.path / pieces.SOURCE).unlink()
+    assert written.manifest.files[tables.SOURCE].optional
+    (written.path / tables.SOURCE).unlink()
     encoder, known = Encoder.load(written.path), Encoder.load("nano")
     assert encoder.encode(["the fox"]).tobytes() == known.encode(["the fox"]).tobytes()

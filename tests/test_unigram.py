@@ -17,9 +17,10 @@ from conftest import FEW
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeret.encode import pieces, unigram
+from edgeret.encode import tables, unigram
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.foreign import Foreign
+from edgeret.encode.tables import Source
 from edgeret.encode.tokenizer import load_tokenizer, planned_bytes
 from edgeret.errors import BundleError, InvalidDocumentError
 
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("few_characters")
 
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 BUILDS = [
-    pytest.param(unigram.native, marks=pytest.mark.skipif(not pieces.runs_native(), reason="not built")),
+    pytest.param(unigram.native, marks=pytest.mark.skipif(not tables.runs_native(), reason="not built")),
     unigram.reference,
 ]
 MARK = "\u2581"
@@ -181,7 +182,7 @@ class Own:
     """A build over a file, which stays open."""
 
     def __init__(self, make, path: Path) -> None:
-        self.source = unigram.Source(os.open(path, os.O_RDONLY))
+        self.source = Source(os.open(path, os.O_RDONLY))
         _, head, tables = unigram.read(self.source, path.stat().st_size)
         self.run = make(head, tables, self.source)
 
@@ -242,7 +243,7 @@ def test_every_code_point_has_the_tokens_of_the_package(tmp_path, monkeypatch, t
     path = tmp_path / "tokenizer.bin"
     path.write_bytes(compiled(source()))
     known = package("as of XLM-R")
-    builds = [unigram.native, unigram.reference] if pieces.runs_native() else [unigram.reference]
+    builds = [unigram.native, unigram.reference] if tables.runs_native() else [unigram.reference]
     runs = [Own(make, path) for make in builds]
     for code in characters.CODE_POINTS:
         if 0xD800 <= code < 0xE000:
@@ -260,8 +261,8 @@ def test_every_code_point_has_the_tokens_of_the_package(tmp_path, monkeypatch, t
 
 def in_bundle(folder: Path, path: Path, **changes) -> Path:
     made = hostile.clone("nano", folder)
-    (made / pieces.SOURCE).write_bytes(source(**changes))
-    (made / pieces.FILE).write_bytes(path.read_bytes())
+    (made / tables.SOURCE).write_bytes(source(**changes))
+    (made / tables.FILE).write_bytes(path.read_bytes())
     return hostile.seal(made)
 
 
@@ -271,7 +272,7 @@ def test_a_bundle_has_the_tokens_of_the_package(compiled, tmp_path):
     assert isinstance(own, unigram.Unigram)
     assert (own.unknown, own.special) == (0, known.special)
     assert own.tokenize("the  best für <mask>?")[:2] == known.tokenize("the  best für <mask>?")[:2]
-    assert planned_bytes(bundle) == compiled("as of XLM-R").stat().st_size + pieces.PLANNED_BYTES
+    assert planned_bytes(bundle) == compiled("as of XLM-R").stat().st_size + tables.PLANNED_BYTES
     with pytest.raises(InvalidDocumentError, match="surrogate"):
         own.tokenize("\udfff")
 
@@ -394,12 +395,13 @@ def test_what_tables_cannot_say_is_refused_by_name(changes, named):
 LOADING = """
 import os, sys, time
 from edgeret.encode import unigram
+from edgeret.encode.tables import Source
 
 def resident():
     return int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1]) << 10
 
 def load(path):
-    source = unigram.Source(os.open(path, os.O_RDONLY))
+    source = Source(os.open(path, os.O_RDONLY))
     _, head, tables = unigram.read(source, os.path.getsize(path))
     return source, unigram.native(head, tables, source)
 
@@ -411,7 +413,7 @@ print(resident() - before)
 """
 
 
-@pytest.mark.skipif(not pieces.runs_native() or sys.platform != "linux", reason="not built")
+@pytest.mark.skipif(not tables.runs_native() or sys.platform != "linux", reason="not built")
 def test_a_large_vocabulary_stays_in_the_file(compiled, tmp_path, trust):
     from export.pieces import compiled as compile_tables
 

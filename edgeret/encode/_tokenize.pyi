@@ -36,3 +36,21 @@ def unigram(
 def encode_unigram(
     tokenizer: Any, text: str, special: bool
 ) -> tuple[list[int], list[tuple[int, int]], list[int]]: ...
+def byte_pairs(
+    pages: NDArray[np.uint16],
+    entries: NDArray[np.uint32],
+    sequences: NDArray[np.uint32],
+    special: NDArray[np.uint32],
+    octets: NDArray[np.uint32],
+    pairs: NDArray[np.uint32],
+    flags: int,
+    before: int,
+    file: int,
+    offset: int,
+    units: int,
+    vocabulary: int,
+    merges: int,
+) -> Any: ...
+def encode_byte_pairs(
+    tokenizer: Any, text: str, special: bool, part: int
+) -> tuple[list[int], list[tuple[int, int]], list[int]]: ...

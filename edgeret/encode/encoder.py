@@ -23,7 +23,7 @@ from edgeret.encode.bundle import Bundle, available, likeness
 from edgeret.encode.manifest import Prompts, refuse
 from edgeret.encode.onnx import OnnxBackend
 from edgeret.encode.passages import Span, split_windows
-from edgeret.encode.pieces import check
+from edgeret.encode.tables import check
 from edgeret.encode.static import StaticBackend
 from edgeret.encode.tflite import TfliteBackend
 from edgeret.encode.tokenizer import Tokenizer, load_tokenizer, planned_bytes

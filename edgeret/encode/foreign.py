@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.manifest import parse_json, refuse
-from edgeret.encode.pieces import FILE, SOURCE, Tokens, check
+from edgeret.encode.tables import FILE, SOURCE, Tokens, check
 from edgeret.errors import BackendError, BundleError
 
 if TYPE_CHECKING:
@@ -114,6 +114,11 @@ class Foreign:
                 raise
             raise _refused("bundle", error) from None
         return Tokens(found.ids, found.offsets, found.word_ids)
+
+    def part(self, text: str, *, begins: bool) -> tuple[Tokens, Tokens]:
+        """As `Tokenizer.part`."""
+        found = self.tokenize(text, special=False)
+        return found, found
 
 
 def _is_refusal(error: BaseException) -> bool:

@@ -1,4 +1,4 @@
-"""Pieces: the tokenizer of a bundle in tables of its own, which export compiled of its tokenizer.json.
+"""Pieces: WordPiece, the tokenizer of a bundle in tables of its own, which export compiled of its tokenizer.json.
 
 Two builds of one function: C where the package was built with it, and Python. Both give the same;
 `EDGERET_NO_NATIVE=1` forces the latter. docs/format.md says how the tables are laid out.
@@ -6,9 +6,7 @@ Two builds of one function: C where the package was built with it, and Python. B
 
 from __future__ import annotations
 
-import struct
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 from itertools import groupby
 from typing import Final, NamedTuple
@@ -18,31 +16,39 @@ from numpy.typing import NDArray
 
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.manifest import refuse
-from edgeret.errors import InvalidDocumentError
-from edgeret.native import is_allowed
+from edgeret.encode.tables import (
+    ADDED,
+    FILE,
+    HEAD,
+    MAGIC,
+    MOST_BYTES,
+    MOST_SPECIAL,
+    NOWHERE,
+    PAGES,
+    WORDPIECE,
+    Layout,
+    Run,
+    Span,
+    Token,
+    Tokens,
+    Trie,
+    arrays_of,
+    character,
+    check,
+    check_source,
+    framed,
+    packed,
+    runs_native,
+    size_of,
+    syllable,
+)
 
 try:
     from edgeret.encode import _tokenize
 except ImportError:
     _tokenize = None  # type: ignore[assignment]
 
-FILE: Final = "tokenizer.bin"
-SOURCE: Final = "tokenizer.json"
-
-PLANNED_BYTES: Final = 3_000_000
-"""Growth of the peak RSS on x86-64 beyond the file, rounded up: what Python remembers, and a text's tokens."""
-
-MAGIC: Final = b"edgeret words 1\n"
-WORDPIECE, UNIGRAM = 1, 2
-PAGES: Final = 0x1100
 LONGEST_WORD: Final = 1000
-MOST_SPECIAL: Final = 64
-NOWHERE: Final = 0xFFFFFFFF
-MOST_BYTES: Final = 1 << 26
-
-# The head: magic, SHA-256 of tokenizer.json, and the numbers of `Head`.
-HEAD: Final = struct.Struct("<16s32s11I")
-
 # What a code point becomes: nothing, part of a word, what is between words, a word by itself.
 DROPPED, LETTER, SPACE, ALONE = range(4)
 # And whether it becomes several, has marks in it or parts those of others, and has marks that stay.
@@ -60,24 +66,6 @@ _KEPT: Final = 4096
 _MOST_PARTS: Final = 32
 _MOST_ELEMENTS: Final = 8
 _RANKS: Final = 64
-
-# Of the trie.
-ADDED, END = 0xFE, 0xFF
-_HAS_END: Final = 1 << 8
-
-CHARACTERS: Final = 4096
-"""Of a text that are looked at together."""
-
-Span = tuple[int, int]
-Token = tuple[int, Span]
-
-
-class Tokens(NamedTuple):
-    """Ids, where they stand in characters, and the number of each one's word. Special ones stand at (0, 0)."""
-
-    ids: list[int]
-    spans: list[Span]
-    words: Sequence[int | None]
 
 
 class Head(NamedTuple):
@@ -107,9 +95,6 @@ class Tables(NamedTuple):
     special: NDArray[np.uint32]
 
 
-Run = Callable[[str, bool], tuple[list[int], list[Span], list[int]]]
-
-
 class Pieces:
     """A tokenizer. unknown: the id of what it has no token for. special: how many tokens it puts around a text."""
 
@@ -136,38 +121,10 @@ class Pieces:
         check(text)
         return Tokens(*self._run(text, special))
 
-
-def kind_of(bundle: Bundle) -> int:
-    """What model a bundle's tables are of: WORDPIECE, UNIGRAM, or any number. Raises BundleError for a short file."""
-    head = Head(*HEAD.unpack(bundle.read(FILE, 0, HEAD.size))[2:])
-    return head.kind
-
-
-def check_source(bundle: Bundle, digest: bytes) -> None:
-    """Raise BundleError if a bundle has another tokenizer.json than its tables were made of."""
-    source = bundle.manifest.files.get(SOURCE)
-    if source is not None and source.sha256 != digest.hex():
-        refuse(
-            bundle.path,
-            f"{FILE} made of {SOURCE} with SHA-256 {digest.hex()[:12]}…",
-            f"{source.sha256[:12]}…",
-        )
-
-
-def check(text: str) -> None:
-    """Raise InvalidDocumentError for a text with a lone surrogate."""
-    for start in range(0, len(text), CHARACTERS):
-        try:
-            text[start : start + CHARACTERS].encode()
-        except UnicodeEncodeError as error:
-            raise InvalidDocumentError(
-                f"expected Unicode text, found a lone surrogate at {start + error.start}: read the text as UTF-8"
-            ) from error
-
-
-def runs_native() -> bool:
-    """Whether C runs it: it takes numbers as the file has them."""
-    return _tokenize is not None and is_allowed() and sys.byteorder == "little"
+    def part(self, text: str, *, begins: bool) -> tuple[Tokens, Tokens]:
+        """As `Tokenizer.part`."""
+        found = self.tokenize(text, special=False)
+        return found, found
 
 
 def read(blob: bytes) -> tuple[bytes, Head, Tables]:
@@ -181,15 +138,10 @@ def read(blob: bytes) -> tuple[bytes, Head, Tables]:
     if head.longest > LONGEST_WORD or head.before + head.behind > MOST_SPECIAL:
         raise ValueError(f"words of {head.longest} characters, {head.before + head.behind} special tokens")
     layout = _layout(head)
-    nbytes = HEAD.size + sum(count * np.dtype(dtype).itemsize for dtype, count in layout)
+    nbytes = HEAD.size + size_of(layout)
     if nbytes != len(blob):
         raise ValueError(f"{len(blob)} bytes in place of {nbytes}")
-    arrays, offset = [], HEAD.size
-    for dtype, count in layout:
-        array = np.frombuffer(blob, dtype, count, offset)
-        arrays.append(array.astype(array.dtype.newbyteorder("="), copy=False))
-        offset += array.nbytes
-    entries, sequences, marks, units, special, pages = arrays
+    entries, sequences, marks, units, special, pages = arrays_of(blob, HEAD.size, layout)
     tables = Tables(pages, entries.reshape(-1, 256), sequences, marks.reshape(-1, 2), units, special)
     _check(head, tables)
     return digest, head, tables
@@ -198,13 +150,10 @@ def read(blob: bytes) -> tuple[bytes, Head, Tables]:
 def write(digest: bytes, head: Head, tables: Tables) -> bytes:
     """The bytes of a file. digest: SHA-256 of its tokenizer.json."""
     arrays = (tables.entries, tables.sequences, tables.marks, tables.units, tables.special, tables.pages)
-    parts = [HEAD.pack(MAGIC, digest, *head)]
-    for array, (dtype, _) in zip(arrays, _layout(head), strict=True):
-        parts.append(np.ascontiguousarray(array, dtype).tobytes())
-    return b"".join(parts)
+    return packed(digest, head, arrays, _layout(head))
 
 
-def _layout(head: Head) -> list[tuple[str, int]]:
+def _layout(head: Head) -> Layout:
     return [
         ("<u4", 256 * head.blocks), ("<u4", head.sequences), ("<u4", 2 * head.marks), ("<u4", head.units),
         ("<u4", head.before + head.behind), ("<u2", PAGES),
@@ -263,20 +212,6 @@ def reference(head: Head, tables: Tables) -> Run:
     return framed(_Twin(head, tables).words, tables.special.tolist(), head.before)
 
 
-def framed(words: Callable[[str], Iterator[list[Token]]], special: list[int], before: int) -> Run:
-    """What makes words of a text, with ids around them, `before` of them before it."""
-
-    def run(text: str, is_framed: bool) -> tuple[list[int], list[Span], list[int]]:
-        tokens = [(id, span, word) for word, found in enumerate(words(text)) for id, span in found]
-        if is_framed:
-            frame = [(id, (0, 0), -1) for id in special]
-            tokens = [*frame[:before], *tokens, *frame[before:]]
-        ids, spans, numbers = ([*column] for column in zip(*tokens, strict=True)) if tokens else ([], [], [])
-        return ids, spans, numbers
-
-    return run
-
-
 Made = tuple[int, list[int]]
 """An entry, and the code points that it becomes, each with its class in the bits above."""
 
@@ -299,11 +234,11 @@ class _Twin:
         self._entries = tables.entries.ravel().data
         self._sequences = tables.sequences.data
         self._elements = dict(tables.marks.tolist())
-        self._units = tables.units.data
-        self._root = self._units[0]
-        self._inside = 0 if head.continuing == NOWHERE else self._units[head.continuing]
-        self._added = self._child(self._root, ADDED)
-        self._leads = {octet for octet in range(256) if self._child(self._added, octet)}
+        units = tables.units.data
+        self._trie = Trie(units.__getitem__, len(units))
+        self._inside = 0 if head.continuing == NOWHERE else units[head.continuing]
+        self._added = self._trie.child(self._trie.root, ADDED)
+        self._leads = {octet for octet in range(256) if self._trie.child(self._added, octet)}
         # Texts have few words and characters, again and again.
         self._split = lru_cache(_KEPT)(self._split_word)
         self._made = lru_cache(_KEPT)(self._parts)
@@ -314,7 +249,7 @@ class _Twin:
         while at < len(text):
             id, stop = 0, at
             if text[at].encode()[0] in self._leads:
-                id, stop = self._longest(self._added, text, at)
+                id, stop = self._trie.longest(self._added, text, at)
             if stop == at:
                 at += 1
                 continue
@@ -351,35 +286,12 @@ class _Twin:
         pieces = []
         start = 0
         while start < len(word):
-            id, stop = self._longest(self._inside if start else self._root, word, start)
+            id, stop = self._trie.longest(self._inside if start else self._trie.root, word, start)
             if stop == start:
                 return unknown
             pieces.append((id, start, stop))
             start = stop
         return pieces
-
-    def _longest(self, unit: int, text: str, start: int) -> tuple[int, int]:
-        """Id and end of the longest token in `text` at `start`, from a unit on; it ends there if there is none."""
-        id, stop = 0, start
-        for at in range(start, len(text)):
-            for octet in text[at].encode():
-                unit = self._child(unit, octet)
-                if not unit:
-                    return id, stop
-            if unit & _HAS_END:
-                id, stop = self._id(unit), at + 1
-        return id, stop
-
-    def _id(self, unit: int) -> int:
-        """A base past the end has no children: it is the id, behind the number of units."""
-        base = unit >> 9
-        return base - len(self._units) if base >= len(self._units) else self._child(unit, END) >> 8
-
-    def _child(self, unit: int, label: int) -> int:
-        """The unit of a child, or 0: no unit has both base 0 and label 0."""
-        place = unit >> 9 ^ label
-        found = self._units[place] if place < len(self._units) else 0
-        return found if found & 0xFF == label else 0
 
     def _normalized(self, text: str) -> Iterator[tuple[int, int]]:
         """The characters that a text becomes, each with its class in the bits above, and the place it stands for."""
@@ -431,15 +343,3 @@ class _Twin:
         if entry & SEQUENCE:
             return entry, self._sequences[value + 1 : value + 1 + self._sequences[value]].tolist()
         return entry, [] if kind == DROPPED else [(code + value) & _CODE | kind << _KIND]
-
-
-def syllable(code: int) -> list[int]:
-    """The letters of a syllable of Hangul, code points all."""
-    number, last = divmod(code - 0xAC00, 28)
-    first, middle = divmod(number, 21)
-    return [0x1100 + first, 0x1161 + middle, *([0x11A7 + last] if last else [])]
-
-
-def character(code: int) -> str:
-    """U+FFFD for what is no code point of a text, which only tables that somebody made have."""
-    return chr(code) if code < 0xD800 or 0xE000 <= code <= sys.maxunicode else "\ufffd"

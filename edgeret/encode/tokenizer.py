@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from edgeret.encode import foreign, pieces
+from edgeret.encode import foreign, tables
+from edgeret.encode.bpe import BytePairs
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.foreign import Foreign
-from edgeret.encode.pieces import Pieces, Tokens
+from edgeret.encode.pieces import Pieces
+from edgeret.encode.tables import Tokens
 from edgeret.encode.unigram import Unigram
 
 
@@ -23,20 +25,32 @@ class Tokenizer(Protocol):
     def tokenize(self, text: str, *, special: bool = True) -> Tokens:
         """Text -> tokens, with the special ones or without. Raises InvalidDocumentError for what is not Unicode."""
 
+    def part(self, text: str, *, begins: bool) -> tuple[Tokens, Tokens]:
+        """Tokens of a part of a text, no special ones; and the same as the text may be cut between them.
+
+        The latter's spans have all blanks, and words that the text cannot be cut between have one number. begins:
+        whether the text begins here; if not, a word does. Raises InvalidDocumentError for what is not Unicode.
+        """
+
 
 def load_tokenizer(bundle: Bundle) -> Tokenizer:
     """Start the tokenizer. Raises BundleError for one that is unsound or not of a known kind, BackendError."""
     if not _has_tables(bundle):
         return Foreign.load(bundle)
-    return Unigram.load(bundle) if pieces.kind_of(bundle) == pieces.UNIGRAM else Pieces.load(bundle)
+    match tables.kind_of(bundle):
+        case tables.UNIGRAM:
+            return Unigram.load(bundle)
+        case tables.BYTE_PAIRS:
+            return BytePairs.load(bundle)
+    return Pieces.load(bundle)
 
 
 def planned_bytes(bundle: Bundle) -> int:
     """What it adds to the process at most."""
     if _has_tables(bundle):
-        return bundle.manifest.files[pieces.FILE].nbytes + pieces.PLANNED_BYTES
+        return bundle.manifest.files[tables.FILE].nbytes + tables.PLANNED_BYTES
     return foreign.PLANNED_BYTES
 
 
 def _has_tables(bundle: Bundle) -> bool:
-    return pieces.FILE in bundle.manifest.files
+    return tables.FILE in bundle.manifest.files

@@ -6,10 +6,8 @@ languages a text touches little. docs/format.md says how the tables are laid out
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator
-from contextlib import suppress
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -17,28 +15,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.encode.bundle import Bundle
-from edgeret.encode.manifest import refuse
-from edgeret.encode.pieces import (
+from edgeret.encode.tables import (
     ADDED,
-    END,
-    FILE,
     HEAD,
     MAGIC,
+    MAPS,
     MOST_BYTES,
     MOST_SPECIAL,
     PAGES,
     UNIGRAM,
+    Layout,
     Run,
+    Source,
     Span,
     Token,
     Tokens,
+    Trie,
+    arrays_of,
     character,
     check,
-    check_source,
     framed,
+    has_end,
+    opened,
+    packed,
     runs_native,
+    size_of,
 )
-from edgeret.errors import BundleError
 
 try:
     from edgeret.encode import _tokenize
@@ -55,15 +57,11 @@ BLANK, MAPPED, MAPPED_VALUE = 8, 16, 8
 # at the end are left out.
 SPLITS_BLANKS, PREPENDS, SPLITS_MARKS, COLLAPSES, STRIPS = 1, 2, 4, 8, 16
 
-MAPS: Final = 0xFD
-"""Label of the trie: behind it are the graphemes that become something else."""
-
 MARK: Final = "\u2581"
 SHORT_GRAPHEME: Final = 6
 MOST_MAPPED: Final = 64
 UNKNOWN_PENALTY: Final = 10.0
 
-_BLOCK: Final = 1024
 _NO_PIECE: Final = -1
 _KEPT: Final = 256
 
@@ -86,7 +84,7 @@ class Head(NamedTuple):
     @property
     def offset(self) -> int:
         """Where the trie begins in the file, and the scores behind it."""
-        return HEAD.size + sum(count * np.dtype(dtype).itemsize for dtype, count in _layout(self))
+        return HEAD.size + size_of(_layout(self))
 
     @property
     def nbytes(self) -> int:
@@ -109,26 +107,6 @@ class Tables(NamedTuple):
     pages: NDArray[np.uint16]
 
 
-class Source:
-    """A file that is read from place to place, and closed at last."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-
-    def __del__(self) -> None:
-        with suppress(OSError):
-            os.close(self.descriptor)
-
-    def read(self, nbytes: int, offset: int) -> bytes:
-        """So many bytes. Raises BundleError for a file that ends before them."""
-        blob = os.pread(self.descriptor, nbytes, offset)
-        if len(blob) != nbytes:
-            raise BundleError(
-                f"expected {FILE} as long as it was, found less: install or export the bundle again"
-            )
-        return blob
-
-
 class Unigram:
     """A tokenizer. unknown: the id of what it has no token for. special: how many tokens it puts around a text."""
 
@@ -141,13 +119,7 @@ class Unigram:
     @classmethod
     def load(cls, bundle: Bundle) -> Unigram:
         """Read those of a bundle. Raises BundleError for a file that export cannot have written."""
-        source = Source(bundle.descriptor(FILE))
-        try:
-            digest, head, tables = read(source, bundle.manifest.files[FILE].nbytes)
-        except ValueError as error:
-            refuse(bundle.path, f"a tokenizer that edgeret knows in {FILE}", str(error))
-        check_source(bundle, digest)
-        return cls(head, tables, source)
+        return cls(*opened(bundle, read))
 
     def tokenize(self, text: str, *, special: bool = True) -> Tokens:
         """Text -> tokens, with the special ones or without.
@@ -156,6 +128,11 @@ class Unigram:
         """
         check(text)
         return Tokens(*self._run(text, special))
+
+    def part(self, text: str, *, begins: bool) -> tuple[Tokens, Tokens]:
+        """As `Tokenizer.part`."""
+        found = self.tokenize(text, special=False)
+        return found, found
 
 
 def read(source: Source, nbytes: int) -> tuple[bytes, Head, Tables]:
@@ -177,12 +154,7 @@ def read(source: Source, nbytes: int) -> tuple[bytes, Head, Tables]:
 
 
 def _read_tables(head: Head, blob: bytes) -> Tables:
-    arrays, offset = [], 0
-    for dtype, count in _layout(head):
-        array = np.frombuffer(blob, dtype, count, offset)
-        arrays.append(array.astype(array.dtype.newbyteorder("="), copy=False))
-        offset += array.nbytes
-    entries, sequences, special, octets, pages = arrays
+    entries, sequences, special, octets, pages = arrays_of(blob, 0, _layout(head))
     if pages.max() >= head.blocks:
         raise ValueError("a page of characters that is not there")
     if (special >= head.vocabulary).any() or (octets >= head.vocabulary).any():
@@ -197,13 +169,11 @@ def write(
     digest: bytes, head: Head, tables: Tables, units: NDArray[np.uint32], scores: NDArray[np.float64]
 ) -> bytes:
     """The bytes of a file. digest: SHA-256 of its tokenizer.json. scores: of each id."""
-    parts = [HEAD.pack(MAGIC, digest, *head)]
-    for array, (dtype, _) in zip(tables, _layout(head), strict=True):
-        parts.append(np.ascontiguousarray(array, dtype).tobytes())
-    return b"".join([*parts, units.astype("<u4").tobytes(), scores.astype("<f8").tobytes()])
+    image = packed(digest, head, tables, _layout(head))
+    return b"".join([image, units.astype("<u4").tobytes(), scores.astype("<f8").tobytes()])
 
 
-def _layout(head: Head) -> list[tuple[str, int]]:
+def _layout(head: Head) -> Layout:
     return [
         ("<u4", 256 * head.blocks), ("<u4", head.sequences), ("<u4", head.before + head.behind), ("<u4", head.octets),
         ("<u2", PAGES),
@@ -238,29 +208,21 @@ class _Twin:
         self._pages = tables.pages.data
         self._sequences = tables.sequences.tolist()
         self._octets = tables.octets.tolist()
-        self._source = source
+        self._trie = Trie.kept(source, head.offset, head.units, head.units)
         self._unknown_score = head.score(head.lowest, source) - UNKNOWN_PENALTY
         # Texts have few words and characters, again and again.
-        self._block = lru_cache(_KEPT)(self._read_block)
         self._split = lru_cache(_KEPT)(self._split_word)
         self._score = lru_cache(_KEPT)(lambda id: head.score(id, source) if id < head.vocabulary else 0.0)
 
     def words(self, text: str) -> Iterator[list[Token]]:
         """The tokens of each word; a token that is found before the others is a word."""
-        begin = at = 0
-        added = self._child(self._number(0), ADDED)
-        while at < len(text):
-            number, stop = self._longest(added, text, at) if added else (0, at)
-            if stop == at:
-                at += 1
-                continue
-            start = at
-            while number & 1 and start > begin and self._entry(ord(text[start - 1])) & BLANK:
-                start -= 1
-            yield from self._plain_words(text[begin:start], begin)
-            yield [(number >> 1, (start, stop))]
-            begin = at = stop
-        yield from self._plain_words(text[begin:], begin)
+        for id, start, stop in self._trie.parted(
+            text, ADDED, lambda letter: self._entry(ord(letter)) & BLANK != 0
+        ):
+            if id is None:
+                yield from self._plain_words(text[start:stop], start)
+            else:
+                yield [(id, (start, stop))]
 
     def _plain_words(self, text: str, begin: int) -> Iterator[list[Token]]:
         letters: list[str] = []
@@ -354,11 +316,11 @@ class _Twin:
             return None
         if entry & MAPPED:
             return self._sequence(entry >> MAPPED_VALUE)
-        unit = self._child(self._number(0), MAPS) if len(grapheme) > 1 else 0
+        unit = self._trie.child(self._trie.root, MAPS) if len(grapheme) > 1 else 0
         for octet in grapheme.encode():
-            unit = self._child(unit, octet) if unit else 0
-            if unit >> 8 & 1:
-                return self._sequence(self._id(unit))
+            unit = self._trie.child(unit, octet) if unit else 0
+            if has_end(unit):
+                return self._sequence(self._trie.number_of(unit))
         return None
 
     def _sequence(self, place: int) -> list[int]:
@@ -394,14 +356,14 @@ class _Twin:
 
         for start in range(len(word)):
             score = (paths[start] or (0.0,))[0]
-            unit, is_known = self._number(0), False
+            unit, is_known = self._trie.root, False
             for at in range(start, len(word)):
                 for octet in word[at].encode():
-                    unit = self._child(unit, octet) if unit else 0
+                    unit = self._trie.child(unit, octet) if unit else 0
                 if not unit:
                     break
-                if unit >> 8 & 1:
-                    id = self._id(unit)
+                if has_end(unit):
+                    id = self._trie.number_of(unit)
                     reach(at + 1, score + self._score(id), start, id)
                     is_known |= at == start
             if not is_known:
@@ -412,34 +374,6 @@ class _Twin:
             found.append((id, start, stop))
             stop = start
         return found[::-1]
-
-    def _longest(self, unit: int, text: str, start: int) -> tuple[int, int]:
-        number, stop = 0, start
-        for at in range(start, len(text)):
-            for octet in text[at].encode():
-                unit = self._child(unit, octet) if unit else 0
-            if not unit:
-                break
-            if unit >> 8 & 1:
-                number, stop = self._id(unit), at + 1
-        return number, stop
-
-    def _id(self, unit: int) -> int:
-        base = unit >> 9
-        return base - self._head.units if base >= self._head.units else self._child(unit, END) >> 8
-
-    def _child(self, unit: int, label: int) -> int:
-        place = unit >> 9 ^ label
-        found = self._number(place) if place < self._head.units else 0
-        return found if found & 0xFF == label else 0
-
-    def _number(self, place: int) -> int:
-        return int(self._block(place // _BLOCK)[place % _BLOCK])
-
-    def _read_block(self, number: int) -> memoryview:
-        first = number * _BLOCK
-        count = min(self._head.units - first, _BLOCK)
-        return np.frombuffer(self._source.read(4 * count, self._head.offset + 4 * first), "<u4").data
 
     def _entry(self, code: int) -> int:
         return self._entries[self._pages[code >> 8] << 8 | code & 0xFF]

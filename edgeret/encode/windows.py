@@ -35,14 +35,18 @@ def windows(tokenizer: Tokenizer, text: str) -> Iterator[Window]:
     start = 0
     opened: tuple[int, int] | None = None
     while True:
-        ids, found, words = tokenizer.tokenize(text[start : start + CHARACTERS], special=False)
-        spans = [(low + start, high + start) for low, high in found]
+        found, cuttable = tokenizer.part(text[start : start + CHARACTERS], begins=not start)
+        ids, words = found.ids, cuttable.words
+        spans = [(low + start, high + start) for low, high in found.spans]
+        # Where they may be cut, which is where they stand for all but byte pairs.
+        places = spans if cuttable is found else [(low + start, high + start) for low, high in cuttable.spans]
         firsts = [0] if ids else []
         firsts += [number for number, (one, next) in enumerate(pairwise(words), start=1) if one != next]
         if opened is not None:
             # The first word is the rest of the one that the window before could not hold.
             count = firsts[1] if len(firsts) > 1 else len(ids)
             ids[:count], spans[:count] = [opened[0]], [(opened[1], spans[count - 1][1])]
+            places = spans
             firsts = [0, *(number - count + 1 for number in firsts[1:])]
             opened = None
         stop = start + CHARACTERS
@@ -50,21 +54,21 @@ def windows(tokenizer: Tokenizer, text: str) -> Iterator[Window]:
             yield Window(ids, spans)
             return
         # Where two words stand for parts of one character, the text cannot be cut between them.
-        cuts = [number for number in firsts[1:] if spans[number][0] >= spans[number - 1][1]]
-        if firsts and spans[0][0] > start:
+        cuts = [number for number in firsts[1:] if places[number][0] >= places[number - 1][1]]
+        if firsts and places[0][0] > start:
             cuts.insert(0, 0)
-        late = [number for number in cuts if spans[number][0] > stop - _OVERLAP]
+        late = [number for number in cuts if places[number][0] > stop - _OVERLAP]
         if late or cuts:
             # All words before it are whole, and any token that is matched as it stands is seen again.
             kept = late[0] if late else cuts[-1]
-            following = spans[kept][0]
-        elif ids and spans[-1][1] > stop - _OVERLAP:
+            following = places[kept][0]
+        elif ids and places[-1][1] > stop - _OVERLAP:
             if len(ids) == 1:
-                opened = (ids[0], spans[0][0])
-                kept, following = 0, spans[0][1] - _OVERLAP
+                opened = (ids[0], places[0][0])
+                kept, following = 0, places[0][1] - _OVERLAP
             else:
                 kept = len(ids) - 1
-                following = spans[kept][0]
+                following = places[kept][0]
         else:
             kept, following = len(ids), stop
         if kept:

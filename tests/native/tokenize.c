@@ -50,7 +50,7 @@ static Tokenizer sound_tables(void)
     memset(units, 0, size * sizeof *units);
     nodes = 0;
     units[0] = 0xC0;
-    Tokenizer tokenizer = {.unknown = UNKNOWN, .longest = 9, .units_size = size};
+    Tokenizer tokenizer = {.unknown = UNKNOWN, .longest = 9};
     for (uint32_t id = 0; id < WORDS; id++) {
         uint32_t place = 0;
         for (const char *at = vocabulary[id]; *at; at++)
@@ -60,7 +60,7 @@ static Tokenizer sound_tables(void)
     }
     tokenizer.continuing = (uint32_t)node_of(0, '+');
     fold_leaves((uint32_t)size);
-    tokenizer.units = units;
+    tokenizer.trie = (Trie){.numbers = units, .count = size, .units = size};
     uint16_t *pages = exactly(PAGES * sizeof *pages);
     uint32_t *entries = exactly(2 * 256 * sizeof *entries);
     for (size_t i = 0; i < PAGES; i++)
@@ -82,7 +82,7 @@ static void tables_free(const Tokenizer *tokenizer)
     free((void *)(uintptr_t)tokenizer->entries);
     free((void *)(uintptr_t)tokenizer->sequences);
     free((void *)(uintptr_t)tokenizer->marks);
-    free((void *)(uintptr_t)tokenizer->units);
+    free((void *)(uintptr_t)tokenizer->trie.numbers);
 }
 
 /* -- the slow search */
@@ -204,7 +204,6 @@ static Tokenizer any_tables(void)
         .blocks = random_below(4),
         .sequences_size = random_below(60),
         .marks_size = random_below(20),
-        .units_size = random_below(2000),
     };
     uint16_t *pages = exactly(PAGES * sizeof *pages);
     for (size_t i = 0; i < PAGES; i++)
@@ -213,17 +212,18 @@ static Tokenizer any_tables(void)
     for (size_t i = 0; i < 256 * tokenizer.blocks; i++)
         if (!random_below(50))
             entries[i] = SEQUENCE | SYLLABLE << VALUE;
-    uint32_t *any = random_words(tokenizer.units_size, 1 << 20);
+    const size_t many = random_below(2000);
+    uint32_t *any = random_words(many, 1 << 20);
     for (size_t i = 0; i < tokenizer.marks_size; i++)
         marks[2 * i] = (uint32_t)(7 * i);
-    for (size_t i = 0; i < tokenizer.units_size; i++)
+    for (size_t i = 0; i < many; i++)
         if (random_below(2)) /* often the label that is asked for here */
             any[i] = (uint32_t)random_below(8) << 17 | (uint32_t)random_below(2) << 8 | (i & 0xFF);
     tokenizer.pages = pages;
     tokenizer.entries = entries;
     tokenizer.sequences = random_words(tokenizer.sequences_size, 600);
     tokenizer.marks = marks;
-    tokenizer.units = any;
+    tokenizer.trie = (Trie){.numbers = any, .count = many, .units = many};
     return tokenizer;
 }
 

@@ -55,13 +55,13 @@ static int read_nothing(const void *from, size_t first, size_t count, uint32_t *
     return 0;
 }
 
-static void lend(Unigram *unigram, Lazy *lazy, const uint32_t *from, size_t count)
+static void lend(Trie *trie, Lazy *lazy, const uint32_t *from, size_t count, size_t number)
 {
-    *lazy = (Lazy){.count = count, .read = read_part, .from = from};
+    *lazy = (Lazy){.read = read_part, .from = from};
     lazy->numbers = exactly(count * sizeof *lazy->numbers);
     lazy->is_there = exactly(count / BLOCK + 1);
     memset(lazy->is_there, 0, count / BLOCK + 1);
-    unigram->lazy = lazy;
+    *trie = (Trie){.numbers = lazy->numbers, .count = count, .units = number, .lazy = lazy};
 }
 
 static Unigram sound_tables(Lazy *lazy)
@@ -77,7 +77,7 @@ static Unigram sound_tables(Lazy *lazy)
         numbers[place] |= 1 << 8;
         memcpy(numbers + UNITS + 2 * id, &scores[id], sizeof *scores);
     }
-    Unigram unigram = {.unknown = UNKNOWN, .unknown_score = UNKNOWN_SCORE, .blocks = 1, .units_size = UNITS};
+    Unigram unigram = {.unknown = UNKNOWN, .unknown_score = UNKNOWN_SCORE, .blocks = 1};
     uint16_t *pages = exactly(PAGES * sizeof *pages);
     uint32_t *entries = exactly(256 * sizeof *entries);
     memset(pages, 0, PAGES * sizeof *pages);
@@ -85,7 +85,7 @@ static Unigram sound_tables(Lazy *lazy)
     entries[' '] = BLANK;
     unigram.pages = pages;
     unigram.entries = entries;
-    lend(&unigram, lazy, numbers, UNITS + 2 * WORDS);
+    lend(&unigram.trie, lazy, numbers, UNITS + 2 * WORDS, UNITS);
     return unigram;
 }
 
@@ -95,8 +95,8 @@ static void tables_free(const Unigram *unigram)
     free((void *)(uintptr_t)unigram->entries);
     free((void *)(uintptr_t)unigram->sequences);
     free((void *)(uintptr_t)unigram->octets);
-    free(unigram->lazy->numbers);
-    free(unigram->lazy->is_there);
+    free(unigram->trie.lazy->numbers);
+    free(unigram->trie.lazy->is_there);
 }
 
 /* -- the search of all paths: the best score of a word */
@@ -170,7 +170,6 @@ static int stays_within(void)
         .blocks = random_below(4),
         .sequences_size = random_below(60),
         .octets_size = random_below(2) ? 256 : 0,
-        .units_size = random_below(3000),
     };
     uint16_t *pages = exactly(PAGES * sizeof *pages);
     for (size_t i = 0; i < PAGES; i++)
@@ -179,12 +178,12 @@ static int stays_within(void)
     any.entries = random_words(256 * any.blocks, 60 << MAPPED_VALUE);
     any.sequences = random_words(any.sequences_size, 600);
     any.octets = random_words(any.octets_size, 600);
-    const size_t count = any.units_size + random_below(500);
+    const size_t units = random_below(3000), count = units + random_below(500);
     uint32_t *words = random_words(count, 1 << 20);
-    for (size_t i = 0; i < any.units_size; i++)
+    for (size_t i = 0; i < units; i++)
         if (random_below(2)) /* often the label that is asked for here */
             words[i] = (uint32_t)random_below(12) << 17 | (uint32_t)random_below(2) << 8 | (i & 0xFF);
-    lend(&any, &lazy, words, count);
+    lend(&any.trie, &lazy, words, count, units);
     const int fails = !random_below(10);
     lazy.read = fails ? read_nothing : read_part;
     uint8_t text[4 * 300];
