@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,7 +43,10 @@ if TYPE_CHECKING:
 
 Frame = tuple[list[int], list[int]]
 
-_LATER: Final = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+_LATER: Final = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 _PATTERNS: Final = {
     r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+": SPLITS,
     _LATER % "{1,3}": SPLITS_MORE | 3 << NUMBERS,
@@ -228,6 +231,29 @@ def _processors(processor: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
 # -- characters
 
 
+class _Forms(NamedTuple):
+    """What code points become by themselves, what they are parted into, and the marks and pairs among all these."""
+
+    alone: list[str]
+    parts: list[str]
+    ranks: dict[int, int]
+    pairs: dict[tuple[int, int], int]
+
+
+def _forms(form: str) -> _Forms:
+    from tokenizers import normalizers
+
+    whole = getattr(normalizers, form)()
+    parted = getattr(normalizers, form.replace("C", "D"))() if form in _JOINED else whole
+    letters = [*map(chr, characters.CODE_POINTS)]
+    alone, parts = (characters.mapped(one.normalize_str, letters) for one in (whole, parted))
+    made = {ord(letter) for text in [*alone, *parts] for letter in text}
+    ranks = {} if form == "Lowercase" else characters.ranks(parted, made)
+    if max(ranks.values(), default=0) >= RANKS:
+        raise ValueError(f"marks of {max(ranks.values())} ranks")
+    return _Forms(alone, parts, ranks, _pairs(alone, parts, whole) if form in _JOINED else {})
+
+
 def _characters(
     normalizer: Mapping[str, Any] | None, folds: bool
 ) -> tuple[NDArray[np.uint32], list[int], list[list[int]]]:
@@ -235,42 +261,40 @@ def _characters(
     codes = characters.CODE_POINTS
     if normalizer is None:
         return _kinds(codes, folds), [], []
-    form = normalizer["type"]
-    if form not in _FORMS:
-        raise ValueError(f"a normalizer of type {form!r}")
-    from tokenizers import normalizers
-
-    whole = getattr(normalizers, form)()
-    parted = getattr(normalizers, form.replace("C", "D"))() if form in _JOINED else whole
-    alone, parts = (characters.mapped(one.normalize_str, [*map(chr, codes)]) for one in (whole, parted))
-    made = {ord(letter) for text in [*alone, *parts] for letter in text}
+    if normalizer["type"] not in _FORMS:
+        raise ValueError(f"a normalizer of type {normalizer['type']!r}")
+    forms = _forms(normalizer["type"])
+    made = {ord(letter) for text in [*forms.alone, *forms.parts] for letter in text}
     entries = _kinds(sorted(made.union(codes)), folds)
-    ranks = {} if form == "Lowercase" else characters.ranks(parted, made)
-    pairs = _pairs(alone, parts, whole) if form in _JOINED else {}
-    follows = {*ranks, *(second for _, second in pairs), *(_LETTERS if pairs else ())}
-    parted_codes = [(code, [*map(ord, text)]) for code, text in zip(codes, parts, strict=True)]
-    for code, one in zip(codes, alone, strict=True):
+    follows = {*forms.ranks, *(second for _, second in forms.pairs), *(_LETTERS if forms.pairs else ())}
+    for code, one in zip(codes, forms.alone, strict=True):
         entries[code] |= CHANGES if one != chr(code) else 0
-    for code, rank in ranks.items():
+    for code, rank in forms.ranks.items():
         entries[code] |= rank << RANK
+    for code, text in zip(codes, forms.parts, strict=True):
+        entries[code] |= FOLLOWS if ord(text[0]) in follows else 0
+    sequences = _add_parts(entries, forms.parts)
+    return entries, sequences, [[*pair, made] for pair, made in sorted(forms.pairs.items())]
+
+
+def _add_parts(entries: NDArray[np.uint32], parts: list[str]) -> list[int]:
+    """Say in the entries where each code point's parts are, if it has others than itself."""
     sequences = [0]
-    places: dict[tuple[int, ...], int] = {}
-    for code, found in parted_codes:
-        if not 0 < len(found) <= MOST_PARTS:
+    places: dict[str, int] = {}
+    for code, text in zip(characters.CODE_POINTS, parts, strict=True):
+        found = [*map(ord, text)]
+        if len(found) > MOST_PARTS:
             raise ValueError(f"a normalizer that makes {len(found)} code points of U+{code:04X}")
-        entries[code] |= FOLLOWS if found[0] in follows else 0
-        if found == [code]:
-            continue
         if code in _SYLLABLES and found == syllable(code):
             entries[code] |= SYLLABLE << PARTS
-            continue
-        if tuple(found) not in places:
-            places[tuple(found)] = len(sequences)
-            sequences += [len(found), *found]
-        entries[code] |= places[tuple(found)] << PARTS
-    if len(sequences) >= SYLLABLE or max(ranks.values(), default=0) >= RANKS:
-        raise ValueError("a normalizer of more than the tables hold")
-    return entries, sequences, [[*pair, made] for pair, made in sorted(pairs.items())]
+        elif found != [code]:
+            if text not in places:
+                places[text] = len(sequences)
+                sequences += [len(found), *found]
+            entries[code] |= places[text] << PARTS
+    if len(sequences) >= SYLLABLE:
+        raise ValueError(f"{len(sequences)} parts of characters")
+    return sequences
 
 
 def _kinds(codes: list[int], folds: bool) -> NDArray[np.uint32]:
@@ -296,7 +320,7 @@ def _matching(pattern: str, codes: list[int]) -> list[int]:
 
 
 def _pairs(alone: list[str], parts: list[str], whole: Any) -> dict[tuple[int, int], int]:
-    """Code points that become one, but for syllables of Hangul: of each that stays, its parts but for the last, and that."""
+    """Two code points and the one that they become: its parts without the last, and that. None of Hangul."""
     found = {}
     stays = {one: text for one, text in zip(alone, parts, strict=True) if len(one) == 1 < len(text)}
     firsts = characters.mapped(whole.normalize_str, [text[:-1] for text in stays.values()])

@@ -14,7 +14,7 @@ from conftest import FEW
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeret.encode import bpe, tables
+from edgeret.encode import bpe, tables, windows
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.tables import Source
 from edgeret.encode.tokenizer import load_tokenizer
@@ -79,15 +79,27 @@ def added(id: int, content: str, **options) -> dict:
 
 
 def level(**options) -> dict:
-    return {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True, **options}
+    return {
+        "type": "ByteLevel",
+        "add_prefix_space": False,
+        "trim_offsets": True,
+        "use_regex": True,
+        **options,
+    }
 
 
 def later(numbers: str, **options) -> dict:
     pattern = (
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}%s| ?[^\s\p{L}\p{N}]+[\r\n]*"
-        r"|\s*[\r\n]+|\s+(?!\S)|\s+" % numbers
-    )
-    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False, **options}
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    ).replace("%s", numbers)
+    split = {
+        "type": "Split",
+        "pattern": {"Regex": pattern},
+        "behavior": "Isolated",
+        "invert": False,
+        **options,
+    }
     return {"type": "Sequence", "pretokenizers": [split, level(use_regex=False)]}
 
 
@@ -203,9 +215,10 @@ def assert_equal(own: Own, known, text: str) -> None:
 
 CHARACTERS = [chr(code) for first, stop in SOME for code in range(first, stop)]
 PIECES = [
-    *CORPUS[:2], CORPUS[3], "किताब 가각", "it's", "'LL", "'\u017f", "'re", "'v", "  ", "   ", "\r\n", "\n\n", " \n", "\t", " ", "12345", "\u00bd", "\u00a0",
-    "<mask>", " <mask>", "  <mask>", "<s>", "</s", "e\u0301", "q\u0323\u0301", "\u0344\u0323", "\u1100\u1161\u11a8", "\uac00\u11a8",
-    "é|", "e\u0301|", " é|", "\u0958", "\u0b47\u0b3e", "aaaaaaaaaaaaaaaaaaaaaaa", "the the the", "\u0301", "fox",
+    *CORPUS[:2], CORPUS[3], "किताब 가각", "it's", "'LL", "'\u017f", "'re", "'v", "  ", "   ", "\r\n", "\n\n", " \n",
+    "\t", " ", "12345", "\u00bd", "\u00a0", "<mask>", " <mask>", "  <mask>", "<s>", "</s", "e\u0301", "q\u0323\u0301",
+    "\u0344\u0323", "\u1100\u1161\u11a8", "\uac00\u11a8", "é|", "e\u0301|", " é|", "\u0958", "\u0b47\u0b3e",
+    "aaaaaaaaaaaaaaaaaaaaaaa", "the the the", "\u0301", "fox",
 ]  # fmt: skip
 texts = st.lists(st.one_of(st.sampled_from(CHARACTERS), st.sampled_from(PIECES)), max_size=12).map("".join)
 
@@ -221,3 +234,217 @@ def test_any_text_has_the_tokens_of_the_package(compiled, name, make):
         assert_equal(own, known, text)
 
     check()
+
+
+def test_every_code_point_has_the_tokens_of_the_package(tmp_path, monkeypatch, trust):
+    """Alone, between letters, twice, between blanks, before a mark; all of Unicode in the long run."""
+    from export import characters
+    from export.pieces import compiled
+
+    if FULL:
+        monkeypatch.setattr(characters, "CODE_POINTS", characters.of_unicode())
+    codes = characters.CODE_POINTS if FULL else characters.CODE_POINTS[::5]
+    for name in ("as of RoBERTa", "as of Qwen", "compatible"):
+        path = tmp_path / "tokenizer.bin"
+        path.write_bytes(compiled(source(**VARIANTS[name])))
+        known = package(name)
+        runs = [Own(make, path) for make in builds()]
+        for code in codes:
+            for form in ("{}", "a{}b", "{0}{0}", " {} ", "e{}\u0301", "'{}1"):
+                text = form.format(chr(code))
+                expected = known.encode(text)
+                for own in runs:
+                    assert own.run(text, True, 0)[:2] == (expected.ids, expected.offsets), ascii(text)
+    trust(code_points=len(codes))
+
+
+def builds() -> list:
+    return [bpe.native, bpe.reference] if tables.runs_native() else [bpe.reference]
+
+
+@pytest.mark.skipif(not TEXTS.is_dir(), reason="no texts beside the repository")
+def test_lines_of_many_languages_have_the_tokens_of_the_package(tmp_path, monkeypatch, trust):
+    """A vocabulary of these texts over all of Unicode: 100,000 lines of each tokenizer in the long run."""
+    from tokenizers import Tokenizer, trainers
+
+    from export import characters
+    from export.pieces import compiled
+
+    lines = some_lines(100_000 if FULL else 400)
+    codes = sorted({ord(letter) for line in lines for letter in line} | set(characters.CODE_POINTS))
+    monkeypatch.setattr(characters, "CODE_POINTS", characters.of_unicode() if FULL else codes)
+    for name in ("as of RoBERTa, blanks before", "as of ModernBERT", "as of Qwen"):
+        known = package(name)
+        trainer = trainers.BpeTrainer(
+            vocab_size=30_000 if FULL else 2_000,
+            special_tokens=[*SPECIAL, "<mask>"],
+            initial_alphabet=sorted(LETTERS),
+            show_progress=False,
+        )
+        known.train_from_iterator(lines[:20_000], trainer)
+        image = known.to_str().encode()
+        path = tmp_path / "tokenizer.bin"
+        path.write_bytes(compiled(image))
+        known = Tokenizer.from_str(image.decode())
+        for make in builds()[: 1 if FULL else 2]:
+            own = Own(make, path)
+            for line in lines:
+                expected = known.encode(line)
+                assert own.run(line, True, 0)[:2] == (expected.ids, expected.offsets), ascii(line)
+    trust(lines=len(lines))
+
+
+LETTERS = {letter for letter in MODEL["vocab"] if len(letter) == 1}
+
+
+def some_lines(count: int) -> list[str]:
+    paths = sorted(path for folder in ("text", "text_multi") for path in (TEXTS / folder).glob("*.gz"))
+    found = []
+    for path in paths if FULL else paths[:: len(paths) // 20]:
+        with gzip.open(path, "rt", encoding="utf-8", newline="\n") as stream:
+            found += [line for line, _ in zip(stream, range(5_000 if FULL else 20), strict=False)]
+    rows = np.random.default_rng(0).permutation(len(found))[:count]
+    return [found[row] for row in rows]
+
+
+# -- in a bundle
+
+
+def in_bundle(folder: Path, path: Path, **changes) -> Path:
+    made = hostile.clone("nano", folder)
+    (made / tables.SOURCE).write_bytes(source(**changes))
+    (made / tables.FILE).write_bytes(path.read_bytes())
+    return hostile.seal(made)
+
+
+def test_a_bundle_has_the_tokens_of_the_package(compiled, tmp_path):
+    name = "as of BERT around"
+    own = load_tokenizer(Bundle.open(in_bundle(tmp_path / "mine", compiled(name), **VARIANTS[name])))
+    expected = package(name).encode("the  quick <mask>?")
+    assert isinstance(own, bpe.BytePairs)
+    assert (own.unknown, own.special) == (3, 2)
+    assert own.tokenize("the  quick <mask>?")[:2] == (expected.ids, expected.offsets)
+    with pytest.raises(InvalidDocumentError, match="surrogate"):
+        own.tokenize("\udfff")
+
+
+@pytest.mark.parametrize(
+    "name", ["as of RoBERTa, blanks before", "as of RoBERTa", "as of ModernBERT", "as of Qwen"]
+)
+def test_windows_are_the_whole(compiled, tmp_path, monkeypatch, name):
+    """But where a word is longer than one."""
+    tokenizer = load_tokenizer(Bundle.open(in_bundle(tmp_path / "mine", compiled(name), **VARIANTS[name])))
+    monkeypatch.setattr(windows, "CHARACTERS", 150)
+    monkeypatch.setattr(windows, "_OVERLAP", 60)
+    pool = st.lists(st.sampled_from([*CORPUS[0].split(), *PIECES[4:]]), min_size=1, max_size=8)
+
+    @settings(max_examples=2_000 if FULL else 80, deadline=None)
+    @given(pool.flatmap(lambda found: st.lists(st.sampled_from(found), max_size=200).map(" ".join)))
+    def check(text):
+        whole = tokenizer.tokenize(text, special=False)
+        parts = [*windows.windows(tokenizer, text)]
+        assert [id for part in parts for id in part.ids] == whole.ids
+        assert [span for part in parts for span in part.spans] == whole.spans
+
+    check()
+
+
+@pytest.mark.parametrize("make", BUILDS)
+def test_a_file_that_is_cut_meanwhile_is_an_error(compiled, tmp_path, make):
+    path = tmp_path / "tokenizer.bin"
+    path.write_bytes(compiled("as of RoBERTa").read_bytes())
+    own = Own(make, path)
+    os.truncate(path, 1000)
+    with pytest.raises(BundleError, match="as long as it was"):
+        own.run("Zwei Hunde", True, 0)
+
+
+# -- tables that somebody made
+
+
+def changed(blob: bytes, **numbers) -> bytes:
+    head = bpe.Head(*struct.unpack_from("<11I", blob, 48))
+    return blob[:48] + struct.pack("<11I", *head._replace(**numbers)) + blob[92:]
+
+
+HOSTILE = {
+    "cut": lambda blob: blob[:-4],
+    "a byte more": lambda blob: blob + b"\0",
+    "half a head": lambda blob: blob[:80],
+    "another magic": lambda blob: b"x" + blob[1:],
+    "another kind": lambda blob: changed(blob, kind=9),
+    "thousands of special tokens": lambda blob: changed(blob, before=2**31),
+    "no units": lambda blob: changed(blob, units=0),
+    "no characters": lambda blob: changed(blob, blocks=0),
+    "4 billion units": lambda blob: changed(blob, units=2**32 - 1),
+    "4 billion merges": lambda blob: changed(blob, merges=2**32 - 1),
+    "an unknown token past the end": lambda blob: changed(blob, unknown=2**31),
+    "parts past the end": lambda blob: blob[:92] + b"\xff\xff\xff\x7f" * 256 + blob[92 + 1024 :],
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=list(HOSTILE))
+def test_hostile_tables_are_refused_by_name(compiled, tmp_path, change):
+    path = tmp_path / "tables"
+    path.write_bytes(change(compiled("as of Qwen").read_bytes()))
+    bundle = Bundle.open(in_bundle(tmp_path / "mine", path, **VARIANTS["as of Qwen"]))
+    with pytest.raises(BundleError, match="expected"):
+        load_tokenizer(bundle)
+
+
+@pytest.mark.parametrize("make", BUILDS)
+def test_any_tables_that_are_read_stay_within_themselves(compiled, tmp_path, make, trust):
+    """Numbers changed by chance: refused, or tokens that stand in the text."""
+    rng = np.random.default_rng(0)
+    text = "It's  the best für \u0600e\u0301 <mask>  किताब 각\u11a8\r\n\x01ﬁ q\u0323\u0301 1234." * 2
+    path, whole, read = tmp_path / "tables", compiled("as of Qwen").read_bytes(), 0
+    head = bpe.Head(*struct.unpack_from("<11I", whole, 48))
+    for _ in range(2_000 if FULL else 200):
+        blob = bytearray(whole)
+        first = 92 if rng.integers(2) else head.offset
+        for place in rng.integers(first, len(blob), 2_000):
+            blob[place] = rng.integers(256)
+        # Those that are compared at the start are left, or none would be read.
+        stop = 92 + 4 * (256 * head.blocks + head.sequences)
+        blob[stop : head.offset] = whole[stop : head.offset]
+        for at in range(92, 92 + 1024 * head.blocks, 4):
+            blob[at + 1 : at + 4] = whole[at + 1 : at + 4]
+        path.write_bytes(blob)
+        try:
+            own = Own(make, path)
+        except ValueError:
+            continue
+        read += 1
+        ids, spans, words = own.run(text, False, int(rng.integers(4)))
+        assert len(ids) == len(spans) == len(words)
+        assert all(0 <= start <= stop <= len(text) for start, stop in spans)
+    assert read
+    trust(changed_byte_pairs=read)
+
+
+# -- what export compiles
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"added_tokens": [added(0, "<s>", rstrip=True)]}, "'<s>' with rstrip"),
+        ({"added_tokens": [added(0, "<s>", single_word=True)]}, "'<s>' with single_word"),
+        ({"added_tokens": [added(700, "\u0120x")]}, "a blank is written"),
+        ({"pre_tokenizer": {"type": "Whitespace"}}, "'Whitespace'"),
+        ({"pre_tokenizer": None}, "types \\[\\]"),
+        ({"pre_tokenizer": later("{2}")}, "pattern"),
+        ({"pre_tokenizer": later("", behavior="Removed")}, "'Removed'"),
+        ({"normalizer": {"type": "StripAccents"}}, "'StripAccents'"),
+        ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}]}}, "'Sequence'"),
+        ({"post_processor": {"type": "Sequence", "processors": [TEMPLATE, level()]}}, "'ByteLevel'"),
+        ({"model": MODEL | {"dropout": 0.1}}, "dropout"),
+        ({"model": MODEL | {"end_of_word_suffix": "</w>"}}, "end_of_word_suffix"),
+        ({"model": MODEL | {"vocab": {"a": 0}, "merges": []}, "added_tokens": []}, "byte 0x00"),
+    ],
+)
+def test_what_tables_cannot_say_is_refused_by_name(changes, named):
+    from export.pieces import compiled
+
+    with pytest.raises(BundleError, match=named):
+        compiled(source(**changes))

@@ -27,7 +27,6 @@ from edgeret.encode.tables import (
     NOWHERE,
     PAGES,
     Layout,
-    Run,
     Source,
     Span,
     Token,
@@ -48,8 +47,9 @@ try:
 except ImportError:
     _tokenize = None  # type: ignore[assignment]
 
-# What a code point is to a word's pattern; whether it is blank; which letter of ENDINGS it is, from 1; whether it becomes
-# something else by itself, or may together with what stands before it; its rank among marks; where its parts are.
+# What a code point is to a word's pattern; whether it is blank; which letter of ENDINGS it is, from 1; whether it
+# becomes something else by itself, or may together with what stands before it; its rank among marks; where its parts
+# are.
 OTHER, LETTER, NUMBER, SPACE = range(4)
 KIND, BLANK, ENDING, CHANGES, FOLLOWS, RANK, PARTS = 3, 4, 3, 1 << 7, 1 << 8, 9, 15
 
@@ -497,8 +497,8 @@ class _Twin:
 def _ordered(marks: list[_Mark]) -> list[_Mark]:
     """Marks in a row in the order of their ranks."""
     found: list[_Mark] = []
-    for is_mark, group in groupby(marks, key=lambda mark: mark.rank > 0):
-        found += sorted(group, key=lambda mark: mark.rank) if is_mark else group
+    for _, group in groupby(marks, key=lambda mark: mark.rank > 0):
+        found += sorted(group, key=lambda mark: mark.rank)
     return found
 
 

@@ -23,8 +23,8 @@ from edgeret.encode.bundle import Bundle, available, likeness
 from edgeret.encode.manifest import Prompts, refuse
 from edgeret.encode.onnx import OnnxBackend
 from edgeret.encode.passages import Span, split_windows
-from edgeret.encode.tables import check
 from edgeret.encode.static import StaticBackend
+from edgeret.encode.tables import check
 from edgeret.encode.tflite import TfliteBackend
 from edgeret.encode.tokenizer import Tokenizer, load_tokenizer, planned_bytes
 from edgeret.encode.unknown import knows, stand_in, tinged

@@ -319,12 +319,12 @@ class _Twin:
                     yield part, last
 
     def _decomposed(self, text: str, made: list[Made]) -> Iterator[_Element]:
-        for place, (character, (entry, parts)) in enumerate(zip(text, made, strict=True)):
+        for place, (letter, (entry, parts)) in enumerate(zip(text, made, strict=True)):
             if not entry & JOINS:
                 if parts:
                     yield _Element(0, parts, False, place)
                 continue
-            start = self._elements.get(ord(character))
+            start = self._elements.get(ord(letter))
             first = 0 if start is None else start + 1
             for number in range(0 if start is None else self._sequences[start]):
                 head = self._sequences[first]

@@ -186,7 +186,10 @@ T = TypeVar("T")
 
 
 def opened(bundle: Bundle, read: Callable[[Source, int], tuple[bytes, H, T]]) -> tuple[H, T, Source]:
-    """A bundle's file, by what reads its digest, head and tables. Raises BundleError for what export cannot have written."""
+    """A bundle's file, read by what gives its digest, head and tables.
+
+    Raises BundleError for a file that export cannot have written.
+    """
     source = Source(bundle.descriptor(FILE))
     try:
         digest, head, tables = read(source, bundle.manifest.files[FILE].nbytes)
