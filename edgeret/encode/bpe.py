@@ -56,6 +56,8 @@ KIND, BLANK, ENDING, CHANGES, FOLLOWS, RANK, PARTS = 3, 4, 3, 1 << 7, 1 << 8, 9,
 ENDINGS: Final = "stmdrevl"
 """Behind an apostrophe one of the first four is a word, and `re`, `ve` and `ll` are."""
 
+_ENDINGS: Final = f"?{ENDINGS}".ljust(16, "?")
+
 SYLLABLE: Final = (1 << 32 - PARTS) - 1
 """In place of parts: the letters of Hangul, by arithmetic."""
 
@@ -504,11 +506,7 @@ def _ordered(marks: list[_Mark]) -> list[_Mark]:
 
 def _ending(entries: list[int], start: int) -> int:
     """How many letters are an ending of a word behind an apostrophe; 0 for none."""
-    letters = [
-        ENDINGS[number - 1] if number else "?"
-        for number in (entry >> ENDING & 15 for entry in entries[start : start + 2])
-    ]
-    found = "".join(letters)
+    found = "".join(_ENDINGS[entry >> ENDING & 15] for entry in entries[start : start + 2])
     if found[:1] and found[0] in ENDINGS[:4]:
         return 1
     return 2 if found in ("re", "ve", "ll") else 0

@@ -30,7 +30,7 @@ def windows(tokenizer: Tokenizer, text: str) -> Iterator[Window]:
     """The tokens of `text`, window by window, no special ones among them.
 
     A window ends where a word does, and the next one begins there. A word that is longer than a window and one token,
-    an unknown one, is one token still.
+    an unknown one, is one token still; one of many tokens may have others where it is cut.
     """
     start = 0
     opened: tuple[int, int] | None = None

@@ -27,7 +27,7 @@ from fake import DIM, FakeEncoder, random_codec  # noqa: E402
 from source import Source  # noqa: E402
 
 from edgeret import Document, Index  # noqa: E402
-from edgeret.encode import static  # noqa: E402
+from edgeret.encode import bpe, pieces, static, tables, unigram  # noqa: E402
 from edgeret.encode.bundle import Bundle, Content, write  # noqa: E402
 from edgeret.errors import (  # noqa: E402
     BundleError,
@@ -212,6 +212,137 @@ def _in_doubles(ids: list[int], *tensors: Any) -> tuple[Any, bool]:
         return vector, bool(is_sound)
 
 
+# -- tokenizers
+
+LETTERS = [*" abest'1\r\n\té\u0301\u0323\u0344가\u1161中🍕"]
+STRINGS = ["a", "b", "ab", "ba", " a", "abab", "é", "e\u0301", "[a]", "中", "\u2581a", "\u2581"]
+FORM = "a\u0301\u0323b"
+
+
+def tokens(content: bytes) -> None:
+    """Any text, in tables of each kind: C and Python find the same tokens; in damaged ones, some that stand in it."""
+    source = Source(content)
+    module, image = source.choice([_word_pieces, _unigram, _byte_pairs])(source)
+    is_damaged = source.number(0, 3) == 3
+    for _ in range(source.number(1, 9) if is_damaged else 0):
+        image[source.number(48, len(image) - 1)] = source.number(0, 255)
+    part = [source.number(0, 3)] if module is bpe else []
+    text = "".join(source.choice([*LETTERS, *STRINGS, FORM]) for _ in range(source.number(0, 30)))
+    text += source.rest().decode("utf-8", "ignore")
+    try:
+        kept = _read(module, image)
+    except ValueError:
+        return
+    makes = [module.native, module.reference] if tables.runs_native() else [module.reference]
+    found = [make(*kept)(text, bool(len(content) % 2), *part) for make in makes]
+    if not is_damaged and found[0] != found[-1]:
+        raise AssertionError(f"native and reference differ over {text!r}: {found}")
+    for ids, spans, words in found:
+        if not len(ids) == len(spans) == len(words) or any(
+            not 0 <= start <= stop <= len(text) for start, stop in spans
+        ):
+            raise AssertionError(f"{spans} in {len(text)} characters")
+
+
+def _read(module: Any, image: bytearray) -> tuple[Any, ...]:
+    if module is pieces:
+        return module.read(bytes(image))[1:]
+    path = folder() / "tokenizer.bin"
+    path.write_bytes(image)
+    kept = tables.Source(os.open(path, os.O_RDONLY))
+    return (*module.read(kept, len(image))[1:], kept)
+
+
+@cache
+def _small_pieces() -> bytes:
+    return Bundle.open("nano").read(tables.FILE)
+
+
+def _word_pieces(source: Source) -> tuple[Any, bytearray]:
+    return pieces, bytearray(_small_pieces())
+
+
+def _unigram(source: Source) -> tuple[Any, bytearray]:
+    units, count = _units(source, [tables.ADDED, tables.MAPS])
+    entries, sequences = _entries(source, unigram.MAPPED_VALUE, unigram.MAPPED)
+    octets = np.arange(256) % count if source.number(0, 1) else np.arange(0)
+    head = unigram.Head(
+        tables.UNIGRAM, source.number(0, count - 1), source.number(0, 31), 0, 1, 1, 1, len(sequences),
+        len(octets), len(units), count,
+    )  # fmt: skip
+    arrays = unigram.Tables(
+        entries, sequences, np.zeros(2, np.uint32), octets, np.zeros(tables.PAGES, np.uint16)
+    )
+    scores = np.array([-source.number(0, 5) - 0.1 for _ in range(count)])
+    return unigram, bytearray(unigram.write(bytes(32), head, arrays, units, scores))
+
+
+def _byte_pairs(source: Source) -> tuple[Any, bytearray]:
+    units, _ = _units(source, [tables.ADDED, tables.MAPS])
+    entries, sequences = _entries(source, bpe.PARTS, 0)
+    made = [
+        (source.number(0, 255 + rank), source.number(0, 255 + rank)) for rank in range(source.number(0, 20))
+    ]
+    if source.number(0, 1):
+        made = [(ord("a"), ord("b")), (256, 256), (257, ord("a")), (ord(" "), 256), *made]
+    known = {pair: (rank, 256 + rank) for rank, pair in enumerate(made)}
+    merges = np.array(sorted((*pair, *found) for pair, found in known.items()), np.uint32).reshape(-1, 4)
+    count = 256 + len(made)
+    starts = np.searchsorted(merges[:, 0], np.arange(count + 1)).astype(np.uint32)
+    pairs = sorted({(ord("a"), 0x301): 0xE1, (0xE1, 0x323): 0xE2, (ord("a"), ord("b")): 0x4E2D}.items())
+    flags = source.number(0, 63) | source.number(0, 3) << bpe.NUMBERS
+    head = bpe.Head(
+        tables.BYTE_PAIRS,
+        tables.NOWHERE,
+        flags,
+        len(merges),
+        1,
+        1,
+        1,
+        len(sequences),
+        len(pairs),
+        len(units),
+        count,
+    )
+    arrays = bpe.Tables(
+        entries,
+        sequences,
+        np.zeros(2, np.uint32),
+        np.arange(256, dtype=np.uint32),
+        np.array([[*pair, one] for pair, one in pairs], np.uint32),
+        np.zeros(tables.PAGES, np.uint16),
+    )
+    numbers = np.concatenate([units, starts, merges[:, 1:].ravel()])
+    return bpe, bytearray(bpe.write(bytes(32), head, arrays, numbers))
+
+
+def _units(source: Source, labels: list[int]) -> tuple[Any, int]:
+    """A trie of some strings, plain and behind labels, and a number above theirs."""
+    from export import trie
+
+    chosen = [string for string in STRINGS if source.number(0, 1)] or ["a"]
+    keys = {string.encode(): number for number, string in enumerate(chosen)}
+    for label in labels:
+        # A number of parts for one, an id and whether it takes blanks for the other.
+        found = source.choice(["", *chosen])
+        if found:
+            keys[bytes([label]) + found.encode()] = 0 if label == tables.MAPS else source.number(0, 3)
+    return trie.build(keys), len(chosen) + 4
+
+
+def _entries(source: Source, shift: int, flag: int) -> tuple[Any, Any]:
+    """Of 256 code points, which stand for all others; and some sequences, the first of them at 1."""
+    sequences = np.array([1, 97, 2, 97, 0x301, 3, 98, 0x323, 0x301, 0], np.uint32)
+    places = [0, 2, 5, 9]
+    entries = np.array([source.number(0, (1 << shift) - 1) for _ in range(32)] * 8, np.uint32)
+    for code in range(256):
+        place = source.choice(places) if source.number(0, 3) == 3 else 0
+        entries[code] |= place << shift if place and (not flag or entries[code] & flag) else 0
+    # Sequences of no code points would leave tokens nowhere.
+    entries[(entries >> shift) == 9] &= (1 << shift) - 1
+    return entries.reshape(1, 256), sequences
+
+
 # -- filters
 
 
@@ -377,6 +508,7 @@ def _image() -> bytes:
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "scan": scan,
     "student": student,
+    "tokens": tokens,
     "where": where,
     "query": query,
     "lines": lines,
