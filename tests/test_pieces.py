@@ -269,10 +269,10 @@ def test_a_tokenizer_becomes_tables(few_characters, changes):
 
     image = source(**changes)
     package = Tokenizer.from_str(image.decode())
-    _, head, tables = pieces.read(compiled(image))
+    _, head, arrays = pieces.read(compiled(image))
     rng = np.random.default_rng(0)
     for make in (pieces.native, pieces.reference) if tables.runs_native() else (pieces.reference,):
-        run = make(head, tables)
+        run = make(head, arrays)
         for _ in range(500):
             text = "".join(map(chr, rng.integers(1, 0x400, 5))) + " the [SEP] éte\u0323\u0301 aBc@@ "
             found = package.encode(text)
