@@ -59,7 +59,7 @@ def make_small(patch) -> None:
     patch.setattr(terms, "_PAGE_OCTETS", 110)
     patch.setattr(terms, "_INLINE_OCTETS", 24)
     patch.setattr(terms, "_LIST_OCTETS", 60)
-    patch.setattr(terms, "_PAGES_AT_ONCE", 6)
+    patch.setattr(terms, "_PAGES_AT_ONCE", (6, 6))
     patch.setattr(terms, "_PIECE", 10)
 
 

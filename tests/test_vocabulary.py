@@ -251,6 +251,8 @@ def test_a_commit_writes_no_more_than_its_share(tmp_path, monkeypatch):
             index.add(made)
             own = sum(len(document.text) + DIM for document in made)
             assert written[-1] <= 4 * own + 1_200_000
+            # What makes most of all there is leaves one.
+            assert len(written) > 2 or index._store.lexicon.summary().segments == 1
         assert index._store.lexicon.summary().segments <= 5
         assert index.check().lexicon == "verified"
     assert sum(written) < 12 * written[1] * 6

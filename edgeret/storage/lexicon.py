@@ -54,7 +54,7 @@ MAX_ASKED: Final = 1024
 MAX_EXPANDED: Final = 64
 """Of the terms that begin with a prefix, the most frequent so many count."""
 
-COMMON: Final = 0.3
+COMMON: Final = 0.1
 COMMON_ROWS: Final = 16_384
 """Words in a larger share of the rows, and in more rows than that, do not count while others do."""
 

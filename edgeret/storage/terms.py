@@ -23,8 +23,10 @@ _PAGE_OCTETS: Final = 4000
 """Of a page and its first term: they fit in a page of the file without overflowing."""
 _INLINE_OCTETS: Final = 1900
 _LIST_OCTETS: Final = 64_000
-_PAGES_AT_ONCE: Final = 12
-"""That a merge holds of all its sources together."""
+_PAGES_AT_ONCE: Final = (12, 48)
+"""That a merge holds of all its sources together, at the least and at the most."""
+_CACHE_KIB: Final = 40
+"""It holds one for so much of SQLite's cache: a page becomes arrays of ten times its size."""
 
 _OUTSIDE: Final = 0x8000
 _TOLD: Final = 0x4000
@@ -474,7 +476,7 @@ class _Taken(NamedTuple):
 
 def merged(readers: list[Reader], live: Mask | None) -> Iterator[tuple[Batch, bytes | None]]:
     """The terms of segments, which are in the order of their rows, and the last term of each batch; None at the end."""
-    each = max(1, _PAGES_AT_ONCE // len(readers)) if readers else 0
+    each = max(1, _pages_at_once(readers[0].connection) // len(readers)) if readers else 0
     while True:
         for reader in readers:
             reader.fill(each)
@@ -487,6 +489,13 @@ def merged(readers: list[Reader], live: Mask | None) -> Iterator[tuple[Batch, by
             reader.fill(each)
         is_last = not any(reader.names for reader in readers)
         yield _joined(readers, taken, live), None if is_last else cut
+
+
+def _pages_at_once(connection: sqlite3.Connection) -> int:
+    """As many as the memory budget, from which SQLite's cache follows, has room for."""
+    (size,) = connection.execute("PRAGMA cache_size").fetchone()
+    least, most = _PAGES_AT_ONCE
+    return min(max(-int(size) // _CACHE_KIB, least), most)
 
 
 def _joined(readers: list[Reader], taken: list[_Taken], live: Mask | None) -> Batch:

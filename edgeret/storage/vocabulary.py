@@ -62,6 +62,7 @@ class Vocabulary:
         self._lexicon = Lexicon(session.connection, self._damaged)
         self._live = _Live()
         self._pending = 0
+        self._written = 0
 
     def _damaged(self, what: str) -> CorruptIndexError:
         return self._session.damaged(f"its lexicon: {what}")
@@ -141,14 +142,19 @@ class Vocabulary:
     def _count(self, text: str) -> None:
         self._pending += _ROW_BYTES + len(text)
         if self._pending >= PENDING_BYTES:
-            self._settle(_MANY_SEGMENTS)
+            self._merge(self._flush(), _MANY_SEGMENTS)
 
-    def _settle(self, fewest: int) -> None:
-        """Write what is pending, and go on with merging, a little more than that was."""
+    def _flush(self) -> int:
+        """Write what is pending; octets written."""
         self._pending = 0
-        octets = _SHARE * self._lexicon.flush() + _STEP_OCTETS
+        octets = self._lexicon.flush()
+        self._written += octets
+        return octets
+
+    def _merge(self, octets: int, fewest: int) -> None:
+        """Go on with merging, a little more than so many octets, which were written."""
         if self._lexicon.is_due(fewest):
-            self._lexicon.merge(self._alive(), octets, fewest)
+            self._lexicon.merge(self._alive(), _SHARE * octets + _STEP_OCTETS, fewest)
 
     def _alive(self) -> Mask:
         """The live rows as the change has them by now; its counters come last."""
@@ -166,9 +172,15 @@ class Vocabulary:
         self._lexicon.rewrite(self._alive())
 
     def finish(self) -> None:
-        """Write what was added and dropped: before the counters of a change."""
-        if self._pending:
-            self._settle(2)
+        """Write what was added and dropped: before the counters of a change. One that makes most of all there is, as a
+        long load does, leaves one segment."""
+        if not self._pending:
+            return
+        octets, found = self._flush(), self._lexicon.summary()
+        if found.segments > 1 and self._written > found.octets / 2:
+            self._lexicon.rewrite(self._alive())
+        else:
+            self._merge(octets, 2)
 
     # -- checking
 
