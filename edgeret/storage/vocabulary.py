@@ -172,8 +172,10 @@ class Vocabulary:
         self._lexicon.rewrite(self._alive())
 
     def finish(self) -> None:
-        """Write what was added and dropped: before the counters of a change. One that makes most of all there is, as a
-        long load does, leaves one segment."""
+        """Write what was added and dropped: before the counters of a change.
+
+        One that makes most of all there is, as a long load does, leaves one segment.
+        """
         if not self._pending:
             return
         octets, found = self._flush(), self._lexicon.summary()
