@@ -45,7 +45,7 @@ from edgeret.errors import (
     UpdateMismatchError,
 )
 from edgeret.fleet.shipping import apply, diff
-from edgeret.index import Index
+from edgeret.index import Index, search_indexes
 from edgeret.plan import Plan
 from edgeret.upkeep.optimize import optimize
 from edgeret.upkeep.recode import recode
@@ -96,5 +96,6 @@ __all__ = [
     "recode",
     "reencode",
     "repair",
+    "search_indexes",
     "upgrade",
 ]

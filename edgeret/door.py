@@ -411,6 +411,7 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     # How it is asked.
     "query": _query,
     "queries": _queries,
+    "indexes": partial(_several, what="indexes", refusal=ArgumentError),
     "k": _count,
     "where": _where,
     "key": partial(text, refusal=FilterError),
@@ -418,6 +419,7 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "limit": lambda name, value: min(integer(name, value, refusal=InvalidQueryError), sys.maxsize),
     "mode": partial(text, refusal=InvalidQueryError),
     "min_score": _score,
+    "offset": partial(integer, most=_LARGEST, refusal=InvalidQueryError),
     "oversample": _count,
     "text": partial(text, refusal=InvalidDocumentError),
     "texts": _texts,

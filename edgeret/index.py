@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +29,7 @@ from edgeret.errors import (
 )
 from edgeret.plan import COPIES, footprint, parse_bytes
 from edgeret.search import partitions
-from edgeret.search.searcher import Searcher, Terms
+from edgeret.search.searcher import Searcher, Terms, common_mode
 from edgeret.search.stages import Query, Where
 from edgeret.space import check_space, describe
 from edgeret.storage import file, listing
@@ -377,6 +378,7 @@ class Index:
         mode: str | None = None,
         oversample: int | None = None,
         min_score: float | None = None,
+        offset: int | None = None,
     ) -> list[Hit]:
         """Find the `k` best documents for a query, each by its best passage.
 
@@ -396,6 +398,9 @@ class Index:
             oversample: Candidates to rescore, as a multiple of `k`, or of 10 if `k` is smaller. None chooses by the
                 number of passages and the length of the codes, 4 or more. "hybrid" rescores 100 or more.
             min_score: Hits with a lower score are left out. None lets every score pass.
+            offset: Better documents to leave out, for a page behind others; 0 for the first page. Pages are cut of one
+                ranking of the 1,000 best, of 10,000 if one reaches beyond them, so while the index does not change no
+                document is on two of them. None, not for pages, ranks `k`, which takes less time.
 
         Returns:
             Hits, best first; equal scores by age, the oldest first.
@@ -408,7 +413,7 @@ class Index:
             CorruptIndexError: What was read is damaged.
             SpaceMismatchError: The file was recoded or re-encoded since it was opened.
         """
-        return self._searcher.explain([query], Terms(k, where, mode, oversample, min_score))[0].hits
+        return self._searcher.explain([query], Terms(k, where, mode, oversample, min_score, offset))[0].hits
 
     @door.checked
     def search_many(
@@ -419,6 +424,7 @@ class Index:
         mode: str | None = None,
         oversample: int | None = None,
         min_score: float | None = None,
+        offset: int | None = None,
     ) -> list[list[Hit]]:
         """Search for several queries, all in the same state of the index; the codes are read once for many of them.
 
@@ -429,6 +435,7 @@ class Index:
             mode: As in `search`.
             oversample: As in `search`.
             min_score: As in `search`.
+            offset: As in `search`.
 
         Returns:
             A list of hits for each query, in order.
@@ -436,7 +443,7 @@ class Index:
         Raises:
             EdgeretError: What `search` raises.
         """
-        return self._searcher.search(list(queries), Terms(k, where, mode, oversample, min_score))
+        return self._searcher.search(list(queries), Terms(k, where, mode, oversample, min_score, offset))
 
     @door.checked
     def explain(
@@ -447,6 +454,7 @@ class Index:
         mode: str | None = None,
         oversample: int | None = None,
         min_score: float | None = None,
+        offset: int | None = None,
     ) -> reports.Explanation:
         """Search as `search` does, and return the counts and the time of each stage too.
 
@@ -457,6 +465,7 @@ class Index:
             mode: As in `search`.
             oversample: As in `search`.
             min_score: As in `search`.
+            offset: As in `search`.
 
         Returns:
             The hits, counts, and milliseconds.
@@ -464,7 +473,31 @@ class Index:
         Raises:
             EdgeretError: What `search` raises.
         """
-        return self._searcher.explain([query], Terms(k, where, mode, oversample, min_score))[0]
+        found = self._searcher.explain([query], Terms(k, where, mode, oversample, min_score, offset))[0]
+        unknown = self._read(lambda store, _: listing.unknown_keys(store, where or {}))
+        return replace(found, unknown_keys=unknown)
+
+    @door.checked
+    def similar(
+        self, id: str, k: int = 10, where: Where | None = None, min_score: float | None = None
+    ) -> list[Hit]:
+        """Find the `k` documents most like one of the index, by meaning. Nothing is encoded.
+
+        Args:
+            id: Its id. Another document is as near as the nearest of its passages to one of that document's; the
+                document itself is left out.
+            k: As in `search`.
+            where: As in `search`.
+            min_score: As in `search`.
+
+        Returns:
+            Hits, best first; equal scores by age, the oldest first.
+
+        Raises:
+            InvalidQueryError: There is no such document, or `k` is below 1.
+            EdgeretError: What `search` raises.
+        """
+        return self._searcher.similar(id, Terms(k, where, "dense", None, min_score))
 
     @door.checked
     def get(self, id: str) -> Document | None:
@@ -836,3 +869,46 @@ class Index:
             # By a signal handler or a generator, within this call.
             if self._connections.closed:
                 self._store.close()
+
+
+@door.checked
+def search_indexes(
+    indexes: Iterable[Index],
+    query: Query,
+    k: int = 10,
+    where: Where | None = None,
+    mode: str | None = None,
+    oversample: int | None = None,
+    min_score: float | None = None,
+) -> list[tuple[Index, Hit]]:
+    """Find the `k` best documents for a query in several indexes of one space.
+
+    Args:
+        indexes: Open indexes, one or more. A document that two of them have may be found twice.
+        query: As in `Index.search`.
+        k: Documents to return.
+        where: As in `Index.search`.
+        mode: As in `Index.search`. None is "dense" for a vector, or if one of the files is of format 1, else "hybrid".
+        oversample: As in `Index.search`.
+        min_score: As in `Index.search`.
+
+    Returns:
+        Hits with the indexes that they are of, best first; equal scores in the order of the indexes. What a word counts
+        depends on how rare it is in its own index.
+
+    Raises:
+        ArgumentError: There is no index, or something that is none.
+        SpaceMismatchError: The indexes are not of one space.
+        InvalidQueryError: The mode needs words, and a file of format 1 scores them in its own way.
+        EdgeretError: What `Index.search` raises.
+    """
+    several = list(indexes)
+    if not several or not all(isinstance(index, Index) for index in several):
+        raise ArgumentError("expected open indexes, one or more: open them with Index.open")
+    mode = common_mode([index._searcher for index in several], query, mode)
+    found = [
+        (index, hit)
+        for index in several
+        for hit in index.search(query, k, where, mode, oversample, min_score)
+    ]
+    return sorted(found, key=lambda pair: -pair[1].score)[:k]

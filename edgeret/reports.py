@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from edgeret.documents import Hit
 
@@ -88,6 +88,7 @@ class Explanation:
         phrases_read: Passages that were read for the phrases of the query, 1,000 at most: those whose words match
             best.
         words_weight: What `Hit.lexical` counts beside `Hit.cosine` in a "hybrid" score; 0 in other modes.
+        unknown_keys: Metadata keys of `where` that no document has.
     """
 
     hits: list[Hit]
@@ -111,6 +112,7 @@ class Explanation:
     mode: str
     phrases_read: int
     words_weight: float
+    unknown_keys: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -367,6 +367,16 @@ def test_get_and_delete(index: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "no document 'tea'" in failure(capsys, "get", index, "tea")
 
 
+def test_pages_of_a_search(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = answer(capsys, "search", index, "two minutes of tea")
+    pages = [
+        answer(capsys, "search", index, "two minutes of tea", "-k", "1", f"--offset={n}") for n in range(4)
+    ]
+    assert isinstance(whole, list)
+    assert pages == [whole[n : n + 1] for n in range(4)]
+    assert "at least 0" in failure(capsys, "search", index, "tea", "--offset=-1")
+
+
 def test_list_and_count(index: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert answer(capsys, "list", index) == ["tea", "tee", "wifi"]
     assert answer(capsys, "list", index, "--after", "tea", "--limit", "1") == ["tee"]
@@ -380,6 +390,30 @@ def test_list_and_count(index: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["count", index, "--by", "none"]) == 0
     assert capsys.readouterr().out == ""
     assert "at least 0" in failure(capsys, "list", index, "--limit", "-1")
+
+
+def test_a_key_that_no_document_has_is_said(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    typo = ["--where", '{"$or": [{"langu": "en"}, {"lang": "fr"}], "$id": {"$ne": "x"}}']
+    for verb in (
+        ["search", index, "tea"],
+        ["list", index],
+        ["count", index],
+        ["update", index, "{}"],
+        ["delete", index],
+    ):
+        for more in ([], ["--json"]):
+            assert main([*verb, *typo, *more]) == 0
+            said = capsys.readouterr().err
+            assert "no document has the metadata key 'langu': check how it is written\n" in said
+            assert "'lang'" not in said
+    assert main(["count", index, "--by", "langu"]) == 0
+    assert "no document of these has a value of the metadata key 'langu'" in capsys.readouterr().err
+    with Index.open(index, FakeEncoder()) as opened:
+        found = opened.explain("tea", where={"langu.x": 1, "lang": {"$ne": "fr"}, "$not": {"yea": 1}})
+        assert found.unknown_keys == ["langu.x", "yea"]
+        assert (
+            opened.explain("tea").unknown_keys == opened.explain("tea", where={"year": 1}).unknown_keys == []
+        )
 
 
 def test_what_export_prints_index_takes_back(capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,6 +116,8 @@ BAD: dict[str, list[Any]] = {
     "after": [*NOT_STRINGS, "\ud800"],
     "limit": [*NOT_INTEGERS, "2", -1],
     "mode": [*NOT_STRINGS, "magic", ""],
+    "offset": [*NOT_INTEGERS, "2", -1, 2**63],
+    "indexes": [*NOT_SEVERAL, [], [5], ["a"], [None], [FakeEncoder()], {"a"}],
     "oversample": [*NOT_INTEGERS, 0, -1],
     "min_score": ["0.5", b"1", True, [0.5], {}, object(), math.nan, 1j, np.array([1, 2])],
     "text": [*NOT_STRINGS, "\ud800"],
@@ -169,7 +171,7 @@ def bound(index, tmp_path, encoder) -> Callable[[str], Callable[..., Any]]:
         "path": tmp_path / "other.edgeret",
         **{name: tmp_path / name for name in ("target", "old", "new", "index", "update", "private_key", "public_key")},
         "into": io.BytesIO(), "model": encoder, "name_or_path": "nano", "documents": ["a"], "ids": ["0"], "id": "0",
-        "changes": {"0": {"year": 1}}, "metadata": {"year": 1}, "key": "year",
+        "changes": {"0": {"year": 1}}, "metadata": {"year": 1}, "key": "year", "indexes": [index],
         "query": "cats", "queries": ["cats"], "text": "cats", "texts": ["cats"], "bits": 64, "rows": 10, "count": 3,
         "stored": np.full((2, DIM), 127, np.int8), "vector": unit, "encoder": {}, "budget": None, "divisor": 2,
         "codec_bytes": 10,
@@ -243,7 +245,7 @@ def test_wrong_names_and_numbers_of_arguments_are_pythons_own_error(index):
     with pytest.raises(TypeError, match="unexpected keyword"):
         index.search("cats", limit=5)
     with pytest.raises(TypeError, match="positional"):
-        index.search("cats", 5, None, "dense", None, None, 7)
+        index.search("cats", 5, None, "dense", None, None, 7, 7)
     with pytest.raises(TypeError, match="missing"):
         index.search()
     assert str(inspect.signature(Index.search)).startswith("(self, query: ")

@@ -4,6 +4,7 @@ import json
 import operator
 import sqlite3
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,10 @@ def holds(name: str, entry: dict[str, Any], key: str, operand: Any) -> bool:
             return not holds({"$ne": "$eq", "$nin": "$in"}[name], entry, key, operand)
         case "$contains":
             return any(contains(value, operand) for value in values)
+        case "$startswith":
+            return any(isinstance(value, str) and value.startswith(operand) for value in values)
+        case "$not":
+            return not all(holds(inner, entry, key, value) for inner, value in operand.items())
         case "$exists":
             return bool(values) is operand
     compare = ORDER[name]
@@ -118,6 +123,8 @@ def matches(entry: dict[str, Any], where: dict[str, Any]) -> bool:
             found = all(matches(entry, part) for part in operand)
         elif key == "$or":
             found = any(matches(entry, part) for part in operand)
+        elif key == "$not":
+            found = not matches(entry, operand)
         elif isinstance(operand, dict):
             found = all(holds(name, entry, key, value) for name, value in operand.items())
         else:
@@ -145,13 +152,18 @@ comparisons = st.one_of(
     st.tuples(st.sampled_from(["$gt", "$gte", "$lt", "$lte"]), texts | numbers),
     st.tuples(st.sampled_from(["$in", "$nin"]), st.lists(scalars, max_size=4)),
     st.tuples(st.just("$exists"), st.booleans()),
+    st.tuples(st.just("$startswith"), texts),
 )
-conditions = scalars | st.lists(comparisons, min_size=1, max_size=2).map(dict)
+operators = st.lists(comparisons, min_size=1, max_size=2).map(dict)
+conditions = scalars | operators | operators.map(lambda inner: {"$not": inner})
 leaves = st.dictionaries(keys.filter(lambda key: not key.startswith("$")), conditions, max_size=3)
 wheres = st.recursive(
     leaves,
-    lambda inner: st.dictionaries(
-        st.sampled_from(["$and", "$or"]), st.lists(inner, min_size=1, max_size=3), min_size=1, max_size=2
+    lambda inner: (
+        st.dictionaries(
+            st.sampled_from(["$and", "$or"]), st.lists(inner, min_size=1, max_size=3), min_size=1, max_size=2
+        )
+        | st.dictionaries(st.just("$not"), inner, min_size=1)
     ),
     max_leaves=6,
 )
@@ -204,6 +216,10 @@ KINDS = [
         ({"$contains": "1"}, [3, 7, 8]),
         ({"$contains": ""}, [3, 8]),
         ({"$gte": 0, "$lt": 1}, [10]),
+        ({"$not": {"$gte": 0, "$lt": 1}}, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11]),
+        ({"$not": {"$not": {"$gte": 0}}}, [1, 2, 10]),
+        ({"$startswith": "["}, [8]),
+        ({"$startswith": ""}, [3, 8]),
     ],
 )
 def test_kinds_never_mix(condition: Any, expected: list[int], columns: dict[str, str]) -> None:
@@ -319,6 +335,93 @@ def test_a_key_without_a_column_scans() -> None:
     assert "SCAN d" in plan({"topic": "x"})
 
 
+BEGINNINGS = [
+    "",
+    "a",
+    "ab",
+    "a\U0010ffff",
+    "\U0010ffff",
+    "\U0010ffff\U0010ffff",
+    "\ud7ff",
+    "\ue000",
+    "é",
+    "[",
+    "1",
+]
+
+
+@pytest.mark.parametrize("columns", [COLUMNS, {}])
+@pytest.mark.parametrize("beginning", BEGINNINGS)
+def test_any_beginning_finds_what_begins_with_it(beginning: str, columns: dict[str, str]) -> None:
+    metadata = [{"year": one + other} for one in BEGINNINGS for other in BEGINNINGS]
+    expected = [row for row, entry in enumerate(metadata) if entry["year"].startswith(beginning)]
+    assert select(metadata, {"year": {"$startswith": beginning}}, columns) == expected
+
+
+# -- dates
+
+offsets = st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+moments = st.datetimes(
+    datetime(1, 1, 3), datetime(9999, 12, 29), timezones=st.none() | st.just(UTC) | offsets
+)
+written = st.one_of(
+    moments.map(lambda moment: moment.isoformat(timespec="milliseconds")),
+    moments.map(lambda moment: moment.isoformat(" ", timespec="seconds")),
+    moments.map(lambda moment: moment.isoformat(timespec="minutes").replace("+00:00", "Z")),
+    moments.map(lambda moment: moment.date().isoformat()),
+)
+
+
+def instant(text: str) -> datetime:
+    found = datetime.fromisoformat(text)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(written, max_size=8), written)
+def test_iso_dates_are_ordered_as_dates(stored: list[str], asked: str) -> None:
+    metadata = [{"year": text} for text in [*stored, asked]]
+    for name, compare in ORDER.items():
+        expected = [
+            row for row, entry in enumerate(metadata) if compare(instant(entry["year"]), instant(asked))
+        ]
+        assert select(metadata, {"year": {name: asked}}) == expected
+        assert select(metadata, {"year": {name: asked}}, columns={}) == expected
+
+
+@pytest.mark.parametrize("columns", [COLUMNS, {}])
+def test_what_is_no_date_is_ordered_as_text(columns: dict[str, str]) -> None:
+    texts = [
+        "2024-05-01T00:30+01:00",
+        "2024-05",
+        "2024-04-30",
+        "now",
+        "12345",
+        "2024-13-01",
+        "2024-05-01x",
+        "z",
+    ]
+    metadata: list[dict[str, Any]] = [{"year": text} for text in texts] + [{"year": 2024}, {"year": None}, {}]
+    assert select(metadata, {"year": {"$lt": "2024-05-01"}}, columns) == [0, 1, 2, 4]
+    assert select(metadata, {"year": {"$gte": "2024-05-01"}}, columns) == [3, 5, 6, 7]
+    for asked in (
+        "2024-05-01x",
+        "now",
+        "2024-02-31",
+        "2024-05-01T25:00",
+        "2024-05-01T00:00+15:00",
+        "٢٠٢٤-05-01",
+    ):
+        expected = [row for row, text in enumerate(texts) if text < asked]
+        assert select(metadata, {"year": {"$lt": asked}}, columns) == expected
+    assert select(metadata, {"year": {"$not": {"$gte": "2024-05-01"}}}, columns) == [0, 1, 2, 4, 8, 9, 10]
+
+
+def test_dates_are_found_through_an_index() -> None:
+    for condition in ({"$gt": "2024-05-01"}, {"$lte": "2024-05-01"}, {"$startswith": "2024-"}):
+        assert "USING INDEX documents_" in plan({"lang": condition})
+
+
 def test_nothing_of_the_caller_is_in_the_sql() -> None:
     condition, parameters = compile_where({"ke'y\"": "va'lue", "n": {"$in": ["qqq", 31337]}}, {})
     assert not any(word in condition for word in ("ke'y", "va'lue", "qqq", "31337"))
@@ -339,16 +442,21 @@ def test_the_largest_where_runs() -> None:
         joint = "$and" if level % 2 else "$or"
         deep = {joint: [deep, {"year": {"$in": [1, None]}}]}
     assert select(metadata, deep) == [0]
+    assert select(metadata, {"year": nested(filters.MAX_DEPTH, "$not")}) == [0]
+    inverted: dict[str, Any] = {"year": 2}
+    for _ in range(filters.MAX_DEPTH // 2):
+        inverted = {"$not": {"$or": [inverted, {"year": {"$gt": "2024-05-01"}}]}}
+    assert select(metadata, inverted) == [1]
     wide: dict[str, Any] = {"$or": [{"year": value} for value in range(1, filters.MAX_CONDITIONS + 1)]}
     assert select(metadata, wide) == [0, 1]
     long = {f"key {number}": {"$exists": False} for number in range(filters.MAX_CONDITIONS)}
     assert select(metadata, long) == [0, 1]
 
 
-def nested(levels: int) -> dict[str, Any]:
-    where: dict[str, Any] = {"a": 1}
+def nested(levels: int, joint: str = "$and") -> dict[str, Any]:
+    where: dict[str, Any] = {"$eq": 1} if joint == "$not" else {"a": 1}
     for _ in range(levels):
-        where = {"$and": [where]}
+        where = {joint: where if joint == "$not" else [where]}
     return where
 
 
@@ -358,7 +466,15 @@ def nested(levels: int) -> dict[str, Any]:
         ({"year": {"$regex": "x"}}, r"unknown operator '\$regex' for key 'year': use one of \$eq"),
         ({"year": {"nested": 1}}, "unknown operator 'nested'"),
         ({"year": {3: 1}}, "unknown operator 3"),
-        ({"$not": {}}, r"unknown operator '\$not'"),
+        ({"$not": 5}, "expected a mapping of keys to conditions, got a number"),
+        ({"year": {"$not": 5}}, r"expected a condition after \$not, got a number: write"),
+        ({"year": {"$not": {}}}, "expected an operator for key 'year'"),
+        ({"year": {"$startswith": 5}}, r"expected a string after \$startswith, got a number"),
+        ({"$id": 5}, r"expected a string after \$id, got a number"),
+        ({"$id": {"$contains": "a"}}, r"unknown operator '\$contains' for \$id: use one of \$eq"),
+        ({"$id": {"$in": ["a", 5]}}, r"expected a string after \$id, got a number"),
+        ({"$id": {"$in": "a"}}, r"expected a list after \$in"),
+        ({"$id": {"$not": "a"}}, r"expected a condition after \$not, got the string 'a'"),
         ({"$eq": 1}, r"unknown operator '\$eq'"),
         ({"year": {}}, "expected an operator for key 'year'"),
         ({"year": {"$in": "abc"}}, r"expected a list after \$in, got the string 'abc'"),
@@ -395,6 +511,8 @@ def nested(levels: int) -> dict[str, Any]:
         ([], "expected a mapping of keys to conditions, got an empty list"),
         (nested(filters.MAX_DEPTH + 1), "expected at most 16 levels"),
         (nested(900), "expected at most 16 levels"),
+        (nested(17, "$not"), "expected at most 16 levels"),
+        ({"year": nested(17, "$not")}, "expected at most 16 levels"),
         ({"$or": [{"a": 1}] * 501}, "expected at most 500 conditions in a where, got 501"),
     ],
 )

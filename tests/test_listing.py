@@ -103,6 +103,19 @@ def test_ids_are_read_from_their_index_alone(filled):
     assert [step[3] for step in plan] == ["SEARCH d USING COVERING INDEX sqlite_autoindex_documents_1 (id>?)"]
 
 
+def test_ids_are_asked_as_metadata_are(filled):
+    ids = list(filled.ids())
+    for condition, expected in (
+        ("d07", ["d07"]), ({"$ne": "d07"}, [id for id in ids if id != "d07"]), ({"$in": ["d01", "x"]}, ["d01"]),
+        ({"$nin": ids[2:]}, ids[:2]), ({"$gte": "d18"}, ["d18", "d19"]), ({"$startswith": "d0"}, ids[:10]),
+        ({"$not": {"$startswith": "d0"}}, ids[10:]), ({"$gt": "d01", "$lte": "d03"}, ["d02", "d03"]),
+    ):  # fmt: skip
+        assert list(filled.ids({"$id": condition})) == expected
+        assert sorted(hit.id for hit in filled.search("cat", k=30, where={"$id": condition})) == expected
+    assert filled.count({"$or": [{"$id": "d01"}, {"tags": "t5"}], "year": 1}) == 1
+    assert filled.delete(where={"$id": {"$startswith": "d1"}, "year": 0}) == 3
+
+
 # -- beside changes
 
 

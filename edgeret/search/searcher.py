@@ -17,7 +17,7 @@ from edgeret.codec import Float32, UInt64, normalize
 from edgeret.documents import Hit, parse
 from edgeret.encode.encoder import Asked
 from edgeret.encode.records import TextEncoder, encode_query, recorded_name, spread
-from edgeret.errors import PartitionsError
+from edgeret.errors import InvalidQueryError, PartitionsError, SpaceMismatchError
 from edgeret.plan import LEAST_OVERSAMPLING, Plan, oversampling
 from edgeret.reports import Explanation
 from edgeret.search import fusion
@@ -55,6 +55,10 @@ _CONFIRMED: Final = 10
 """Hits of a query whose codes in the partitions are compared with those of their vectors."""
 
 
+_RANKED: Final = 1000
+"""Documents of the ranking that pages are cut of, and ten times as many where one reaches beyond them."""
+
+
 class Terms(NamedTuple):
     """What is asked of all queries of a call, as of `Index.search`."""
 
@@ -63,6 +67,23 @@ class Terms(NamedTuple):
     mode: str | None
     oversample: int | None
     min_score: float | None
+    offset: int | None = None
+
+    @property
+    def ranked(self) -> int:
+        """How many documents are ranked: pages are cut of one ranking, so that none has a hit of another."""
+        ranked = self.k
+        if self.offset is not None:
+            ranked = _RANKED
+            while ranked < self.offset + self.k:
+                ranked *= fusion.DEEPER
+        return ranked
+
+    def page(self, ranked: Sequence[_Shown]) -> Sequence[_Shown]:
+        """Those that are asked for."""
+        first = self.offset or 0
+        least = self.min_score
+        return [one for one in ranked[first : first + self.k] if least is None or one.score >= least]
 
 
 class _Shown(NamedTuple):
@@ -91,7 +112,7 @@ class _Call(NamedTuple):
     encode_ms: float
     filter_ms: float
     at_once: int
-    min_score: float | None
+    terms: Terms
     phrases_read: int = 0
 
     @property
@@ -103,7 +124,7 @@ class _Call(NamedTuple):
 class _Part(NamedTuple):
     """Queries, encoded: a long one is several rows of `vectors` and `planes`. windows, known: as of `Explanation`."""
 
-    queries: Sequence[Query]
+    queries: Sequence[Query | Asked]
     vectors: Float32
     planes: UInt64
     rows: list[slice]
@@ -154,6 +175,16 @@ class Searcher:
         self._fuses = connections.first.description.format > 1
         self.fallback = fallback
 
+    @property
+    def space(self) -> str:
+        """That of the encoder and the index."""
+        return self._encoder.space
+
+    @property
+    def fuses(self) -> bool:
+        """Whether meaning and words have one score: not in files of format 1."""
+        return self._fuses
+
     def covered(self, store: Store, state: Counters) -> int:
         """How many passages the partitions cover."""
         partitions = self._partitions
@@ -163,20 +194,30 @@ class Searcher:
             self._partitions, self.fallback = None, str(error)
             return 0
 
-    def search(self, queries: Sequence[Query], terms: Terms) -> list[list[Hit]]:
+    def search(self, queries: Sequence[Query | Asked], terms: Terms) -> list[list[Hit]]:
         """The hits of each query."""
         return self._ask(queries, terms, lambda explained: explained.hits)
+
+    def similar(self, id: str, terms: Terms) -> list[Hit]:
+        """The documents nearest to any passage of a document, without itself."""
+        vectors = self._connections.read(lambda store, _: store.rows.vectors_of(id))
+        if vectors is None:
+            raise InvalidQueryError(f"no document {id!r:.80} to compare others with: check the id")
+        (found,) = self.search([Asked(vectors, 0, known=True)], terms._replace(k=terms.k + 1))
+        return [hit for hit in found if hit.id != id][: terms.k]
 
     def explain(self, queries: Sequence[Query], terms: Terms) -> list[Explanation]:
         """The hits of each query, with counts and the time of each stage."""
         return self._ask(queries, terms, lambda explained: explained)
 
-    def _ask(self, queries: Sequence[Query], terms: Terms, keep: Callable[[Explanation], Kept]) -> list[Kept]:
+    def _ask(
+        self, queries: Sequence[Query | Asked], terms: Terms, keep: Callable[[Explanation], Kept]
+    ) -> list[Kept]:
         """Answer some at a time, all on one state of the index; the codes are read once for each part.
 
         keep: what stays of each answer.
         """
-        k, where, _, oversample, min_score = terms
+        k, where, oversample = terms.ranked, terms.where, terms.oversample
         mode = choose_mode(queries, terms.mode, self._fuses)
         self._connections.alive()
         if not queries:
@@ -214,7 +255,7 @@ class Searcher:
                     encode_ms,
                     clock.lap(),
                     at_once,
-                    min_score,
+                    terms,
                 )
                 kept = [keep(explained) for explained in self._answer(store, call, first)]
                 for start in range(at_once, len(queries), at_once):
@@ -290,7 +331,7 @@ class Searcher:
             for found, answer, windows, known in zip(hits, answers, asked.windows, asked.known, strict=True)
         ]
 
-    def _shown(self, store: Store, call: _Call, query: Query, answer: Answer) -> list[_Shown]:
+    def _shown(self, store: Store, call: _Call, query: Query | Asked, answer: Answer) -> Sequence[_Shown]:
         """What is shown of an answer."""
         shown = [_Shown(passage, float(score)) for passage, score in answer.ranked[: call.k]]
         if call.mode == "dense":
@@ -308,8 +349,7 @@ class Searcher:
                 shown[number] = one._replace(
                     cosine=cosine, lexical=share if isinstance(query, str) else None, relevance=told
                 )
-        least = call.min_score
-        return shown if least is None else [one for one in shown if one.score >= least]
+        return call.terms.page(shown)
 
     def _by_words(self, store: Store, call: _Call, asked: _Part, near: list[Answer]) -> list[Answer]:
         """The answers by words alone, or fused with those by meaning as format 1 has them."""
@@ -424,18 +464,13 @@ class Searcher:
 
         return self._loading.hold(load)
 
-    def _encode(self, queries: Sequence[Query], mode: str) -> _Part:
+    def _encode(self, queries: Sequence[Query | Asked], mode: str) -> _Part:
         count = len(queries)
         if mode == "lexical":
             none = np.empty((0, self._encoder.dim), dtype=np.float32)
             planes = np.empty((0, 0, 0), dtype=np.uint64)
             return _Part(queries, none, planes, [], [0] * count, [True] * count)
-        asked = [
-            encode_query(query, self._encoder)
-            if isinstance(query, str)
-            else Asked(np.asarray(query)[None], 0, known=True)
-            for query in queries
-        ]
+        asked = [self._encoded(query) for query in queries]
         vectors = np.concatenate([normalize(found.vectors, self._encoder.dim) for found in asked])
         planes = np.stack([self._encoder.codec.encode_query(vector, self._bits) for vector in vectors])
         stops = list(accumulate(len(found.vectors) for found in asked))
@@ -448,6 +483,11 @@ class Searcher:
             [found.windows for found in asked],
             [found.known for found in asked],
         )
+
+    def _encoded(self, query: Query | Asked) -> Asked:
+        if isinstance(query, str):
+            return encode_query(query, self._encoder)
+        return query if isinstance(query, Asked) else Asked(np.asarray(query)[None], 0, known=True)
 
     def _picture(self, store: Store, state: Counters) -> CodeSnapshot:
         if self._loading.mine:
@@ -463,6 +503,24 @@ class Searcher:
             return self._codes
 
         return self._loading.hold(load)
+
+
+def common_mode(searchers: Sequence[Searcher], query: Query, mode: str | None) -> str:
+    """The mode in which the scores of all compare. Raises SpaceMismatchError, InvalidQueryError."""
+    spaces = {searcher.space for searcher in searchers}
+    if len(spaces) > 1:
+        raise SpaceMismatchError(
+            f"expected indexes of one space, got {', '.join(sorted(space[:8] for space in spaces))}: give them one "
+            "with 'edgeret reencode' or 'edgeret recode'"
+        )
+    fuses = all(searcher.fuses for searcher in searchers)
+    chosen = choose_mode([query], mode, fuses)
+    if chosen != "dense" and not fuses and len(searchers) > 1:
+        raise InvalidQueryError(
+            f"mode {chosen!r} needs words that are scored alike, one of the files is of format 1: run "
+            "'edgeret upgrade', or use mode='dense'"
+        )
+    return chosen
 
 
 def _hits(store: Store, answers: Sequence[Sequence[_Shown]], condition: Condition) -> list[list[Hit]]:

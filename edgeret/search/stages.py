@@ -72,7 +72,7 @@ class Clock:
         return elapsed
 
 
-def choose_mode(queries: Sequence[Query], mode: str | None, can_fuse: bool) -> str:
+def choose_mode(queries: Sequence[object], mode: str | None, can_fuse: bool) -> str:
     """The mode that is asked for, or by default the best one that there is for such queries.
 
     can_fuse: whether words are in our lexicon. Raises InvalidQueryError for a mode that there is not, or that such

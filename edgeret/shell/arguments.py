@@ -97,6 +97,9 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument("query", metavar="QUERY")
     search.add_argument("-k", type=int, default=10, help="documents to find (default: 10)")
     search.add_argument("--mode", choices=MODES, help="(default: hybrid)")
+    search.add_argument(
+        "--offset", type=int, metavar="N", help="better documents to leave out; 0 for a first page"
+    )
     search.add_argument("--min-score", type=float, metavar="SCORE", help="leave out hits below it")
     search.add_argument(
         "--oversample",

@@ -38,6 +38,7 @@ from edgeret.shell.forecast import Forecast
 from edgeret.shell.show import as_json, bar, document_as_json, harmless, lines, message, one_line, ranked
 from edgeret.shell.tally import Tally
 from edgeret.space import Unloaded
+from edgeret.storage.filters import keys_of
 from edgeret.upkeep.optimize import optimize
 from edgeret.upkeep.recode import recode
 from edgeret.upkeep.reencode import reencode
@@ -151,7 +152,9 @@ def _search(arguments: argparse.Namespace) -> None:
             arguments.mode,
             arguments.oversample,
             arguments.min_score,
+            arguments.offset,
         )
+        _warn(index, arguments.where, len(hits))
     if arguments.json:
         print(as_json([asdict(hit) for hit in hits]))
     elif hits:
@@ -171,20 +174,31 @@ def _get(arguments: argparse.Namespace) -> None:
 def _list(arguments: argparse.Namespace) -> None:
     with _open_bare(arguments, readonly=True) as index:
         found = index.ids(arguments.where, arguments.after, arguments.limit)
+        # Without ids, JSON has one part.
+        listed = -1 if arguments.json else 0
         for part in show.listed(found, arguments.json):
+            listed += 1
             sys.stdout.write(part)
+        _warn(index, arguments.where, listed)
 
 
 def _count(arguments: argparse.Namespace) -> None:
     with _open_bare(arguments, readonly=True) as index:
         if arguments.by is None:
-            _answer(arguments, {"documents": index.count(arguments.where)})
+            documents = index.count(arguments.where)
+            _answer(arguments, {"documents": documents})
+            _warn(index, arguments.where, documents)
             return
         found = index.facets(arguments.by, arguments.where, arguments.limit)
     if arguments.json:
         print(as_json(found))
     elif found:
         print(show.counted(found))
+    if not found:
+        sys.stdout.flush()
+        _say(
+            f"no document of these has a value of the metadata key {arguments.by!r:.80}: check how it is written"
+        )
 
 
 def _export(arguments: argparse.Namespace) -> None:
@@ -200,6 +214,15 @@ def _update(arguments: argparse.Namespace) -> None:
         changes = ((id, arguments.metadata) for id in ids)
         updated = index.update_many(changes, merge=not arguments.replace)
         _answer(arguments, {"updated": updated, "documents": len(index)})
+        _warn(index, where, updated)
+
+
+def _warn(index: Index, where: dict[str, Any] | None, found: int) -> None:
+    """If nothing was found, say which keys of a condition no document has."""
+    for key in () if found else dict.fromkeys(keys_of(where or {})):
+        if not index.count({key: {"$exists": True}}):
+            sys.stdout.flush()
+            _say(f"no document has the metadata key {key!r:.80}: check how it is written")
 
 
 def _condition(arguments: argparse.Namespace) -> dict[str, Any] | None:
@@ -215,6 +238,7 @@ def _delete(arguments: argparse.Namespace) -> None:
     with _open_bare(arguments) as index:
         deleted = index.delete(arguments.ids or None, arguments.erase, where)
         _answer(arguments, {"deleted": deleted, "documents": len(index)})
+        _warn(index, where, deleted)
 
 
 def _info(arguments: argparse.Namespace) -> None:

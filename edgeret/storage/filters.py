@@ -1,20 +1,23 @@
 """`where` -> an SQL condition. Every key and value is a parameter; nothing of the caller's is interpolated.
 
 The dialect: `{"year": {"$gte": 2020}, "lang": "en"}`. A bare value means `$eq`, keys side by side mean
-and, `$and` and `$or` take lists of conditions. A missing key matches only `$exists: false`, `$ne` and
-`$nin`. Values of different kinds never match: `1` is neither `"1"` nor `true` (but it is `1.0`). Integers are
-exact, and have 64 bits at most.
+and, `$and` and `$or` take lists of conditions, `$not` one. A missing key matches only `$exists: false`, `$ne`,
+`$nin` and `$not`. Values of different kinds never match: `1` is neither `"1"` nor `true` (but it is `1.0`).
+Integers are exact, and have 64 bits at most.
 
 A list equals each of its elements, so that `{"tags": "x"}` and `{"tags": {"$in": ["x", "y"]}}` find a list with
 "x". `$contains` asks what lies inside: an element of a list, or, letter by letter, a part of a string. A key with
-dots, `"author.name"`, is that key or a path through objects. Numbers, booleans, strings and arrays of NumPy serve.
+dots, `"author.name"`, is that key or a path through objects; `"$id"` is the document's id. Two ISO dates are ordered
+as dates, all other strings by code points. Numbers, booleans, strings and arrays of NumPy serve.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence, Set
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -26,7 +29,7 @@ MAX_CONDITIONS: Final = 500
 """Comparisons in one `where`: SQLite bounds the depth of an expression (1,000)."""
 
 MAX_DEPTH: Final = 16
-"""Levels of `$and` and `$or` inside one another: the stack of SQLite's parser has 100 entries."""
+"""Levels of `$and`, `$or` and `$not` inside one another: the stack of SQLite's parser has 100 entries."""
 
 MAX_STEPS: Final = 16
 """Keys in a path of objects: SQLite joins 64 tables at most."""
@@ -34,9 +37,15 @@ MAX_STEPS: Final = 16
 INTEGERS: Final = range(-(2**63), 2**63)
 """Those that SQLite holds exactly."""
 
-_OPERATORS: Final = "$eq $ne $gt $gte $lt $lte $in $nin $contains $exists"
+_OPERATORS: Final = "$eq $ne $gt $gte $lt $lte $in $nin $contains $startswith $exists $not"
+_ID_OPERATORS: Final = "$eq $ne $gt $gte $lt $lte $in $nin $startswith"
 _COMPARISONS: Final = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _JOINTS: Final = {"$and": " AND ", "$or": " OR "}
+_DATE: Final = re.compile(
+    r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?(Z|[+-](0\d|1[0-4]):\d\d)?)?", re.ASCII
+)
+"""What is a date to SQLite, and is compared as one: to the millisecond, without an offset in UTC."""
+
 _LITERALS: Final = (("true", True), ("false", False), ("null", None))
 
 
@@ -64,6 +73,18 @@ def compile_where(where: Mapping[str, Any], columns: Mapping[str, str]) -> tuple
             "join the values of one key by $in"
         )
     return ("", []) if part.sql == _ALWAYS.sql else (part.sql, list(part.parameters))
+
+
+def keys_of(where: Mapping[str, Any]) -> Iterator[str]:
+    """The metadata keys that a `where`, which was compiled, asks."""
+    for key, operand in where.items():
+        if key in _JOINTS:
+            for inner in operand:
+                yield from keys_of(inner)
+        elif key == "$not":
+            yield from keys_of(operand)
+        elif key != "$id":
+            yield key
 
 
 def select_values(key: str, condition: str, parameters: Sequence[Any]) -> tuple[str, list[Any]]:
@@ -95,7 +116,9 @@ def _conjunction(where: Any, columns: Mapping[str, str], depth: int) -> _Part:
             f'expected a mapping of keys to conditions, got {_kind(where)}: write {{"key": value}}'
         )
     if depth < 0:
-        raise FilterError(f"expected at most {MAX_DEPTH} levels of $and and $or, got more: flatten them")
+        raise FilterError(
+            f"expected at most {MAX_DEPTH} levels of $and, $or and $not, got more: flatten them"
+        )
     return _join(" AND ", [_entry(key, operand, columns, depth) for key, operand in where.items()])
 
 
@@ -109,21 +132,69 @@ def _entry(key: Any, operand: Any, columns: Mapping[str, str], depth: int) -> _P
             )
         parts = [_conjunction(inner, columns, depth - 1) for inner in operand]
         return _ALWAYS if key == "$or" and _ALWAYS in parts else _join(_JOINTS[key], parts)
+    if key == "$not":
+        # Without columns: what is null there is neither true nor false.
+        return _negate(_conjunction(operand, {}, depth - 1))
+    if key == "$id":
+        return _each_operator(key, operand, lambda operator, value: _identity(operator, value, depth))
     if key.startswith("$"):
         raise FilterError(
-            f"unknown operator {shown(key)}: expected a metadata key, $and or $or here; "
+            f"unknown operator {shown(key)}: expected a metadata key, $id, $and, $or or $not here; "
             f"inside a key's condition use {_OPERATORS}"
         )
     _check_steps(key)
     # A column holds the key itself, and no path.
     column = None if "." in key else columns.get(key)
+    key = _text(key)
+    return _each_operator(
+        key, operand, lambda operator, value: _condition(key, operator, value, column, depth)
+    )
+
+
+def _each_operator(key: str, operand: Any, condition: Callable[[Any, Any], _Part]) -> _Part:
     if not isinstance(operand, Mapping):
-        return _condition(_text(key), "$eq", operand, column)
+        return condition("$eq", operand)
     if not operand:
         raise FilterError(f"expected an operator for key {shown(key)}, got {{}}: use one of {_OPERATORS}")
-    return _join(
-        " AND ", [_condition(_text(key), operator, value, column) for operator, value in operand.items()]
-    )
+    return _join(" AND ", [condition(operator, value) for operator, value in operand.items()])
+
+
+def _identity(operator: Any, operand: Any, depth: int) -> _Part:
+    """A condition on the document's id."""
+    match operator:
+        case "$eq" | "$in" | "$ne" | "$nin":
+            found = _one_of("d.id", [_string("$id", value) for value in _values(operator, operand)])
+            return (found if operator in ("$eq", "$in") else _negate(found))._replace(conditions=1)
+        case "$gt" | "$gte" | "$lt" | "$lte":
+            return _Part(f"d.id {_COMPARISONS[operator]} ?", (_string("$id", operand),), 1)
+        case "$startswith":
+            return _begins("d.id", _string(operator, operand))._replace(conditions=1)
+        case "$not":
+            return _negate_operators(
+                "$id", operand, depth, lambda name, value: _identity(name, value, depth - 1)
+            )
+    raise FilterError(f"unknown operator {shown(operator)} for $id: use one of {_ID_OPERATORS}")
+
+
+def _negate_operators(key: str, operand: Any, depth: int, condition: Callable[[Any, Any], _Part]) -> _Part:
+    if not isinstance(operand, Mapping):
+        raise FilterError(
+            f'expected a condition after $not, got {_kind(operand)}: write {{"$not": {{"$gt": value}}}}, or $ne'
+        )
+    if depth <= 0:
+        raise FilterError(
+            f"expected at most {MAX_DEPTH} levels of $and, $or and $not, got more: flatten them"
+        )
+    return _negate(_each_operator(key, operand, condition))
+
+
+def _string(operator: str, operand: Any) -> str:
+    value = _plain(operand)
+    if not isinstance(value, str):
+        raise FilterError(
+            f"expected a string after {operator}, got {_kind(value)}: ids and beginnings are strings"
+        )
+    return _text(value)
 
 
 def _check_steps(key: str) -> None:
@@ -133,7 +204,7 @@ def _check_steps(key: str) -> None:
         )
 
 
-def _condition(key: str, operator: Any, operand: Any, column: str | None) -> _Part:
+def _condition(key: str, operator: Any, operand: Any, column: str | None, depth: int) -> _Part:
     match operator:
         case "$eq" | "$in":
             return _equals(key, _values(operator, operand), column)
@@ -141,6 +212,12 @@ def _condition(key: str, operator: Any, operand: Any, column: str | None) -> _Pa
             return _negate(_equals(key, _values(operator, operand), None))
         case "$gt" | "$gte" | "$lt" | "$lte":
             return _compares(key, operator, operand, column)
+        case "$startswith":
+            return _starts(key, _string(operator, operand), column)
+        case "$not":
+            return _negate_operators(
+                key, operand, depth, lambda name, value: _condition(key, name, value, None, depth - 1)
+            )
         case "$contains":
             return _contains(key, _scalar(operator, operand))
         case "$exists":
@@ -174,11 +251,56 @@ def _compares(key: str, operator: str, operand: Any, column: str | None) -> _Par
         raise FilterError(
             f"expected a number or a string after {operator}, got {_kind(operand)}: only these have an order"
         )
+    if isinstance(operand, str) and _is_date(operand):
+        return _orders_dates(key, operator, operand, column)
     bound = f"{_COMPARISONS[operator]} json_extract(?, '$[0]')"
     parameters = (json.dumps([_scalar(operator, operand)]),)
     kind = _is_text("m") if isinstance(operand, str) else _is_number("m")
     found = _exists(key, _join(" AND ", [_Part(f"m.value {bound}", parameters), kind]))
     return found if column is None else _join(" AND ", [_Part(f"d.{column} {bound}", parameters), found])
+
+
+def _is_date(text: str) -> bool:
+    if not _DATE.fullmatch(text):
+        return False
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _orders_dates(key: str, operator: str, date: str, column: str | None) -> _Part:
+    """Values that are dates are ordered as such; other strings as strings."""
+    sign = _COMPARISONS[operator]
+    dated = "m.value GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*' AND julianday(m.value) IS NOT NULL"
+    ordered = _Part(
+        f"CASE WHEN {dated} THEN julianday(m.value) {sign} julianday(?) ELSE m.value {sign} ? END",
+        (date, date),
+    )
+    found = _exists(key, _join(" AND ", [_is_text("m"), ordered]))
+    if column is None:
+        return found
+    # No offset from UTC is more than 14 hours. Past the last day there is none: a colon is greater than all digits.
+    near = {">": ">= date(?, '-1 day')", "<": "< ifnull(date(?, '+2 days'), ':')"}[sign[0]]
+    return _join(" AND ", [_Part(f"d.{column} {near}", (date,)), found])
+
+
+def _starts(key: str, beginning: str, column: str | None) -> _Part:
+    found = _exists(key, _join(" AND ", [_is_text("m"), _begins("m.value", beginning)]))
+    if column is None:
+        return found
+    return _join(" AND ", [_Part(f"d.{column} >= ?", (beginning,)), found])
+
+
+def _begins(expression: str, beginning: str) -> _Part:
+    """By a range, which an index finds; its end is the next string of that length, if there is one."""
+    head = beginning.rstrip("\U0010ffff")
+    if not head:
+        return _Part(f"{expression} >= ?", (beginning,))
+    following = ord(head[-1]) + 1
+    end = head[:-1] + chr(0xE000 if following == 0xD800 else following)
+    return _Part(f"({expression} >= ? AND {expression} < ?)", (beginning, end))
 
 
 def _contains(key: str, value: Any) -> _Part:
@@ -254,7 +376,7 @@ def _is_text(alias: str) -> _Part:
 
 
 def _negate(part: _Part) -> _Part:
-    return part._replace(sql=f"NOT {part.sql}")
+    return part._replace(sql=f"NOT ({part.sql})")
 
 
 def _join(joint: str, parts: list[_Part]) -> _Part:

@@ -5,12 +5,12 @@ So whoever goes through them may change them meanwhile: a document that is there
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 
 from edgeret.documents import Document
-from edgeret.storage.filters import compile_where, select_values
+from edgeret.storage.filters import compile_where, keys_of, select_values
 from edgeret.storage.schema import filter_columns
 from edgeret.storage.store import Counters, Store
 
@@ -103,6 +103,13 @@ def _in_order(store: Store, condition: Condition | None) -> tuple[str, list[Any]
 def count(store: Store, state: Counters, condition: Condition | None) -> int:
     """How many documents meet a condition."""
     return state.documents if condition is None else store.rows.count(condition.sql, condition.parameters)
+
+
+def unknown_keys(store: Store, where: Mapping[str, Any]) -> list[str]:
+    """The metadata keys of a `where` that no document has."""
+    filters = filter_columns(store.filters)
+    asked = {key: compile_where({key: {"$exists": True}}, filters) for key in dict.fromkeys(keys_of(where))}
+    return [key for key, (sql, parameters) in asked.items() if not store.rows.count(sql, parameters, 1)]
 
 
 def facets(store: Store, key: str, condition: Condition | None, limit: int | None) -> list[tuple[Any, int]]:
