@@ -295,6 +295,15 @@ def _metadata(name: str, value: object) -> Mapping[str, Any]:
     return value
 
 
+def _feedback(name: str, value: object) -> tuple[list[str], list[str]]:
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        raise InvalidQueryError(
+            f"expected {name} to be two lists of ids, liked and disliked, got {shown(value)}: one may be empty"
+        )
+    liked, disliked = (list(_ids(name, ids)) for ids in value)
+    return liked, disliked
+
+
 def _id(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise InvalidQueryError(
@@ -419,6 +428,7 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "limit": lambda name, value: min(integer(name, value, refusal=InvalidQueryError), sys.maxsize),
     "mode": partial(text, refusal=InvalidQueryError),
     "min_score": _score,
+    "feedback": _feedback,
     "offset": partial(integer, most=_LARGEST, refusal=InvalidQueryError),
     "oversample": _count,
     "text": partial(text, refusal=InvalidDocumentError),

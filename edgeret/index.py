@@ -29,7 +29,7 @@ from edgeret.errors import (
 )
 from edgeret.plan import COPIES, footprint, parse_bytes
 from edgeret.search import partitions
-from edgeret.search.searcher import Searcher, Terms, common_mode
+from edgeret.search.searcher import Feedback, Searcher, Terms, common_mode
 from edgeret.search.stages import Query, Where
 from edgeret.space import check_space, describe
 from edgeret.storage import file, listing
@@ -379,6 +379,7 @@ class Index:
         oversample: int | None = None,
         min_score: float | None = None,
         offset: int | None = None,
+        feedback: Feedback | None = None,
     ) -> list[Hit]:
         """Find the `k` best documents for a query, each by its best passage.
 
@@ -401,19 +402,24 @@ class Index:
             offset: Better documents to leave out, for a page behind others; 0 for the first page. Pages are cut of one
                 ranking of the 1,000 best, of 10,000 if one reaches beyond them, so while the index does not change no
                 document is on two of them. None, not for pages, ranks `k`, which takes less time.
+            feedback: Ids of documents that the answer should be like, and of others that it should be unlike: they move
+                the query's vector. None moves nothing.
 
         Returns:
             Hits, best first; equal scores by age, the oldest first.
 
         Raises:
-            InvalidQueryError: The query is empty, `k` is below 1, or the mode is unknown or needs a text.
+            InvalidQueryError: The query is empty, `k` is below 1, the mode is unknown or needs a text, or feedback names a
+                document that is not there.
             InvalidVectorError: The vector has another dim, is not finite, or is all zeros.
             FilterError: `where` has an unknown operator or a value of the wrong kind.
             BudgetError: So many candidates, or a document that was found, do not fit the memory budget.
             CorruptIndexError: What was read is damaged.
             SpaceMismatchError: The file was recoded or re-encoded since it was opened.
         """
-        return self._searcher.explain([query], Terms(k, where, mode, oversample, min_score, offset))[0].hits
+        return self._searcher.explain(
+            [query], Terms(k, where, mode, oversample, min_score, offset, feedback)
+        )[0].hits
 
     @door.checked
     def search_many(
@@ -425,6 +431,7 @@ class Index:
         oversample: int | None = None,
         min_score: float | None = None,
         offset: int | None = None,
+        feedback: Feedback | None = None,
     ) -> list[list[Hit]]:
         """Search for several queries, all in the same state of the index; the codes are read once for many of them.
 
@@ -436,6 +443,7 @@ class Index:
             oversample: As in `search`.
             min_score: As in `search`.
             offset: As in `search`.
+            feedback: As in `search`.
 
         Returns:
             A list of hits for each query, in order.
@@ -443,7 +451,9 @@ class Index:
         Raises:
             EdgeretError: What `search` raises.
         """
-        return self._searcher.search(list(queries), Terms(k, where, mode, oversample, min_score, offset))
+        return self._searcher.search(
+            list(queries), Terms(k, where, mode, oversample, min_score, offset, feedback)
+        )
 
     @door.checked
     def explain(
@@ -455,6 +465,7 @@ class Index:
         oversample: int | None = None,
         min_score: float | None = None,
         offset: int | None = None,
+        feedback: Feedback | None = None,
     ) -> reports.Explanation:
         """Search as `search` does, and return the counts and the time of each stage too.
 
@@ -466,6 +477,7 @@ class Index:
             oversample: As in `search`.
             min_score: As in `search`.
             offset: As in `search`.
+            feedback: As in `search`.
 
         Returns:
             The hits, counts, and milliseconds.
@@ -473,7 +485,9 @@ class Index:
         Raises:
             EdgeretError: What `search` raises.
         """
-        found = self._searcher.explain([query], Terms(k, where, mode, oversample, min_score, offset))[0]
+        found = self._searcher.explain(
+            [query], Terms(k, where, mode, oversample, min_score, offset, feedback)
+        )[0]
         unknown = self._read(lambda store, _: listing.unknown_keys(store, where or {}))
         return replace(found, unknown_keys=unknown)
 

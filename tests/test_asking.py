@@ -105,6 +105,50 @@ def test_a_document_with_its_own_vector_has_similar_ones(index):
     assert [hit.id for hit in index.similar("0", k=1)] == ["5"]
 
 
+# -- feedback
+
+
+@pytest.mark.parametrize("mode", ["dense", "hybrid"])
+def test_feedback_moves_the_query(index, mode):
+    index.add(
+        [Document("cat", "a red cat"), Document("dog", "a red dog"), Document("barks", "a loud dog barks")]
+    )
+    index.add([Document("purrs", "a quiet cat purrs"), Document("far", "xylophones and zebras")])
+    plain = {hit.id: hit.cosine for hit in index.search("red", mode=mode)}
+    liked = {hit.id: hit.cosine for hit in index.search("red", mode=mode, feedback=(["purrs"], []))}
+    both = {hit.id: hit.cosine for hit in index.search("red", mode=mode, feedback=(["purrs"], ["barks"]))}
+    assert liked["cat"] - liked["dog"] > plain["cat"] - plain["dog"]
+    assert liked["purrs"] > plain["purrs"]
+    assert both["barks"] < liked["barks"]
+    assert index.search("red", mode=mode, feedback=([], [])) == index.search("red", mode=mode)
+    assert index.search_many(["red"], mode=mode, feedback=(["purrs"], []))[0] == index.search(
+        "red", mode=mode, feedback=(["purrs"], [])
+    )
+    assert index.explain("red", mode=mode, feedback=(iter(["purrs"]), set())).hits == index.search(
+        "red", mode=mode, feedback=(["purrs"], [])
+    )
+
+
+def test_feedback_is_rocchios_sum(many):
+    query = many._encoder.encode(["red cat"])[0]
+    means = [many.vectors(id).mean(axis=0) for id in ("d5", "d7", "d9")]
+    five, seven, nine = (mean / np.linalg.norm(mean) for mean in means)
+    assert len(many.vectors("d5")) > 1
+    expected = many.search(query + 0.75 * (five + seven) / 2 - 0.15 * nine)
+    found = many.search("red cat", mode="dense", feedback=(["d5", "d7"], ["d9"]))
+    assert [hit.id for hit in found] == [hit.id for hit in expected]
+    np.testing.assert_allclose([hit.cosine for hit in found], [hit.cosine for hit in expected], atol=1e-6)
+    assert many.search(query, feedback=(["d5", "d7"], ["d9"])) == found
+
+
+def test_feedback_that_cannot_be_is_refused(many):
+    for feedback in ((["none"], []), ([], ["none"])):
+        with pytest.raises(InvalidQueryError, match="no document 'none'"):
+            many.search("red", feedback=feedback)
+    with pytest.raises(InvalidQueryError, match="no vector that feedback could move"):
+        many.search("red", mode="lexical", feedback=(["d1"], []))
+
+
 # -- several indexes
 
 

@@ -15,6 +15,7 @@ import termios
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -375,6 +376,14 @@ def test_pages_of_a_search(index: str, capsys: pytest.CaptureFixture[str]) -> No
     assert isinstance(whole, list)
     assert pages == [whole[n : n + 1] for n in range(4)]
     assert "at least 0" in failure(capsys, "search", index, "tea", "--offset=-1")
+
+
+def test_feedback_of_a_search(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    found = answer(capsys, "search", index, "minutes", "--like", "wifi", "--unlike", "tea", "--unlike", "tee")
+    with Index.open(index, FakeEncoder()) as opened:
+        expected = [asdict(hit) for hit in opened.search("minutes", feedback=(["wifi"], ["tea", "tee"]))]
+    assert found == expected
+    assert "no document 'none'" in failure(capsys, "search", index, "tea", "--like", "none")
 
 
 def test_list_and_count(index: str, capsys: pytest.CaptureFixture[str]) -> None:

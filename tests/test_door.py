@@ -116,6 +116,7 @@ BAD: dict[str, list[Any]] = {
     "after": [*NOT_STRINGS, "\ud800"],
     "limit": [*NOT_INTEGERS, "2", -1],
     "mode": [*NOT_STRINGS, "magic", ""],
+    "feedback": [*NOT_SEVERAL, ["0"], (["0"], "0"), (["0"], [5]), (["none"], []), ([], ["none"]), ([], [], [])],
     "offset": [*NOT_INTEGERS, "2", -1, 2**63],
     "indexes": [*NOT_SEVERAL, [], [5], ["a"], [None], [FakeEncoder()], {"a"}],
     "oversample": [*NOT_INTEGERS, 0, -1],
@@ -245,7 +246,7 @@ def test_wrong_names_and_numbers_of_arguments_are_pythons_own_error(index):
     with pytest.raises(TypeError, match="unexpected keyword"):
         index.search("cats", limit=5)
     with pytest.raises(TypeError, match="positional"):
-        index.search("cats", 5, None, "dense", None, None, 7, 7)
+        index.search("cats", 5, None, "dense", None, None, 7, ([], []), 7)
     with pytest.raises(TypeError, match="missing"):
         index.search()
     assert str(inspect.signature(Index.search)).startswith("(self, query: ")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import accumulate, groupby
 from operator import itemgetter
@@ -48,6 +48,13 @@ from edgeret.turns import Turn
 
 Kept = TypeVar("Kept")
 
+Feedback = tuple[Collection[str], Collection[str]]
+"""Ids of documents that the answer should be like, and unlike."""
+
+_LIKED: Final = 0.75
+_DISLIKED: Final = 0.15
+"""What the mean of each counts beside the query (Manning, Raghavan and Schütze, Introduction to IR, 2008, 9.1.1)."""
+
 _QUERIES_AT_ONCE: Final = 32
 """The scan reads the codes once for so many queries; more would gain nothing and hold their candidates."""
 
@@ -68,6 +75,7 @@ class Terms(NamedTuple):
     oversample: int | None
     min_score: float | None
     offset: int | None = None
+    feedback: Feedback | None = None
 
     @property
     def ranked(self) -> int:
@@ -200,10 +208,7 @@ class Searcher:
 
     def similar(self, id: str, terms: Terms) -> list[Hit]:
         """The documents nearest to any passage of a document, without itself."""
-        vectors = self._connections.read(lambda store, _: store.rows.vectors_of(id))
-        if vectors is None:
-            raise InvalidQueryError(f"no document {id!r:.80} to compare others with: check the id")
-        (found,) = self.search([Asked(vectors, 0, known=True)], terms._replace(k=terms.k + 1))
+        (found,) = self.search([Asked(self._vectors(id), 0, known=True)], terms._replace(k=terms.k + 1))
         return [hit for hit in found if hit.id != id][: terms.k]
 
     def explain(self, queries: Sequence[Query], terms: Terms) -> list[Explanation]:
@@ -219,6 +224,10 @@ class Searcher:
         """
         k, where, oversample = terms.ranked, terms.where, terms.oversample
         mode = choose_mode(queries, terms.mode, self._fuses)
+        if mode == "lexical" and any(terms.feedback or ()):
+            raise InvalidQueryError(
+                "mode 'lexical' has no vector that feedback could move: use 'dense' or 'hybrid'"
+            )
         self._connections.alive()
         if not queries:
             return []
@@ -229,7 +238,8 @@ class Searcher:
             each = min(self._pool(mode, k, oversample), sys.maxsize)
             at_once = min(_QUERIES_AT_ONCE, self._plan.answers(each))
             # Most calls have one part, which is encoded before the transaction begins.
-            first = self._encode(queries[:at_once], mode)
+            moved = self._moved(terms.feedback)
+            first = self._encode(queries[:at_once], mode, moved)
             encode_ms = clock.lap()
             condition = Condition()
             if where is not None:
@@ -260,7 +270,7 @@ class Searcher:
                 kept = [keep(explained) for explained in self._answer(store, call, first)]
                 for start in range(at_once, len(queries), at_once):
                     clock.lap()
-                    part = self._encode(queries[start : start + at_once], mode)
+                    part = self._encode(queries[start : start + at_once], mode, moved)
                     call = call._replace(encode_ms=clock.lap())
                     kept += [keep(explained) for explained in self._answer(store, call, part)]
                 return kept
@@ -464,7 +474,22 @@ class Searcher:
 
         return self._loading.hold(load)
 
-    def _encode(self, queries: Sequence[Query | Asked], mode: str) -> _Part:
+    def _moved(self, feedback: Feedback | None) -> Float32:
+        """What feedback adds to each query's vector, float32 [dim] (Rocchio, in The SMART Retrieval System, 1971)."""
+        moved: Float32 = np.zeros(self._encoder.dim, dtype=np.float32)
+        for ids, weight in zip(feedback or ((), ()), (_LIKED, -_DISLIKED), strict=True):
+            for id in ids:
+                # A long document counts as much as a short one.
+                moved += weight / len(ids) * normalize(self._vectors(id).mean(axis=0)[None], len(moved))[0]
+        return moved
+
+    def _vectors(self, id: str) -> Float32:
+        vectors = self._connections.read(lambda store, _: store.rows.vectors_of(id))
+        if vectors is None:
+            raise InvalidQueryError(f"no document {id!r:.80} to compare others with: check the id")
+        return vectors
+
+    def _encode(self, queries: Sequence[Query | Asked], mode: str, moved: Float32) -> _Part:
         count = len(queries)
         if mode == "lexical":
             none = np.empty((0, self._encoder.dim), dtype=np.float32)
@@ -472,6 +497,8 @@ class Searcher:
             return _Part(queries, none, planes, [], [0] * count, [True] * count)
         asked = [self._encoded(query) for query in queries]
         vectors = np.concatenate([normalize(found.vectors, self._encoder.dim) for found in asked])
+        if moved.any():
+            vectors = normalize(vectors + moved, self._encoder.dim)
         planes = np.stack([self._encoder.codec.encode_query(vector, self._bits) for vector in vectors])
         stops = list(accumulate(len(found.vectors) for found in asked))
         rows = [slice(stop - len(found.vectors), stop) for stop, found in zip(stops, asked, strict=True)]

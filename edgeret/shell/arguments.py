@@ -100,6 +100,11 @@ def parser() -> argparse.ArgumentParser:
     search.add_argument(
         "--offset", type=int, metavar="N", help="better documents to leave out; 0 for a first page"
     )
+    for how in ("like", "unlike"):
+        search.add_argument(
+            f"--{how}", metavar="ID", action="append",
+            help=f"a document that the answer should be {how}; may be repeated",
+        )  # fmt: skip
     search.add_argument("--min-score", type=float, metavar="SCORE", help="leave out hits below it")
     search.add_argument(
         "--oversample",

@@ -144,6 +144,7 @@ def _index(arguments: argparse.Namespace) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> None:
+    feedback = (arguments.like or [], arguments.unlike or [])
     with _open(arguments, readonly=True) as index:
         hits = index.search(
             arguments.query,
@@ -153,6 +154,7 @@ def _search(arguments: argparse.Namespace) -> None:
             arguments.oversample,
             arguments.min_score,
             arguments.offset,
+            feedback if any(feedback) else None,
         )
         _warn(index, arguments.where, len(hits))
     if arguments.json:
