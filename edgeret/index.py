@@ -409,8 +409,8 @@ class Index:
             Hits, best first; equal scores by age, the oldest first.
 
         Raises:
-            InvalidQueryError: The query is empty, `k` is below 1, the mode is unknown or needs a text, or feedback names a
-                document that is not there.
+            InvalidQueryError: The query is empty, `k` is below 1, the mode is unknown or needs a text, or a document
+                of the feedback is missing.
             InvalidVectorError: The vector has another dim, is not finite, or is all zeros.
             FilterError: `where` has an unknown operator or a value of the wrong kind.
             BudgetError: So many candidates, or a document that was found, do not fit the memory budget.
