@@ -212,6 +212,8 @@ def report(
             line["recall10_at_100"] = round(recall(system, truth), 4)
         if system.name.startswith("faiss"):
             line["faiss_compile_options"] = compiled
+        if system.name.startswith("edgeret"):
+            line["backend"] = "numpy" if system.name.endswith("-numpy") else scan.backend()
         print(json.dumps(line), flush=True)
 
 

@@ -82,25 +82,30 @@ INLINE uint32_t popcount(uint64_t x)
     return (uint32_t)((x * UINT64_C(0x0101010101010101)) >> 56);
 }
 
+/* Of these rows of a strip, one after the other. `words` and `planes` may be constants where it is called. */
+INLINE void find_rows(const Columns *columns, size_t strip, uint64_t rows, const Query *query, uint32_t bound, Found *found,
+                      size_t words, size_t planes)
+{
+    const uint64_t *codes = columns->codes + strip * STRIP;
+    for (; rows; rows &= rows - 1) {
+        const unsigned row = (unsigned)__builtin_ctzll(rows);
+        uint32_t total = 0;
+        for (size_t plane = planes; plane-- > 0;) {
+            total *= 2;
+            for (size_t word = 0; word < words; word++)
+                total += popcount(codes[word * columns->stride + row] ^ query->bits[plane * words + word]);
+        }
+        found->distances[row] = total;
+        found->near |= (uint64_t)(total < bound) << row;
+    }
+}
+
 INLINE size_t seek_one_by_one(const Columns *columns, size_t from, size_t to, const Query *query, uint32_t bound,
                               Found *found)
 {
     for (size_t strip = from; strip < to; strip++) {
-        const uint64_t live = live_rows(columns, strip);
-        const uint64_t *codes = columns->codes + strip * STRIP;
         found->near = 0;
-        for (unsigned row = 0; row < STRIP; row++) {
-            if (!(live >> row & 1))
-                continue;
-            uint32_t total = 0;
-            for (size_t plane = query->planes; plane-- > 0;) {
-                total *= 2;
-                for (size_t word = 0; word < query->words; word++)
-                    total += popcount(codes[word * columns->stride + row] ^ query->bits[plane * query->words + word]);
-            }
-            found->distances[row] = total;
-            found->near |= (uint64_t)(total < bound) << row;
-        }
+        find_rows(columns, strip, live_rows(columns, strip), query, bound, found, query->words, query->planes);
         if (found->near)
             return strip;
     }

@@ -78,6 +78,8 @@ static int has_dot_product(void)
             const uint64_t live = live_rows(columns, strip);                                                       \
             const uint64_t *codes = columns->codes + strip * STRIP;                                                \
             found->near = 0;                                                                                       \
+            if (columns->sparse)                                                                                   \
+                read_live_ahead(columns, strip, to, query->words);                                                 \
             for (unsigned row = 0; row < STRIP; row += 8)                                                          \
                 if (live >> row & 0xff)                                                                            \
                     neon_find(found, row, TOTALS(codes + row, columns->stride, query, query->words, PLANES), below); \

@@ -2,7 +2,9 @@
 #include <immintrin.h>
 
 #define AVX512 __attribute__((target("avx512f,avx512vpopcntdq")))
-#define AVX2 __attribute__((target("avx2")))
+#define AVX2 __attribute__((target("avx2,popcnt")))
+#define FEW_OF_64 8 /* rows that are sooner counted one by one, of a strip with one plane */
+#define FEW_OF_32 6 /* and of half a strip with several */
 
 /* `words` and `planes` are constants where it is called, so that the loops over them vanish. */
 AVX512 INLINE size_t seek_avx512_by(const Columns *columns, size_t from, size_t to, const Query *query,
@@ -58,40 +60,65 @@ AVX512 static size_t seek_avx512(const Columns *columns, size_t from, size_t to,
 #undef BY
 }
 
+/* One plane: how often each octet of these rows differs, at most 8 an octet and word: 16 words stay within 128. */
+AVX2 INLINE __m256i avx2_count(const uint64_t *codes, size_t stride, const uint64_t *bits, size_t words)
+{
+    const __m256i low = _mm256_set1_epi8(15);
+    const __m256i ones = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
+    __m256i sums = _mm256_setzero_si256();
+    for (size_t word = 0; word < words; word++) {
+        const __m256i code = _mm256_loadu_si256((const __m256i *)(codes + word * stride));
+        const __m256i different = _mm256_xor_si256(code, _mm256_set1_epi64x((int64_t)bits[word]));
+        const __m256i upper = _mm256_and_si256(_mm256_srli_epi16(different, 4), low);
+        sums = _mm256_add_epi8(sums, _mm256_shuffle_epi8(ones, _mm256_and_si256(different, low)));
+        sums = _mm256_add_epi8(sums, _mm256_shuffle_epi8(ones, upper));
+    }
+    return sums;
+}
+
+/* Of 8 rows with one plane. */
+AVX2 INLINE void avx2_find(Found *found, unsigned row, const uint64_t *codes, size_t stride, const uint64_t *bits,
+                           size_t words, uint32_t bound)
+{
+    const __m256i zero = _mm256_setzero_si256();
+    const __m256i first = _mm256_sad_epu8(avx2_count(codes, stride, bits, words), zero);
+    const __m256i last = _mm256_sad_epu8(avx2_count(codes + 4, stride, bits, words), zero);
+    /* Rows 0 to 3 in the lower halves, 4 to 7 in the upper ones. */
+    const __m256i totals = _mm256_or_si256(first, _mm256_slli_epi64(last, 32));
+    const __m256i nearer = _mm256_cmpgt_epi32(_mm256_set1_epi32((int)bound), totals);
+    if (_mm256_testz_si256(nearer, nearer))
+        return;
+    uint64_t distances[4];
+    _mm256_storeu_si256((__m256i *)distances, totals);
+    for (unsigned i = 0; i < 8; i++) {
+        const uint32_t distance = (uint32_t)(distances[i % 4] >> 8 * (i & 4));
+        found->distances[row + i] = distance;
+        found->near |= (uint64_t)(distance < bound) << (row + i);
+    }
+}
+
 AVX2 INLINE size_t seek_avx2_by(const Columns *columns, size_t from, size_t to, const Query *query, uint32_t bound,
                                 Found *found, size_t words)
 {
-    const __m256i low = _mm256_set1_epi8(15), zero = _mm256_setzero_si256();
-    const __m256i ones = _mm256_broadcastsi128_si256(_mm_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4));
-    const __m256i below = _mm256_set1_epi64x(bound);
     for (size_t strip = from; strip < to; strip++) {
         const uint64_t live = live_rows(columns, strip);
         const uint64_t *codes = columns->codes + strip * STRIP;
         found->near = 0;
-        for (unsigned row = 0; row < STRIP; row += 4) {
-            if (!(live >> row & 0xf))
+        if (columns->sparse) {
+            read_live_ahead(columns, strip, to, words);
+            if (popcount(live) <= FEW_OF_64) {
+                find_rows(columns, strip, live, query, bound, found, words, 1);
+                if (found->near)
+                    return strip;
                 continue;
-            __m256i sums = zero; /* at most 8 an octet and word: 16 words stay within 128 */
-            for (size_t word = 0; word < words; word++) {
-                const uint64_t *column = codes + word * columns->stride + row;
-                if (row % 8 == 0)
-                    read_ahead(column);
-                const __m256i different = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)column),
-                                                           _mm256_set1_epi64x((int64_t)query->bits[word]));
-                const __m256i upper = _mm256_and_si256(_mm256_srli_epi16(different, 4), low);
-                sums = _mm256_add_epi8(sums, _mm256_shuffle_epi8(ones, _mm256_and_si256(different, low)));
-                sums = _mm256_add_epi8(sums, _mm256_shuffle_epi8(ones, upper));
             }
-            const __m256i total = _mm256_sad_epu8(sums, zero);
-            const __m256i nearer = _mm256_cmpgt_epi64(below, total);
-            const uint64_t near = (unsigned)_mm256_movemask_pd(_mm256_castsi256_pd(nearer));
-            if (near) {
-                uint64_t distances[4];
-                _mm256_storeu_si256((__m256i *)distances, total);
-                for (unsigned i = 0; i < 4; i++)
-                    found->distances[row + i] = (uint32_t)distances[i];
-                found->near |= near << row;
-            }
+        }
+        for (uint64_t groups = live_groups(live); groups; groups &= groups - 1) {
+            const unsigned row = (unsigned)__builtin_ctzll(groups) & ~7u;
+            if (!columns->sparse)
+                for (size_t word = 0; word < words; word++)
+                    read_ahead(codes + word * columns->stride + row);
+            avx2_find(found, row, codes + row, columns->stride, query->bits, words, bound);
         }
         found->near &= live;
         if (found->near)
@@ -127,23 +154,28 @@ AVX2 INLINE void avx2_transpose(const uint64_t *column, __m256i octets[8])
 }
 
 /* With several planes, looking up what four bits add takes fewer steps than counting each plane. */
-AVX2 static size_t seek_avx2_tables(const Columns *columns, size_t from, size_t to, const Query *query, uint32_t bound,
-                                    Found *found)
+AVX2 INLINE size_t seek_avx2_tables(const Columns *columns, size_t from, size_t to, const Query *query, uint32_t bound,
+                                    Found *found, size_t words, size_t planes)
 {
     const __m256i low = _mm256_set1_epi8(15), even = _mm256_set1_epi16(0xff), below = _mm256_set1_epi16((short)bound);
     for (size_t strip = from; strip < to; strip++) {
         const uint64_t live = live_rows(columns, strip);
         const uint64_t *codes = columns->codes + strip * STRIP;
         found->near = 0;
+        if (columns->sparse)
+            read_live_ahead(columns, strip, to, words);
         for (unsigned row = 0; row < STRIP; row += 32) {
-            if (!(live >> row & 0xffffffff))
+            const uint64_t half = live & UINT64_C(0xffffffff) << row;
+            if (popcount(half) <= (columns->sparse ? FEW_OF_32 : 0)) {
+                find_rows(columns, strip, half, query, bound, found, words, planes);
                 continue;
+            }
             __m256i totals[2] = {_mm256_setzero_si256(), _mm256_setzero_si256()};
             const __m128i *tables = (const __m128i *)query->tables;
-            for (size_t word = 0; word < query->words; word++) {
+            for (size_t word = 0; word < words; word++) {
                 const uint64_t *column = codes + word * columns->stride + row;
                 __m256i octets[8];
-                for (unsigned i = 0; i < 32; i += 8)
+                for (unsigned i = 0; !columns->sparse && i < 32; i += 8)
                     read_ahead(column + i);
                 avx2_transpose(column, octets);
                 for (unsigned i = 0; i < 8; i += 2, tables += 4) {
@@ -184,10 +216,12 @@ AVX2 static size_t seek_avx2_tables(const Columns *columns, size_t from, size_t 
 AVX2 static size_t seek_avx2(const Columns *columns, size_t from, size_t to, const Query *query, uint32_t bound,
                              Found *found)
 {
-    if (query->planes > 1)
-        return seek_avx2_tables(columns, from, to, query, bound, found);
-    return query->words == 4 ? seek_avx2_by(columns, from, to, query, bound, found, 4)
-                             : seek_avx2_by(columns, from, to, query, bound, found, query->words);
+    const size_t words = query->words, planes = query->planes;
+    if (planes == 1)
+        return words == 4 ? seek_avx2_by(columns, from, to, query, bound, found, 4)
+                          : seek_avx2_by(columns, from, to, query, bound, found, words);
+    return words == 4 && planes == 4 ? seek_avx2_tables(columns, from, to, query, bound, found, 4, 4)
+                                     : seek_avx2_tables(columns, from, to, query, bound, found, words, planes);
 }
 
 /* Small x86 boards have this one and no AVX. */
@@ -199,4 +233,4 @@ __attribute__((target("popcnt"))) static size_t seek_popcnt(const Columns *colum
 
 static int has_popcnt(void) { return __builtin_cpu_supports("popcnt"); }
 static int has_avx512(void) { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vpopcntdq"); }
-static int has_avx2(void) { return __builtin_cpu_supports("avx2"); }
+static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("popcnt"); }

@@ -111,14 +111,26 @@ def test_bits_that_do_not_fill_words(build: str, bits: int) -> None:
     np.testing.assert_array_equal(distances[0], np.sort((signs != signs[3]).sum(1)))
 
 
-@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.1, 0.3, 0.9, 1.0])
-def test_masks(build: str, share: float) -> None:
+@pytest.mark.parametrize("planes", [1, 3, 4])
+@pytest.mark.parametrize("words", [4, 6])
+@pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.03, 0.1, 0.3, 0.9, 1.0])
+def test_masks(build: str, share: float, words: int, planes: int) -> None:
     rng = np.random.default_rng(7)
-    codes, queries = random_words(rng, 5000, 4), random_words(rng, 2, 1, 4)
+    codes, queries = random_words(rng, 5000, words), random_words(rng, 2, planes, words)
     live = rng.random(5000) < share
     found = top_k(blocked(codes, live, [2048]), queries, 20)
     assert found[0].shape == (2, min(20, live.sum()))
     assert_same(found, expect(codes, queries, 20, live))
+
+
+def test_masks_of_few_rows_close_together(build: str) -> None:
+    rng = np.random.default_rng(8)
+    codes, live = random_words(rng, 5000, 4), np.zeros(5000, np.bool_)
+    for first in rng.integers(0, 4900, 12):
+        live[first : first + rng.integers(1, 70)] = True
+    for planes in (1, 4):
+        queries = random_words(rng, 2, planes, 4)
+        assert_same(top_k(blocked(codes, live, [2048]), queries, 20), expect(codes, queries, 20, live))
 
 
 def test_ties_go_by_row(build: str) -> None:
