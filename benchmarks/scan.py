@@ -47,7 +47,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--real", action="store_true", help="encode passages of shared/text; report recall")
     parser.add_argument(
-        "--processor-time", action="store_true", help="count the time of the processor: others are at work too"
+        "--processor-time",
+        action="store_true",
+        help="count the time of the processor: others are at work too",
     )
     parser.add_argument("--systems", help="comma-separated names (all); the baseline always runs")
     options = parser.parse_args(argv)
