@@ -198,7 +198,7 @@ def test_in_the_same_space_vectors_that_documents_brought_stay(large, tmp_path, 
     steps=st.lists(
         st.one_of(
             st.tuples(st.just("add"), st.integers(0, 60), st.integers(1, 70)),
-            st.tuples(st.just("delete"), st.integers(0, 60), st.integers(1, 70)),
+            st.tuples(st.sampled_from(["delete", "update"]), st.integers(0, 60), st.integers(1, 70)),
             st.tuples(st.sampled_from(["compact", "finer", "encoder"]), st.just(0), st.just(0)),
         ),
         max_size=6,
@@ -217,6 +217,8 @@ def test_whatever_was_done_to_an_index_it_becomes_one_made_anew(tmp_path_factory
                 index.add(workload.documents(first, count))
             elif step == "delete":
                 index.delete(f"d{number}" for number in range(first, first + count))
+            elif step == "update":
+                index.update_many((f"d{number}", {"year": count}) for number in range(first, first + count))
             else:
                 index.compact()
     Index.reencode(path, narrow)
@@ -283,6 +285,8 @@ def test_meanwhile_the_index_answers_and_takes_changes(large, tmp_path, encoder,
             if done == 30:
                 writer.add([*workload.documents(3, 2, "blue dog"), *workload.documents(200, 5, "blue dog")])
                 writer.delete(["d50", "d6", "d130"])
+                # Of documents that have drafts, and of others.
+                writer.update_many({f"d{number}": {"seen": number} for number in range(60, 130)})
                 expected[:] = reader.search("red cat", k=50)
 
         summary = Index.reencode(large, narrow, bits=64, progress=look)
@@ -301,6 +305,7 @@ def test_what_comes_at_the_last_moment_is_encoded_too(large, encoder, narrow, mo
     def commit(self: drafts.Drafts) -> None:
         with Index.open(large, encoder) as writer:
             writer.add(["late", *workload.documents(100, 3, "late")])
+            writer.update_many((id, {"late": True}) for id in writer.ids(limit=9))
 
     monkeypatch.setattr(drafts, "_COMMIT_S", 1000.0)
     monkeypatch.setattr(drafts.Drafts, "commit", commit)
@@ -309,6 +314,7 @@ def test_what_comes_at_the_last_moment_is_encoded_too(large, encoder, narrow, mo
         index.check()
         assert index.search("late", k=4, mode="lexical")
         assert index.get("d101").text.startswith("late")
+        assert list(index.ids({"late": True})) == list(index.ids(limit=9))
 
 
 def test_readers_of_the_same_space_go_on(large, encoder):

@@ -96,6 +96,9 @@ class History:
                 self.held |= {document.id: document for document in made}
             elif verb == "compact":
                 index.compact()
+            elif verb == "metadata":
+                changed = rng.sample(sorted(self.held), len(self.held) // 2)
+                assert index.update_many((id, {"n": seed}) for id in changed) == len(changed)
             else:
                 gone = rng.sample(sorted(self.held), min(len(self.held), rng.choice([1, 5, 40])))
                 index.delete(gone, erase=verb == "erase")
@@ -158,6 +161,7 @@ VERBS = (
     "delete",
     "erase",
     "compact",
+    "metadata",
     "recode",
     "reencode",
     "update",

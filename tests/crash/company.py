@@ -107,7 +107,8 @@ def change(path: Path) -> None:
                 for turn in range(6):
                     index.add([*pair(number * 10 + turn), *workload.documents(number % 50, 9, str(number))])
                     index.delete([f"a{number * 10 + turn - 5}", f"b{number * 10 + turn - 5}"])
-                    done.update(add=1, delete=1)
+                    index.update_many((id, {"turn": turn}) for id in index.ids(limit=50))
+                    done.update(add=1, delete=1, update=1)
                 for call in ("erase", "compact"):
                     with suppress(LockedError):  # A reader may keep the log from being cut.
                         index.compact() if call == "compact" else index.delete(
