@@ -178,6 +178,20 @@ def test_a_closed_index_lists_nothing(filled):
             call()
 
 
+def test_a_sealed_file_is_listed_and_stays_as_it_is(filled, tmp_path, encoder):
+    sealed = tmp_path / "sealed.edgeret"
+    filled.seal(sealed)
+    sealed.chmod(0o400)
+    content = sealed.read_bytes()
+    with Index.open(sealed, encoder, readonly=True) as index:
+        assert list(index.documents()) == list(filled.documents())
+        assert index.facets("tags") == filled.facets("tags")
+        assert index.count({"year": 1}) == 7
+        assert [hit.id for hit in index.similar("d03")] == [hit.id for hit in filled.similar("d03")]
+    assert sealed.read_bytes() == content
+    assert list(tmp_path.glob("sealed*")) == [sealed]
+
+
 @pytest.mark.parametrize("folder", INDEXES, ids=lambda folder: folder.name)
 def test_files_of_every_format_are_listed(folder, tmp_path):
     path, expected, encoder = unpack(folder, tmp_path)
