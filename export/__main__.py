@@ -90,7 +90,7 @@ def _distill(arguments: argparse.Namespace) -> int:
     from export.training import Settings, mean_of, train
 
     origin = Bundle.open(arguments.space_of)
-    teacher = Teacher.read(arguments.teacher, origin.manifest.prompts._asdict())
+    teacher = Teacher.read(arguments.teacher, origin.manifest.prompts._asdict(), origin.dim)
     students.check_teacher(teacher, origin)
     material = _gather(arguments, teacher)
     torch.manual_seed(arguments.seed)
@@ -123,7 +123,7 @@ def _codec(arguments: argparse.Namespace) -> int:
     from export.teacher import Teacher
 
     bundles = [Bundle.open(name) for name in arguments.bundle]
-    teacher = Teacher.read(arguments.teacher, bundles[0].manifest.prompts._asdict())
+    teacher = Teacher.read(arguments.teacher, bundles[0].manifest.prompts._asdict(), bundles[0].dim)
     material = _gather(arguments, teacher)
     held_out = teacher.encode(material.held_out)
     fitted = material.documents[:_FITTED].astype(np.float32)
@@ -181,9 +181,9 @@ def _adapt(arguments: argparse.Namespace) -> int:
 
 def _base(arguments: argparse.Namespace) -> int:
     from export import base
-    from export.teacher import Teacher
+    from export.teacher import read
 
-    teacher = Teacher.read(arguments.teacher, _prompts(arguments))
+    teacher = read(arguments.teacher, _prompts(arguments), arguments.dim)
     made = base.make(
         teacher, arguments.text, arguments.out, arguments.passages, arguments.seed, arguments.cache
     )
@@ -195,7 +195,7 @@ def _convert(arguments: argparse.Namespace) -> int:
     from export import base, card, hash_head, ranking, rewrite, variants
     from export.teacher import Teacher
 
-    teacher = Teacher.read(arguments.teacher, _prompts(arguments))
+    teacher = Teacher.read(arguments.teacher, _prompts(arguments), arguments.dim)
     collections = [
         ranking.draw(folder, arguments.queries, arguments.documents, arguments.seed)
         for folder in arguments.collections
@@ -237,9 +237,9 @@ def _verify(arguments: argparse.Namespace) -> int:
     other = Encoder.load(arguments.bundle, arguments.other) if arguments.other else None
     teacher = None
     if arguments.teacher:
-        from export.teacher import Teacher
+        from export.teacher import read
 
-        teacher = Teacher.read(arguments.teacher, encoder.prompts._asdict())
+        teacher = read(arguments.teacher, encoder.prompts._asdict(), encoder.dim)
     figures = verify.golden(encoder)
     texts = encoder.bundle.golden().texts
     if arguments.text:

@@ -19,7 +19,7 @@ def parser() -> argparse.ArgumentParser:
 
     make = commands.add_parser("base", help="quantize a teacher, fit its codec, write the bundle")
     _add_teacher(make)
-    _add_prompts(make)
+    _add_reading(make)
     make.add_argument("--text", type=Path, required=True, nargs="+", help="plain or .gz, a passage a line")
     make.add_argument(
         "--out", type=Path, required=True, help="folder of the bundle; its last part is its name"
@@ -100,7 +100,7 @@ def parser() -> argparse.ArgumentParser:
 
     try_all = commands.add_parser("convert", help="measure every way to quantize a teacher for onnxruntime")
     _add_teacher(try_all)
-    _add_prompts(try_all)
+    _add_reading(try_all)
     try_all.add_argument(
         "--text",
         type=Path,
@@ -187,11 +187,16 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_teacher(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--teacher", type=Path, required=True, help="Hugging Face folder of a BERT-like encoder"
+        "--teacher", type=Path, required=True, help="folder of an encoder, as sentence-transformers saves it"
     )
 
 
-def _add_prompts(parser: argparse.ArgumentParser) -> None:
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dim",
+        type=int,
+        help="entries to keep of a vector, of a model that was trained to be cut (default: all)",
+    )
     parser.add_argument(
         "--document-prompt",
         metavar="TEXT",

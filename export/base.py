@@ -12,6 +12,7 @@ from edgeret.encode import bundle, tables
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import Graph
 from export import card, convert, golden, hash_head, pieces, rewrite, spread, verify
+from export.teacher import Teacher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,22 +21,28 @@ if TYPE_CHECKING:
 
     from edgeret.codec import Codec
     from edgeret.encode.bundle import Bundle, Golden
-    from export.teacher import Teacher
+    from export.table import Table
 
 PARITY_TEXTS: Final = verify.TEXTS
 PEAK_TEXTS: Final = 200
+_GRAPH: Final = "model.int8.onnx"
 # Not a seed that any setting was chosen on.
 _PARITY_SEED: Final = 1000
 _PACKAGES: Final = ("numpy", "onnx", "onnxruntime", "tokenizers")
 _CPU_FLAGS: Final = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "asimd", "asimddp", "i8mm")
 
 
-def make(teacher: Teacher, text: Sequence[Path], out: Path, passages: int, seed: int, cache: Path) -> Bundle:
+def make(
+    teacher: Teacher | Table, text: Sequence[Path], out: Path, passages: int, seed: int, cache: Path
+) -> Bundle:
     """Fit the codec on `passages` passages of text, quantize the teacher and write its bundle to `out`."""
     drawn = hash_head.sample(text, passages, seed)
     codec = hash_head.fit(hash_head.encode(drawn, teacher.encode, teacher.geometry, cache), seed)
-    peaks = convert.activation_peaks(teacher, hash_head.sample(text, PEAK_TEXTS, seed))
-    model = convert.graph(teacher, peaks)
+    model = None
+    if isinstance(teacher, Teacher):
+        model = convert.graph(
+            teacher, convert.activation_peaks(teacher, hash_head.sample(text, PEAK_TEXTS, seed))
+        )
     texts = golden.texts()
     # A first bundle answers with the teacher's vectors where its own belong: they pass the check at
     # the encoder's start, and then its own can be computed by the very code that will be judged.
@@ -50,7 +57,7 @@ def make(teacher: Teacher, text: Sequence[Path], out: Path, passages: int, seed:
 
 
 def _write(
-    teacher: Teacher, codec: Codec, model: ModelProto, out: Path, proof: Golden, described: str
+    teacher: Teacher | Table, codec: Codec, model: ModelProto | None, out: Path, proof: Golden, described: str
 ) -> Bundle:
     rows, scales = convert.quantize_rows(teacher.table)
     words = pieces.files(teacher.tokenizer_json.encode())
@@ -61,14 +68,14 @@ def _write(
             max_tokens=teacher.max_tokens,
             geometry=teacher.geometry,
             codec=codec,
-            kind="transformer",
-            graphs={"onnx": Graph("model.int8.onnx", convert.INPUT, convert.OUTPUT)},
+            kind="static" if model is None else "transformer",
+            graphs={} if model is None else {"onnx": Graph(_GRAPH, convert.INPUT, convert.OUTPUT)},
             tensors={
                 "tokens.bin": {"tokens": rows, "token_scales": scales},
                 "golden.bin": proof.tensors(),
             },
             files={
-                "model.int8.onnx": model.SerializeToString(deterministic=True),
+                **({} if model is None else {_GRAPH: model.SerializeToString(deterministic=True)}),
                 **words,
                 "golden.json": golden.listed(proof.texts),
                 "card.md": described.encode(),
@@ -77,8 +84,9 @@ def _write(
                 "license": teacher.license,
                 "teacher": {
                     "name": teacher.name,
-                    "weights_sha256": teacher.weights_sha256,
-                    "pooling": teacher.pooling,
+                    "weights_sha256": teacher.digest,
+                    "kind": teacher.kind,
+                    "pooling": "+".join(teacher.head.poolings),
                 },
                 "made_with": made_with(),
             },

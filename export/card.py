@@ -12,26 +12,27 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgeret.encode.bundle import Bundle
+    from export.table import Table
     from export.teacher import Teacher
 
 _LICENSES = {"apache-2.0": "Apache-2.0", "mit": "MIT"}
 
 
 def describe(
-    bundle: Bundle, teacher: Teacher, text: Sequence[Path], passages: int, figures: dict[str, float]
+    bundle: Bundle, teacher: Teacher | Table, text: Sequence[Path], passages: int, figures: dict[str, float]
 ) -> str:
     """Return the card's text. `figures` are those of export.verify."""
     license_name = _LICENSES.get(teacher.license, teacher.license)
+    pooling = " and ".join(teacher.head.poolings)
+    languages = _languages(teacher)
     described = f"""# {bundle.name}
 
-{teacher.name}, quantized to INT8: {bundle.dim} dims, at most {bundle.max_tokens} tokens, {teacher.pooling} pooling,
-{teacher.layers} layers. English.
+{teacher.name}, quantized to INT8: {bundle.dim} dims, at most {bundle.max_tokens} tokens,
+{pooling} pooling, {teacher.kind}. {languages}
 
 - License: {license_name}, as the teacher's.
-- Teacher: {teacher.name}, model.safetensors SHA-256 `{teacher.weights_sha256}`.
-- Changes: token table as int8 rows outside the graph; weights of the dense layers as 7 bits in int8, a
-  scale for each output, their large inputs evened out first; activations quantized as the graph runs; the
-  products inside the attention in float32.
+- Teacher: {teacher.name}, SHA-256 of its weights `{teacher.digest}`.
+{_prompts(bundle)}{_changes(bundle)}
 - Geometry `{bundle.geometry}`, codec `{bundle.codec_id}`, space `{bundle.space}`.
 
 {_sizes(bundle)}
@@ -82,7 +83,7 @@ A student of {teacher["name"]}, in its space: {bundle.dim} dims, at most {bundle
 token table of 4 bits. English.
 
 - License: {license_name}, as the teacher's.
-- Teacher: {teacher["name"]}, model.safetensors SHA-256 `{teacher["weights_sha256"]}`.
+- Teacher: {teacher["name"]}, SHA-256 of its weights `{teacher["weights_sha256"]}`.
 - Learned from the teacher's vectors of the texts below, {"with" if share_alike else "without"} those whose license
   asks to share alike; {removed} passages that share a run of {RUN_WORDS} words with a test collection were left out.
 - Geometry `{bundle.geometry}`, codec `{bundle.codec_id}`, space `{bundle.space}`.
@@ -118,6 +119,26 @@ def table(figures: dict[str, float]) -> str:
         for name, value in figures.items()
     )
     return f"| measured | |\n|---|---|\n{rows}"
+
+
+def _changes(bundle: Bundle) -> str:
+    if bundle.manifest.kind == "static":
+        return "- Changes: the table as int8 rows, its tokens' weights in it."
+    return """- Changes: token table as int8 rows outside the graph; weights of the dense layers as 7 bits in int8,
+  a scale for each output, their large inputs evened out first; activations quantized as the graph runs; the
+  products inside the attention in float32."""
+
+
+def _languages(teacher: Teacher | Table) -> str:
+    if not teacher.languages:
+        return "Its card names no language."
+    return f"Language{'s' if len(teacher.languages) > 1 else ''}: {', '.join(teacher.languages)}."
+
+
+def _prompts(bundle: Bundle) -> str:
+    """The line about prompts, or nothing."""
+    said = [f"{side} `{prompt}`" for side, prompt in bundle.manifest.prompts._asdict().items() if prompt]
+    return f"- Prompts: {', '.join(said)}.\n" if said else ""
 
 
 def _sizes(bundle: Bundle) -> str:

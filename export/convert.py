@@ -7,12 +7,17 @@ The token table stays outside: one table serves every backend, and a text touche
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+
+from export import block
+from export.block import Architecture, Head
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
 Float32 = NDArray[np.float32]
 Int8 = NDArray[np.int8]
 
+KIND: Final = "encoder"
+"""The name of a graph that is built as BERT's is, with mean or cls pooling: other runtimes read it too."""
 INPUT: Final = "tokens"
 OUTPUT: Final = "vector"
 _OPSET: Final = 17
@@ -33,16 +40,16 @@ _IR_VERSION: Final = 8
 _WEIGHT_TOP: Final = 63
 _TABLE_TOP: Final = 127
 _GAIN_POWER: Final = 0.75
+# Below the scores of any token.
+_NEVER: Final = -1e4
 
 
 class Teacher(Protocol):
     """What a graph is made of; `export.teacher.Teacher` is one."""
 
     weights: dict[str, Float32]
-    layers: int
-    heads: int
-    epsilon: float
-    pooling: str
+    shape: Architecture
+    head: Head
     max_tokens: int
 
     @property
@@ -51,7 +58,7 @@ class Teacher(Protocol):
 
     @property
     def table(self) -> Float32:
-        """The token embeddings, float32 [vocabulary, dim]."""
+        """The token embeddings, float32 [vocabulary, width]."""
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -63,7 +70,7 @@ class Teacher(Protocol):
 
 
 def graph(teacher: Teacher, peaks: Sequence[Float32] = (), batch: int | None = 1) -> onnx.ModelProto:
-    """Return the graph: `tokens` float32 [batch, n, dim] -> `vector` float32 [batch, dim], unit rows.
+    """Return the graph: `tokens` float32 [batch, n, width] -> `vector` float32 [batch, dim], unit rows.
 
     All texts of a batch have the same number of tokens n: there is no mask. `batch=None` leaves the
     size of the batch open. Without `peaks` the graph is fp32. With `activation_peaks` of the same
@@ -71,7 +78,7 @@ def graph(teacher: Teacher, peaks: Sequence[Float32] = (), batch: int | None = 1
     runs; the products inside the attention stay in float.
     """
     return _build(teacher, peaks, batch).model(
-        [batch or "batch", "n", teacher.dim], [batch or "batch", teacher.dim]
+        [batch or "batch", "n", teacher.table.shape[1]], [batch or "batch", teacher.dim]
     )
 
 
@@ -81,7 +88,7 @@ def activation_peaks(teacher: Teacher, texts: Sequence[str]) -> list[Float32]:
     Not as queries: another prompt for them leaves the graph, and what is stored, as it is.
     """
     build = _build(teacher, (), 1)
-    model = build.model([1, "n", teacher.dim], [1, teacher.dim])
+    model = build.model([1, "n", teacher.table.shape[1]], [1, teacher.dim])
     for name in build.dense_inputs:
         model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     runner = session(model.SerializeToString())
@@ -89,7 +96,8 @@ def activation_peaks(teacher: Teacher, texts: Sequence[str]) -> list[Float32]:
     for text in texts:
         tokens = teacher.table[[teacher.tokenizer.encode(teacher.prompts.document + text).ids]]
         found = runner.run(build.dense_inputs, {INPUT: tokens})
-        peaks = [np.maximum(peak, np.abs(x).max(axis=(0, 1))) for peak, x in zip(peaks, found, strict=True)]
+        largest = [np.abs(x).reshape(-1, x.shape[-1]).max(axis=0) for x in found]
+        peaks = [np.maximum(peak, high) for peak, high in zip(peaks, largest, strict=True)]
     return peaks
 
 
@@ -113,31 +121,36 @@ def session(model: bytes, threads: int = 1) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+def kind_of(teacher: Teacher) -> str:
+    """The name of a graph: `KIND` if it is as BERT's, whatever its weights were called; else that of its kind."""
+    shape, plain = teacher.shape, {"positions", "types", "layers", "heads", "epsilon", "name"}
+    other = [
+        field.name
+        for field in fields(Architecture)
+        if field.name not in plain and getattr(shape, field.name) != field.default
+    ]
+    if (
+        other
+        or not shape.positions
+        or teacher.head.steps
+        or teacher.head.poolings not in (("mean",), ("cls",))
+    ):
+        return f"{shape.name}, {'+'.join(teacher.head.poolings)} pooling"
+    return KIND if teacher.head.dim == len(teacher.table[0]) else f"{shape.name}, cut"
+
+
 def _build(teacher: Teacher, peaks: Sequence[Float32], batch: int | None) -> _Graph:
-    weights = teacher.weights
-    build = _Graph(peaks)
-    positions = weights["embeddings.position_embeddings.weight"][: teacher.max_tokens]
-    positions = positions + weights["embeddings.token_type_embeddings.weight"][0]
-    length = build.node("Shape", INPUT, start=1, end=2)
-    offsets = build.node("Slice", build.constant(positions), build.integers(0), length, build.integers(0))
-    x = build.norm(build.node("Add", INPUT, offsets), weights, "embeddings.LayerNorm", teacher.epsilon)
-    for layer in range(teacher.layers):
-        prefix = f"encoder.layer.{layer}."
-        x = _attention(build, x, prefix + "attention.", teacher)
-        x = _feed_forward(build, x, prefix, teacher)
-    if teacher.pooling == "mean":
-        pooled = build.node("ReduceMean", x, axes=[1], keepdims=0)
-    else:
-        pooled = build.node("Gather", x, build.constant(np.array(0, dtype=np.int64)), axis=1)
-    build.node("Div", pooled, build.node("ReduceL2", pooled, axes=[1], keepdims=1), output=OUTPUT)
+    build = _Graph(teacher, peaks)
+    block.pool(build, block.run(build, INPUT, teacher.shape), teacher.head)
+    build.nodes[-1].output[0] = OUTPUT
     return build
 
 
-class _Graph:
-    """Nodes and constants in the order in which they are added."""
+class _Nodes:
+    """Nodes and constants in the order in which they are added. kind: the graph's name."""
 
-    def __init__(self, peaks: Sequence[Float32]) -> None:
-        self.peaks = peaks
+    def __init__(self, kind: str, peaks: Sequence[Float32]) -> None:
+        self.kind, self.peaks = kind, peaks
         self.dense_inputs: list[str] = []
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
@@ -162,14 +175,14 @@ class _Graph:
         self.nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
         return outputs
 
-    def dense(self, x: str, weight: Float32, bias: Float32) -> str:
+    def product(self, x: str, weight: Float32, bias: Float32 | None) -> str:
         """X @ weight + bias; weight [inputs, outputs]."""
         if self.peaks:
             product = self._int8_product(x, weight, self.peaks[len(self.dense_inputs)])
         else:
             product = self.node("MatMul", x, self.constant(weight))
         self.dense_inputs.append(x)
-        return self.node("Add", product, self.constant(bias))
+        return product if bias is None else self.node("Add", product, self.constant(bias))
 
     def _int8_product(self, x: str, weight: Float32, peaks: Float32) -> str:
         """X @ weight with int8 weights, a scale for each output; x is quantized as it comes.
@@ -177,7 +190,7 @@ class _Graph:
         x has one scale, and few of its entries are far larger than the rest: these are divided by a
         gain that their rows of the weights take over. SmoothQuant, Xiao et al. (ICML 2023).
         """
-        gains = np.maximum(peaks / np.median(peaks), 1) ** np.float32(_GAIN_POWER)
+        gains = np.maximum(peaks / (np.median(peaks) or 1), 1) ** np.float32(_GAIN_POWER)
         columns, scales = quantize_rows((weight * gains[:, None]).T, _WEIGHT_TOP)
         x = self.node("Mul", x, self.constant(1 / gains))
         stem = f"n{len(self.nodes)}"
@@ -190,16 +203,10 @@ class _Graph:
         both = self.node("Mul", scale, self.constant(scales))
         return self.node("Mul", self.node("Cast", total, to=TensorProto.FLOAT), both)
 
-    def norm(self, x: str, weights: dict[str, Float32], name: str, epsilon: float) -> str:
-        gain, shift = weights[name + ".weight"], weights[name + ".bias"]
-        return self.node(
-            "LayerNormalization", x, self.constant(gain), self.constant(shift), axis=-1, epsilon=epsilon
-        )
-
     def model(self, inputs: list[int | str], outputs: list[int | str]) -> onnx.ModelProto:
         body = helper.make_graph(
             self.nodes,
-            "encoder",
+            self.kind,
             [helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, inputs)],
             [helper.make_tensor_value_info(OUTPUT, TensorProto.FLOAT, outputs)],
             self.constants,
@@ -212,40 +219,178 @@ class _Graph:
         return model
 
 
-def _attention(build: _Graph, x: str, prefix: str, teacher: Teacher) -> str:
-    weights, heads, dim = teacher.weights, teacher.heads, teacher.dim
-    depth = dim // heads
-    parts = [prefix + f"self.{part}" for part in ("query", "key", "value")]
-    # The attention's 1 / sqrt(depth) is folded into the query: one node less for each layer.
-    factors = [depth**-0.5, 1.0, 1.0]
-    weight = np.concatenate(
-        [weights[part + ".weight"].T * np.float32(f) for part, f in zip(parts, factors, strict=True)], axis=1
-    )
-    bias = np.concatenate(
-        [weights[part + ".bias"] * np.float32(f) for part, f in zip(parts, factors, strict=True)]
-    )
-    mixed = build.dense(x, weight, bias)
-    stem = f"n{len(build.nodes)}"
-    split = build.nodes_of("Split", [mixed], [f"{stem}a", f"{stem}b", f"{stem}c"], axis=-1)
-    shape = build.integers(0, 0, heads, depth)
-    query, key, value = (build.node("Reshape", part, shape) for part in split)
-    query = build.node("Transpose", query, perm=[0, 2, 1, 3])
-    key = build.node("Transpose", key, perm=[0, 2, 3, 1])
-    value = build.node("Transpose", value, perm=[0, 2, 1, 3])
-    shares = build.node("Softmax", build.node("MatMul", query, key), axis=-1)
-    context = build.node("Transpose", build.node("MatMul", shares, value), perm=[0, 2, 1, 3])
-    context = build.node("Reshape", context, build.integers(0, 0, dim))
-    out = prefix + "output."
-    context = build.dense(context, weights[out + "dense.weight"].T, weights[out + "dense.bias"])
-    return build.norm(build.node("Add", context, x), weights, out + "LayerNorm", teacher.epsilon)
+class _Graph(_Nodes):
+    """Carries out the steps of `export.block` as nodes; a value is the name of what a node gives."""
 
+    def __init__(self, teacher: Teacher, peaks: Sequence[Float32]) -> None:
+        super().__init__(kind_of(teacher), peaks)
+        self.weights, self.shape, self.max_tokens = teacher.weights, teacher.shape, teacher.max_tokens
+        self.width = len(self.weights["encoder.layer.0.attention.output.dense.weight"])
+        self._made: dict[tuple[str, float], str] = {}
 
-def _feed_forward(build: _Graph, x: str, prefix: str, teacher: Teacher) -> str:
-    weights, wide, out = teacher.weights, prefix + "intermediate.dense", prefix + "output."
-    inner = build.dense(x, weights[wide + ".weight"].T, weights[wide + ".bias"])
-    # gelu(x) = x / 2 * (1 + erf(x / sqrt(2))), in the spelling that onnxruntime runs as one operator.
-    error = build.node("Erf", build.node("Div", inner, build.scalar(2**0.5)))
-    inner = build.node("Mul", inner, build.node("Add", error, build.scalar(1)))
-    inner = build.node("Mul", inner, build.scalar(0.5))
-    inner = build.dense(inner, weights[out + "dense.weight"].T, weights[out + "dense.bias"])
-    return build.norm(build.node("Add", inner, x), weights, out + "LayerNorm", teacher.epsilon)
+    def _once(self, name: str, number: float, make: Callable[[], str]) -> str:
+        if (name, number) not in self._made:
+            self._made[name, number] = make()
+        return self._made[name, number]
+
+    @property
+    def length(self) -> str:
+        """How many tokens there are, int64 [1]."""
+        return self._once("length", 0, lambda: self.node("Shape", INPUT, start=1, end=2))
+
+    def placed(self, x: str) -> str:
+        first = self.weights[f"{block.TYPES}.weight"][0] if self.shape.types else None
+        if self.shape.positions:
+            positions = self.weights[f"{block.POSITIONS}.weight"][: self.max_tokens]
+            positions = positions if first is None else positions + first
+            length = self.length
+            return self.node("Add", x, self._slice(positions, length))
+        return x if first is None else self.node("Add", x, self.constant(first))
+
+    def _slice(self, table: Float32, length: str) -> str:
+        """As many rows of a table as there are tokens."""
+        return self.node("Slice", self.constant(table), self.integers(0), length, self.integers(0))
+
+    def norm(self, x: str, name: str) -> str:
+        if f"{name}.weight" not in self.weights:
+            return x
+        parts = [
+            self.weights[f"{name}.{part}"] for part in ("weight", "bias") if f"{name}.{part}" in self.weights
+        ]
+        constants = [self.constant(part) for part in parts]
+        return self.node("LayerNormalization", x, *constants, axis=-1, epsilon=self.shape.epsilon)
+
+    def dense(self, x: str, name: str) -> str:
+        return self.product(x, self.weights[f"{name}.weight"].T, self.weights.get(f"{name}.bias"))
+
+    def dense_pair(self, x: str, names: tuple[str, str]) -> tuple[str, str]:
+        one, other = self._dense_of(x, names, (1.0, 1.0))
+        return one, other
+
+    def _dense_of(self, x: str, names: Sequence[str], factors: Sequence[float]) -> list[str]:
+        """Dense layers of one input as one product, each times a factor."""
+        pairs = list(zip(names, factors, strict=True))
+        weight = np.concatenate(
+            [self.weights[f"{name}.weight"].T * np.float32(f) for name, f in pairs], axis=1
+        )
+        bias = None
+        if f"{names[0]}.bias" in self.weights:
+            bias = np.concatenate([self.weights[f"{name}.bias"] * np.float32(f) for name, f in pairs])
+        mixed = self.product(x, weight, bias)
+        stem = f"n{len(self.nodes)}"
+        return self.nodes_of("Split", [mixed], [f"{stem}{letter}" for letter in "abc"[: len(names)]], axis=-1)
+
+    def attention(self, x: str, layer: int) -> str:
+        prefix = block.layer_name(layer) + "attention."
+        heads, depth = self.shape.heads, self.width // self.shape.heads
+        # The attention's 1 / sqrt(depth) is folded into the query: one node less for each layer.
+        names = [prefix + f"self.{part}" for part in ("query", "key", "value")]
+        split = self._dense_of(x, names, (depth**-0.5, 1.0, 1.0))
+        shape = self.integers(0, 0, heads, depth)
+        query, key, value = (self.node("Reshape", part, shape) for part in split)
+        query = self.node("Transpose", query, perm=[0, 2, 1, 3])
+        if self.shape.rotary:
+            base = self.shape.rotary[layer]
+            query = self._turned(query, base, depth)
+            key = self._turned(self.node("Transpose", key, perm=[0, 2, 1, 3]), base, depth)
+            key = self.node("Transpose", key, perm=[0, 1, 3, 2])
+        else:
+            key = self.node("Transpose", key, perm=[0, 2, 3, 1])
+        value = self.node("Transpose", value, perm=[0, 2, 1, 3])
+        scores = self.node("MatMul", query, key)
+        if self.shape.relative:
+            scores = self.node("Add", scores, self._once("relative", 0, self._relative))
+        if self.shape.reach and self.shape.reach[layer]:
+            reach = self.shape.reach[layer]
+            scores = self.node("Add", scores, self._once("reach", reach, lambda: self._within(reach)))
+        shares = self.node("Softmax", scores, axis=-1)
+        context = self.node("Transpose", self.node("MatMul", shares, value), perm=[0, 2, 1, 3])
+        context = self.node("Reshape", context, self.integers(0, 0, self.width))
+        return self.dense(context, prefix + "output.dense")
+
+    def _turned(self, x: str, base: float, depth: int) -> str:
+        """Queries or keys [batch, heads, n, depth], turned by their positions."""
+        cosines, sines = block.angles(base, depth, self.max_tokens)
+        turns = [
+            self._once(name, base, lambda table=table: self._slice(table, self.length))  # type: ignore[misc]
+            for name, table in (("cosines", cosines), ("sines", sines))
+        ]
+        stem = f"n{len(self.nodes)}"
+        one, other = self.nodes_of("Split", [x], [f"{stem}a", f"{stem}b"], axis=-1)
+        crossed = self.node("Concat", self.node("Neg", other), one, axis=-1)
+        return self.node("Add", self.node("Mul", x, turns[0]), self.node("Mul", crossed, turns[1]))
+
+    def _distances(self) -> str:
+        """How far behind each token another stands, int64 [n, n]."""
+        count = self.node("Squeeze", self.length)
+        zero, one = (self.constant(np.array(number, dtype=np.int64)) for number in (0, 1))
+        places = self.node("Range", zero, count, one)
+        along, down = (self.node("Unsqueeze", places, self.integers(axis)) for axis in (0, 1))
+        return self.node("Sub", along, down)
+
+    def _within(self, reach: int) -> str:
+        """What keeps tokens farther away than `reach` out of the attention, float32 [n, n]."""
+        far = self.node(
+            "Greater", self.node("Abs", self._once("distances", 0, self._distances)), self.integers(reach)
+        )
+        return self.node("Where", far, self.scalar(_NEVER), self.scalar(0))
+
+    def _relative(self) -> str:
+        """The bias of each head by distance, float32 [heads, n, n]."""
+        farthest = self.max_tokens - 1
+        buckets = block.buckets(np.arange(-farthest, farthest + 1))
+        table = self.weights[f"{block.RELATIVE}.weight"][buckets].T
+        rows = self.node("Add", self._once("distances", 0, self._distances), self.integers(farthest))
+        return self.node("Gather", self.constant(table), rows, axis=1)
+
+    def activate(self, x: str, activation: str) -> str:
+        if activation == "gelu":
+            # gelu(x) = x / 2 * (1 + erf(x / sqrt(2))), in the spelling that onnxruntime runs as one operator.
+            error = self.node("Erf", self.node("Div", x, self.scalar(2**0.5)))
+            return self.node(
+                "Mul", self.node("Mul", x, self.node("Add", error, self.scalar(1))), self.scalar(0.5)
+            )
+        if activation == "gelu_new":
+            cube = self.node("Mul", self.node("Mul", x, x), x)
+            inner = self.node("Add", x, self.node("Mul", cube, self.scalar(0.044715)))
+            curve = self.node("Tanh", self.node("Mul", inner, self.scalar((2 / np.pi) ** 0.5)))
+            return self.node(
+                "Mul", self.node("Mul", x, self.node("Add", curve, self.scalar(1))), self.scalar(0.5)
+            )
+        if activation == "silu":
+            return self.node("Mul", x, self.node("Sigmoid", x))
+        return x if activation == "identity" else self.node({"relu": "Relu", "tanh": "Tanh"}[activation], x)
+
+    def add(self, x: str, other: str) -> str:
+        return self.node("Add", x, other)
+
+    def multiply(self, x: str, other: str) -> str:
+        return self.node("Mul", x, other)
+
+    def pooled(self, x: str, poolings: Sequence[str]) -> str:
+        found = [self._pooled(x, pooling) for pooling in poolings]
+        return found[0] if len(found) == 1 else self.node("Concat", *found, axis=-1)
+
+    def _pooled(self, x: str, pooling: str) -> str:
+        if pooling in ("cls", "last"):
+            place = self.constant(np.array(0 if pooling == "cls" else -1, dtype=np.int64))
+            return self.node("Gather", x, place, axis=1)
+        if pooling == "max":
+            return self.node("ReduceMax", x, axes=[1], keepdims=0)
+        if pooling == "weighted":
+            count = self.node("Squeeze", self.node("Cast", self.length, to=TensorProto.FLOAT))
+            one = self.scalar(1)
+            places = self.node("Range", one, self.node("Add", count, one), one)
+            # What they are divided by falls out when the vector is made a unit, but for what a dense layer adds.
+            shares = self.node("Div", places, self.node("ReduceMean", places, axes=[0], keepdims=1))
+            x = self.node("Mul", x, self.node("Unsqueeze", shares, self.integers(1)))
+        mean = self.node("ReduceMean", x, axes=[1], keepdims=0)
+        if pooling != "sqrt":
+            return mean
+        return self.node("Mul", mean, self.node("Sqrt", self.node("Cast", self.length, to=TensorProto.FLOAT)))
+
+    def cut(self, x: str, dim: int) -> str:
+        return self.node("Slice", x, self.integers(0), self.integers(dim), self.integers(1))
+
+    def unit(self, x: str) -> str:
+        return self.node("Div", x, self.node("ReduceL2", x, axes=[1], keepdims=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -9,18 +10,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from export import block
 
+if TYPE_CHECKING:
     from export.teacher import Teacher
 
-TABLE: Final = "embeddings.word_embeddings.weight"
+TABLE: Final = f"{block.TABLE}.weight"
+_ACTIVATIONS: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+    "gelu": functional.gelu,
+    "relu": functional.relu,
+    "silu": functional.silu,
+    "tanh": torch.tanh,
+}
 _BATCH_TOKENS: Final = {"cpu": 8192, "cuda": 262_144}
 _MASKED: Final = -1e4
 
 
 class Network(nn.Module):
-    """A BERT-like encoder with the weights of a `Teacher`, by their names.
+    """The encoder with the weights of a `Teacher`, by their names.
 
     table_bits, weight_bits: 0 trains in full precision; else the forward pass sees what so many bits leave
     of the token table and of the dense layers, and the gradient passes by (straight-through: Bengio et al., 2013).
@@ -30,8 +37,7 @@ class Network(nn.Module):
 
     def __init__(self, teacher: Teacher, table_bits: int = 0, weight_bits: int = 0) -> None:
         super().__init__()
-        self.heads, self.layers, self.pooling = teacher.heads, teacher.layers, teacher.pooling
-        self.epsilon = teacher.epsilon
+        self.shape, self.head, self.max_tokens = teacher.shape, teacher.head, teacher.max_tokens
         self.table_bits, self.weight_bits = table_bits, weight_bits
         self.named = nn.ParameterDict(
             {_key(name): nn.Parameter(torch.tensor(array)) for name, array in teacher.weights.items()}
@@ -57,48 +63,111 @@ class Network(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids [n, tokens] and which of them count, bool [n, tokens] -> unit vectors [n, dim]."""
-        table = self._weight(TABLE)
+        table = self.named[_key(TABLE)]
         if self.table_bits:
             ids, rows = used_rows(ids, table)
             table = fake_quantize(rows, self.table_bits)
-        positions = self._weight("embeddings.position_embeddings.weight")[: ids.shape[1]]
-        types = self._weight("embeddings.token_type_embeddings.weight")[0]
-        x = self._norm(functional.embedding(ids, table) + positions + types, "embeddings.LayerNorm")
-        attended = mask[:, None, None, :]
-        for layer in range(self.layers):
-            prefix = f"encoder.layer.{layer}."
-            attention = self._attention(x, attended, prefix + "attention.")
-            x = self._norm(x + attention, prefix + "attention.output.LayerNorm")
-            inner = functional.gelu(self._dense(x, prefix + "intermediate.dense"))
-            x = self._norm(x + self._dense(inner, prefix + "output.dense"), prefix + "output.LayerNorm")
-        x = x.float()
-        pooled = (
-            x[:, 0] if self.pooling == "cls" else (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
-        )
-        return functional.normalize(pooled, dim=1)
+        worker = _Worker(self, mask)
+        x = block.run(worker, functional.embedding(ids, table), self.shape)
+        return block.pool(worker, x.float(), self.head)
 
-    def _attention(self, x: Tensor, attended: Tensor, prefix: str) -> Tensor:
+
+class _Worker:
+    """Carries out the steps of `export.block` on a batch of padded texts."""
+
+    def __init__(self, network: Network, mask: Tensor) -> None:
+        self.network, self.shape, self.mask = network, network.shape, mask
+        self.length = mask.shape[1]
+
+    def placed(self, x: Tensor) -> Tensor:
+        if self.shape.positions:
+            x = x + self._weight(f"{block.POSITIONS}.weight")[: self.length]
+        return x + self._weight(f"{block.TYPES}.weight")[0] if self.shape.types else x
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        weight = self._found(f"{name}.weight")
+        if weight is None:
+            return x
+        return functional.layer_norm(x, x.shape[-1:], weight, self._found(f"{name}.bias"), self.shape.epsilon)
+
+    def dense(self, x: Tensor, name: str) -> Tensor:
+        weight = self._weight(f"{name}.weight")
+        if self.network.weight_bits:
+            weight = fake_quantize(weight, self.network.weight_bits)
+        return functional.linear(x, weight, self._found(f"{name}.bias"))
+
+    def dense_pair(self, x: Tensor, names: tuple[str, str]) -> tuple[Tensor, Tensor]:
+        return self.dense(x, names[0]), self.dense(x, names[1])
+
+    def attention(self, x: Tensor, layer: int) -> Tensor:
+        prefix = f"{block.layer_name(layer)}attention."
         query, key, value = (
-            self._dense(x, f"{prefix}self.{part}").unflatten(2, (self.heads, -1)).transpose(1, 2)
+            self.dense(x, f"{prefix}self.{part}").unflatten(2, (self.shape.heads, -1)).transpose(1, 2)
             for part in ("query", "key", "value")
         )
+        if self.shape.rotary:
+            query, key = (self._turned(part, self.shape.rotary[layer]) for part in (query, key))
         # Not torch's fused attention: on a CPU the gradient of that takes twice as long as all else together.
         scores = (query / query.shape[-1] ** 0.5) @ key.transpose(2, 3)
+        attended = self.mask[:, None, None, :]
+        places = torch.arange(self.length, device=x.device)
+        if self.shape.relative:
+            rows = block.buckets((places[None] - places[:, None]).cpu().numpy())
+            bias = functional.embedding(
+                torch.from_numpy(rows).to(x.device), self._weight(f"{block.RELATIVE}.weight")
+            )
+            scores = scores + bias.permute(2, 0, 1)
+        if self.shape.reach and self.shape.reach[layer]:
+            attended = attended & ((places[None] - places[:, None]).abs() <= self.shape.reach[layer])
         context = scores.masked_fill(~attended, _MASKED).softmax(3).to(value.dtype) @ value
-        return self._dense(context.transpose(1, 2).flatten(2), prefix + "output.dense")
+        return self.dense(context.transpose(1, 2).flatten(2), prefix + "output.dense")
 
-    def _dense(self, x: Tensor, name: str) -> Tensor:
-        weight = self._weight(name + ".weight")
-        if self.weight_bits:
-            weight = fake_quantize(weight, self.weight_bits)
-        return functional.linear(x, weight, self._weight(name + ".bias"))
+    def _turned(self, x: Tensor, base: float) -> Tensor:
+        cosines, sines = (
+            torch.from_numpy(table).to(x.device) for table in block.angles(base, x.shape[-1], self.length)
+        )
+        one, other = x.chunk(2, dim=-1)
+        return x * cosines + torch.cat([-other, one], dim=-1) * sines
 
-    def _norm(self, x: Tensor, name: str) -> Tensor:
-        weight, bias = self._weight(name + ".weight"), self._weight(name + ".bias")
-        return functional.layer_norm(x, x.shape[-1:], weight, bias, self.epsilon)
+    def activate(self, x: Tensor, activation: str) -> Tensor:
+        if activation == "gelu_new":
+            return functional.gelu(x, approximate="tanh")
+        return x if activation == "identity" else _ACTIVATIONS[activation](x)
+
+    def add(self, x: Tensor, other: Tensor) -> Tensor:
+        return x + other
+
+    def multiply(self, x: Tensor, other: Tensor) -> Tensor:
+        return x * other
+
+    def pooled(self, x: Tensor, poolings: Sequence[str]) -> Tensor:
+        return torch.cat([self._pooled(x, pooling) for pooling in poolings], dim=-1)
+
+    def _pooled(self, x: Tensor, pooling: str) -> Tensor:
+        counts = self.mask.sum(1, keepdim=True)
+        if pooling == "cls":
+            return x[:, 0]
+        if pooling == "last":
+            return x[torch.arange(len(x), device=x.device), counts[:, 0] - 1]
+        if pooling == "max":
+            return x.masked_fill(~self.mask[..., None], -torch.inf).amax(1)
+        shares = self.mask.float()
+        if pooling == "weighted":
+            shares = shares * torch.arange(1, self.length + 1, device=x.device)
+        divisor = counts**0.5 if pooling == "sqrt" else shares.sum(1, keepdim=True)
+        return (x * shares[..., None]).sum(1) / divisor
+
+    def cut(self, x: Tensor, dim: int) -> Tensor:
+        return x[:, :dim]
+
+    def unit(self, x: Tensor) -> Tensor:
+        return functional.normalize(x, dim=1)
 
     def _weight(self, name: str) -> Tensor:
-        return self.named[_key(name)]
+        return self.network.named[_key(name)]
+
+    def _found(self, name: str) -> Tensor | None:
+        return self.network.named.get(_key(name), None)
 
 
 def fake_quantize(rows: Tensor, bits: int) -> Tensor:
@@ -121,7 +190,7 @@ def pad(ids: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Ten
 def encode(network: Network, ids: Sequence[Sequence[int]]) -> np.ndarray:
     """Token ids of many texts -> float32 unit vectors [n, dim], in bfloat16 inside; long texts first."""
     device = next(network.parameters()).device
-    vectors = np.empty((len(ids), network.named[_key(TABLE)].shape[1]), dtype=np.float32)
+    vectors = np.empty((len(ids), network.head.dim), dtype=np.float32)
     order = sorted(range(len(ids)), key=lambda row: -len(ids[row]))
     start = 0
     while start < len(order):

@@ -116,7 +116,9 @@ def layered(teacher: Teacher, layers: Sequence[int], device: str) -> Network:
 
 def with_layers(teacher: Teacher, layers: Sequence[int]) -> Teacher:
     """The teacher with only these of its layers, in this order."""
-    weights = {name: array for name, array in teacher.weights.items() if not name.startswith("encoder.")}
+    weights = {
+        name: array for name, array in teacher.weights.items() if not name.startswith("encoder.layer.")
+    }
     for position, layer in enumerate(layers):
         prefix = f"encoder.layer.{layer}."
         weights |= {
@@ -124,7 +126,16 @@ def with_layers(teacher: Teacher, layers: Sequence[int]) -> Teacher:
             for name, array in teacher.weights.items()
             if name.startswith(prefix)
         }
-    return replace(teacher, weights=weights, layers=len(layers))
+    shape = replace(
+        teacher.shape,
+        layers=len(layers),
+        **{
+            key: tuple(values[layer] for layer in layers)
+            for key in ("rotary", "reach")
+            if (values := getattr(teacher.shape, key))
+        },
+    )
+    return replace(teacher, weights=weights, shape=shape)
 
 
 def write(
@@ -221,7 +232,7 @@ def _graph_parts(student: Network, teacher: Teacher, texts: Sequence[str]) -> Pa
     weights = student.weights()
     rows, scales = convert.quantize_rows(weights[network.TABLE], 2 ** (BITS - 1) - 1)
     weights[network.TABLE] = rows * scales[:, None]
-    trained = replace(teacher, weights=weights, layers=student.layers)
+    trained = replace(teacher, weights=weights, shape=student.shape)
     graph = convert.graph(trained, convert.activation_peaks(trained, texts))
     return (
         {"onnx": Graph(_GRAPH, convert.INPUT, convert.OUTPUT)},

@@ -1,4 +1,4 @@
-"""The teacher: a Hugging Face folder of a BERT-like encoder, read once and checked.
+"""The teacher: an encoder in fp32, read from its folder once and checked.
 
 Only what every later step can rely on is accepted; anything else is refused by name, because a
 bundle that quietly differs from its teacher is worse than none.
@@ -6,9 +6,9 @@ bundle that quietly differs from its teacher is worse than none.
 
 from __future__ import annotations
 
-import hashlib
 import json
-from dataclasses import dataclass
+import sys
+from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,99 +19,125 @@ from numpy.typing import NDArray
 from edgeret.encode.bundle import fingerprint
 from edgeret.encode.manifest import Prompts
 from edgeret.errors import BundleError
-from export import prompts
+from export import architectures, folder, head, prompts, vocabulary, weights
+from export.block import POSITIONS, TABLE, Architecture, Head
+from export.table import Table, is_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from tokenizers import Tokenizer
 
-POOLINGS: Final = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}
+Float32 = NDArray[np.float32]
 
-_MODULES: Final = {"Transformer", "Pooling", "Normalize"}
 _BATCH_TOKENS: Final = 4096
+# What a bundle's manifest may say.
+_MOST_TOKENS: Final = 8192
+# The shipped bundles' geometry was the hash of their teacher's file: saved in any other way, it is the same teacher.
+_SHIPPED: Final = {"c60f8a9d98b7357a916f490525323ba1": "ca6bdc9a82b0034a269067550a3b86b3"}
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A BERT-like encoder in fp32.
+    """An encoder in fp32.
 
-    weights: the tensors of model.safetensors by their Hugging Face names, without a "bert." prefix.
-    pooling: "mean" or "cls". max_tokens: the longest input, special tokens included.
+    weights: the tensors by BERT's names, and the head's. max_tokens: the longest input, special tokens included.
+    languages: as its card lists them.
     """
 
     name: str
     license: str
-    weights: dict[str, NDArray[np.float32]]
-    weights_sha256: str
-    layers: int
-    heads: int
-    epsilon: float
-    pooling: str
+    languages: tuple[str, ...]
+    weights: dict[str, Float32]
+    shape: Architecture
+    head: Head
     max_tokens: int
     tokenizer_json: str
     prompts: Prompts
 
     @classmethod
-    def read(cls, folder: Path, given: Mapping[str, str] | None = None) -> Teacher:
-        """Read a Hugging Face folder. Raises BundleError for anything but a BERT-like encoder.
+    def read(cls, path: Path, given: Mapping[str, str] | None = None, dim: int | None = None) -> Teacher:
+        """Read the folder of a transformer, as `read` does. Raises BundleError, for a static table too."""
+        found = read(path, given, dim)
+        if not isinstance(found, cls):
+            raise BundleError(f"expected a transformer, {path} is a static table: choose another model")
+        return found
 
-        given: prompts of "document" and "query" in the place of the folder's.
-        """
-        from safetensors.numpy import load
-
-        config = _json(folder / "config.json")
-        _check_architecture(folder, config)
-        blob = _bytes(folder / "model.safetensors")
-        weights = {
-            name.removeprefix("bert."): tensor.astype(np.float32)
-            for name, tensor in load(blob).items()
-            if not name.endswith("position_ids")
-        }
-        positions = weights["embeddings.position_embeddings.weight"].shape[0]
-        wanted = positions
-        if (folder / "sentence_bert_config.json").exists():
-            wanted = int(_json(folder / "sentence_bert_config.json").get("max_seq_length") or positions)
-        card = _front_matter(folder / "README.md")
+    @classmethod
+    def of(
+        cls,
+        path: Path,
+        modules: Sequence[folder.Module],
+        config: Mapping[str, Any],
+        found: Prompts,
+        dim: int | None,
+    ) -> Teacher:
+        """Read the transformer of a folder, understood to its last tensor. Raises BundleError."""
+        first, *others = modules
+        about, settings = folder.card(path), _settings(path)
+        shape, tensors, left = architectures.understood(path, config, weights.read(first.path))
+        width = len(tensors["encoder.layer.0.attention.output.dense.weight"])
+        cut = dim or settings.get("truncate_dim")
+        shaped, more = head.read(path, others, width, cut, any(found))
+        positions = _MOST_TOKENS
+        if shape.positions:
+            positions = len(tensors[f"{POSITIONS}.weight"])
+        elif isinstance(config.get("max_position_embeddings"), int):
+            positions = config["max_position_embeddings"]
+        tokenizer = vocabulary.read(first.path, len(tensors[f"{TABLE}.weight"]))
+        _say_what_is_left(path, left, settings, others)
         return cls(
-            name=_teacher_name(folder, card),
-            license=card.get("license", "unknown"),
-            weights=weights,
-            weights_sha256=hashlib.sha256(blob).hexdigest(),
-            layers=int(config["num_hidden_layers"]),
-            heads=int(config["num_attention_heads"]),
-            epsilon=float(config["layer_norm_eps"]),
-            pooling=_pooling(folder),
-            max_tokens=min(wanted, positions),
-            tokenizer_json=_plain_tokenizer(_bytes(folder / "tokenizer.json").decode()),
-            prompts=_prompts(folder, config, card, given or {}),
+            name=about.title,
+            license=about.license,
+            languages=about.languages,
+            weights=tensors | more,
+            shape=shape,
+            head=shaped,
+            max_tokens=min(folder.longest(first.path, positions), _MOST_TOKENS),
+            tokenizer_json=tokenizer,
+            prompts=found,
         )
+
+    @property
+    def kind(self) -> str:
+        """Its name among `export.architectures.PAGES`, and how many layers it has."""
+        return f"{self.shape.layers} layers of {self.shape.name}"
 
     @property
     def dim(self) -> int:
         """Entries of a vector."""
-        return int(self.table.shape[1])
+        return self.head.dim
 
     @property
-    def table(self) -> NDArray[np.float32]:
-        """The token embeddings, float32 [vocabulary, dim]."""
-        return self.weights["embeddings.word_embeddings.weight"]
+    def table(self) -> Float32:
+        """The token embeddings, float32 [vocabulary, width]."""
+        return self.weights[f"{TABLE}.weight"]
 
-    @property
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of the weights, however they were saved: 64 hex digits."""
+        return weights.digest(self.weights)
+
+    @cached_property
     def geometry(self) -> str:
-        """Fingerprint of the map from a document to its vector: weights, tokenizer, pooling, cut and prompt.
+        """Fingerprint of the map from a document to its vector: weights, shape, tokenizer, head, limit and prompt.
 
         Not the query's prompt: it changes no vector that an index has.
         """
-        return fingerprint(
+        plain = {field.name: field.default for field in fields(Architecture)}
+        shape = {key: value for key, value in asdict(self.shape).items() if value != plain[key]}
+        del shape["name"]
+        found = fingerprint(
             {
-                "weights": self.weights_sha256,
-                "tokenizer": json.loads(self.tokenizer_json),
-                "pooling": self.pooling,
+                "weights": self.digest,
+                "shape": shape,
+                "tokenizer": folder.said(json.loads(self.tokenizer_json)),
+                "head": asdict(self.head),
                 "max_tokens": self.max_tokens,
                 **({"document_prompt": self.prompts.document} if self.prompts.document else {}),
             }
         )
+        return _SHIPPED.get(found, found)
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
@@ -128,15 +154,15 @@ class Teacher:
 
         return session(graph(self, batch=None).SerializeToString())
 
-    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode(self, texts: Sequence[str]) -> Float32:
         """Texts, as documents -> fp32 unit vectors [n, dim]."""
         return self.encode_bare([self.prompts.document + text for text in texts])
 
-    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode_queries(self, texts: Sequence[str]) -> Float32:
         """Texts, as queries -> fp32 unit vectors [n, dim]."""
         return self.encode_bare([self.prompts.query + text for text in texts])
 
-    def encode_bare(self, texts: Sequence[str]) -> NDArray[np.float32]:
+    def encode_bare(self, texts: Sequence[str]) -> Float32:
         """Texts as they are, no prompt before them -> fp32 unit vectors [n, dim]."""
         # Texts of one length share a batch, so there is no padding and no mask to be right about.
         ids = [self.tokenizer.encode(text).ids for text in texts]
@@ -153,86 +179,46 @@ class Teacher:
         return vectors
 
 
-def _check_architecture(folder: Path, config: dict[str, Any]) -> None:
-    expected = {"model_type": "bert", "hidden_act": "gelu", "position_embedding_type": "absolute"}
-    for key, value in expected.items():
-        found = config.get(key, expected["position_embedding_type"] if "position" in key else None)
-        if found != value:
-            raise BundleError(
-                f"expected an encoder with {key} {value!r}, {folder} has {found!r}: choose a BERT-like teacher"
-            )
-    if (folder / "modules.json").exists():
-        found_modules = {entry["type"].rpartition(".")[2] for entry in _json(folder / "modules.json")}
-        if not found_modules <= _MODULES:
-            raise BundleError(
-                f"expected the modules {sorted(_MODULES)}, {folder} has {sorted(found_modules)}: "
-                "choose a teacher without further layers"
-            )
+def read(path: Path, given: Mapping[str, str] | None = None, dim: int | None = None) -> Teacher | Table:
+    """Read the folder of a model. Raises BundleError for one that is not understood.
 
-
-def _prompts(folder: Path, config: dict[str, Any], card: dict[str, str], given: Mapping[str, str]) -> Prompts:
-    path = folder / "config_sentence_transformers.json"
-    names = " ".join([folder.resolve().name, str(config.get("_name_or_path")), card.get("title", "")])
-    return prompts.read(folder, _json(path) if path.exists() else {}, names, given)
-
-
-def _pooling(folder: Path) -> str:
-    """The one pooling that 1_Pooling/config.json switches on."""
-    config = _json(folder / "1_Pooling" / "config.json")
-    active = {key for key, on in config.items() if key.startswith("pooling_mode_") and on}
-    for name, key in POOLINGS.items():
-        if active == {key}:
-            return name
-    raise BundleError(
-        f"expected one of the poolings {sorted(POOLINGS.values())}, {folder} has {sorted(active)}: "
-        "choose a teacher with mean or cls pooling"
-    )
-
-
-def _plain_tokenizer(text: str) -> str:
-    """tokenizer.json in one canonical spelling, with padding and truncation cleared."""
-    tokenizer = json.loads(text)
-    tokenizer["padding"] = tokenizer["truncation"] = None
-    ends = [next(iter(item)) for item in (tokenizer.get("post_processor") or {}).get("single", [])]
-    if ends != ["SpecialToken", "Sequence", "SpecialToken"]:
+    given: prompts of "document" and "query" in the place of the folder's. dim: entries to keep of a vector, of a model
+    that was trained to be cut; None keeps what the folder says.
+    """
+    modules = folder.modules(path)
+    first = modules[0]
+    config = folder.load_json(first.path / "config.json") if (first.path / "config.json").exists() else {}
+    found = prompts.read(path, _settings(path), _names(path, config, folder.card(path)), given or {})
+    if is_table(first, config):
+        return Table.read(path, first, found, dim)
+    if first.kind != "Transformer":
         raise BundleError(
-            f"expected a tokenizer that adds one token at each end, found the template {ends}: "
-            "choose a BERT-like teacher"
+            f"expected a Transformer or a StaticEmbedding first, {path} begins with {first.kind!r:.80}: choose a model "
+            "for texts"
         )
-    return json.dumps(tokenizer, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    folder.load_json(first.path / "config.json")
+    return Teacher.of(path, modules, config, found, dim)
 
 
-def _teacher_name(folder: Path, card: dict[str, str]) -> str:
-    title = card.get("title", folder.name)
-    library = card.get("library_name", "")
-    return f"{library}/{title}" if library == "sentence-transformers" else title
+def _settings(path: Path) -> dict[str, Any]:
+    """What sentence-transformers says of the whole model; nothing if it did not write it."""
+    file = path / "config_sentence_transformers.json"
+    return dict(folder.load_json(file)) if file.exists() else {}
 
 
-def _front_matter(path: Path) -> dict[str, str]:
-    """The plain `key: value` lines of a model card's header, and its first heading as "title"."""
-    if not path.exists():
-        return {}
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    header = lines[: lines.index("---", 1)] if lines[:1] == ["---"] and "---" in lines[1:] else []
-    found = dict(line.split(": ", 1) for line in header if ": " in line)
-    for line in lines:
-        if line.startswith("# "):
-            found["title"] = line[2:].strip()
-            break
-    return found
+def _names(path: Path, config: Mapping[str, Any], about: folder.Card) -> str:
+    return " ".join([path.resolve().name, str(config.get("_name_or_path")), about.title])
 
 
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BundleError(
-            f"expected {path.name} in {path.parent}, found {error.strerror}: give a Hugging Face folder"
-        ) from error
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(_bytes(path))
-    except ValueError as error:
-        raise BundleError(f"expected JSON in {path}, found {error}: fetch the teacher again") from error
+def _say_what_is_left(
+    path: Path, left: Sequence[str], settings: Mapping[str, Any], modules: Sequence[folder.Module]
+) -> None:
+    if left:
+        print(
+            f"export: {path} has {len(left)} tensors that no vector needs: {left[:5]!r:.300}", file=sys.stderr
+        )
+    if settings.get("similarity_fn_name") == "dot" and all(module.kind != "Normalize" for module in modules):
+        print(
+            f"export: {path} compares by the dot product; edgeret compares by the cosine, without lengths",
+            file=sys.stderr,
+        )

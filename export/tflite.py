@@ -20,9 +20,14 @@ from torch.nn import functional
 
 from edgeret.encode.manifest import Graph
 from edgeret.errors import BundleError
+from export import block
+from export.block import Architecture, Head
+from export.convert import KIND
 from export.rewrite import rewrite
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from edgeret.encode.bundle import Bundle
@@ -53,8 +58,13 @@ class Weights:
 
     @classmethod
     def read(cls, path: Path) -> Weights:
-        """Read the graph. Raises BundleError for one that is not of export.convert in INT8."""
+        """Read the graph. Raises BundleError for one that is not of export.convert in INT8, or not built as BERT is."""
         model = onnx.load(path)
+        if model.producer_name == "edgeret" and model.graph.name != KIND:
+            raise BundleError(
+                f"expected an encoder of the kind of BERT, RoBERTa or DistilBERT with mean or cls pooling, {path} has "
+                f"{model.graph.name}: TFLite has no such graph; use onnxruntime"
+            )
         constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         nodes = list(model.graph.node)
         norms = [node for node in nodes if node.op_type == "LayerNormalization"]
@@ -95,40 +105,68 @@ class Bucket(nn.Module):
 
     def __init__(self, weights: Weights, parts: nn.ParameterList, size: int) -> None:
         super().__init__()
-        self.size, self.heads, self.dim = size, weights.heads, weights.positions.shape[1]
-        self.epsilon, self.pooling = weights.epsilon, weights.pooling
+        self.size = size
+        self.shape = Architecture("bert", len(weights.dense) // 4, weights.heads, weights.epsilon)
+        self.head = Head((weights.pooling,), (), weights.positions.shape[1])
         self.positions = nn.Parameter(torch.tensor(weights.positions[:size]))
         self.parts = parts
-        self.layers = len(weights.dense) // 4
 
     def forward(self, tokens: Tensor, mask: Tensor) -> dict[str, Tensor]:
         """Return the vector by its name in the graph."""
-        parts = iter(self.parts)
-        absent = ((1 - mask) * _NEVER).reshape(1, 1, 1, self.size)
-        x = self._norm(tokens + self.positions, parts)
-        for _ in range(self.layers):
-            x = self._norm(self._attention(x, absent, parts) + x, parts)
-            inner = functional.gelu(self._dense(x, parts))
-            x = self._norm(self._dense(inner, parts) + x, parts)
-        # The mean's divisor falls out when the vector is made a unit.
-        total = (
-            (mask.reshape(1, 1, self.size) @ x).reshape(1, self.dim) if self.pooling == "mean" else x[:, 0]
-        )
-        return {"vector": total / torch.sqrt((total * total).sum(-1, keepdim=True))}
+        worker = _Worker(self, mask)
+        return {"vector": block.pool(worker, block.run(worker, tokens, self.shape), self.head)}
 
-    def _attention(self, x: Tensor, absent: Tensor, parts: Any) -> Tensor:
-        mixed = self._dense(x, parts).split(self.dim, dim=-1)
-        query, key, value = (part.reshape(1, self.size, self.heads, -1).transpose(1, 2) for part in mixed)
-        shares = torch.softmax(query @ key.transpose(2, 3) + absent, -1)
-        context = (shares @ value).transpose(1, 2).reshape(1, self.size, self.dim)
-        return self._dense(context, parts)
 
-    def _dense(self, x: Tensor, parts: Any) -> Tensor:
-        gains, weight, bias = next(parts), next(parts), next(parts)
+class _Worker:
+    """Carries out the steps of `export.block` with weights in the order in which these ask for them."""
+
+    def __init__(self, bucket: Bucket, mask: Tensor) -> None:
+        self.bucket, self.mask, self.parts = bucket, mask, iter(bucket.parts)
+        self.absent = ((1 - mask) * _NEVER).reshape(1, 1, 1, bucket.size)
+
+    def placed(self, x: Tensor) -> Tensor:
+        return x + self.bucket.positions
+
+    def norm(self, x: Tensor, name: str) -> Tensor:
+        gain, shift = next(self.parts), next(self.parts)
+        return functional.layer_norm(x, x.shape[-1:], gain, shift, self.bucket.shape.epsilon)
+
+    def dense(self, x: Tensor, name: str) -> Tensor:
+        gains, weight, bias = next(self.parts), next(self.parts), next(self.parts)
         return functional.linear(x * gains, weight, bias)
 
-    def _norm(self, x: Tensor, parts: Any) -> Tensor:
-        return functional.layer_norm(x, x.shape[-1:], next(parts), next(parts), self.epsilon)
+    def attention(self, x: Tensor, layer: int) -> Tensor:
+        size, heads, dim = self.bucket.size, self.bucket.shape.heads, self.bucket.head.dim
+        # One product for queries, keys and values, the queries scaled already.
+        mixed = self.dense(x, "query, key and value").split(dim, dim=-1)
+        query, key, value = (part.reshape(1, size, heads, -1).transpose(1, 2) for part in mixed)
+        shares = torch.softmax(query @ key.transpose(2, 3) + self.absent, -1)
+        context = (shares @ value).transpose(1, 2).reshape(1, size, dim)
+        return self.dense(context, "output")
+
+    def activate(self, x: Tensor, activation: str) -> Tensor:
+        return functional.gelu(x)
+
+    def add(self, x: Tensor, other: Tensor) -> Tensor:
+        return x + other
+
+    def pooled(self, x: Tensor, poolings: Sequence[str]) -> Tensor:
+        if poolings[0] == "cls":
+            return x[:, 0]
+        # The mean's divisor falls out when the vector is made a unit.
+        return (self.mask.reshape(1, 1, self.bucket.size) @ x).reshape(1, self.bucket.head.dim)
+
+    def unit(self, x: Tensor) -> Tensor:
+        return x / torch.sqrt((x * x).sum(-1, keepdim=True))
+
+    def dense_pair(self, x: Tensor, names: tuple[str, str]) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def multiply(self, x: Tensor, other: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def cut(self, x: Tensor, dim: int) -> Tensor:
+        raise NotImplementedError
 
 
 def parameters(weights: Weights) -> nn.ParameterList:

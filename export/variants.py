@@ -84,6 +84,8 @@ def variants(teacher: Teacher, texts: Sequence[str]) -> list[Variant]:
     def dynamic(kind: str, by_channel: bool, reduce: bool = False) -> Callable[[], bytes]:
         return lambda: _dynamic(exact, kind, by_channel, reduce)
 
+    # Its operator knows neither distances nor turns.
+    fused = [Variant(SHIPPED + ", fused attention", True, lambda: _packed(fuse_attention(evened)))]
     return [
         Variant("fp32", True, lambda: _packed(exact)),
         # Signed weights of 8 bits overflow the 16-bit sums of x86 processors without VNNI.
@@ -96,7 +98,7 @@ def variants(teacher: Teacher, texts: Sequence[str]) -> list[Variant]:
         Variant(f"blocks of {_BLOCK}, 8 bits", True, lambda: _blocks(exact, 8)),
         Variant(f"blocks of {_BLOCK}, 4 bits", True, lambda: _blocks(exact, 4)),
         Variant(SHIPPED, True, lambda: _packed(evened)),
-        Variant(SHIPPED + ", fused attention", True, lambda: _packed(fuse_attention(evened))),
+        *(fused if convert.kind_of(teacher) == convert.KIND else []),
     ]
 
 

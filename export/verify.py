@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from benchmarks.datasets import Collection
     from edgeret.codec import Codec
     from edgeret.encode.encoder import Encoder
-    from export.teacher import Teacher
+    from export.golden import Sides
 
 Float32 = NDArray[np.float32]
 
@@ -72,7 +72,7 @@ def golden(encoder: Encoder) -> dict[str, float]:
     }
 
 
-def parity(encoder: Encoder, teacher: Teacher, texts: Sequence[str]) -> dict[str, float]:
+def parity(encoder: Encoder, teacher: Sides, texts: Sequence[str]) -> dict[str, float]:
     """The bundle against its fp32 teacher on other texts."""
     found = compare(encoder.encode(texts), teacher.encode(texts), encoder.codec)
     del found["overlap"]
@@ -91,7 +91,7 @@ def _named(prefix: str, found: dict[str, float]) -> dict[str, float]:
 
 
 def ranked(
-    encoder: Encoder, other: Encoder | None, teacher: Teacher | None, collections: Sequence[Collection]
+    encoder: Encoder, other: Encoder | None, teacher: Sides | None, collections: Sequence[Collection]
 ) -> dict[str, float]:
     """nDCG@10 of exact float search, beside the teacher's, and with one backend's queries on the other's vectors.
 

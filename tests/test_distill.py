@@ -140,7 +140,7 @@ def test_the_network_is_the_teacher_whatever_the_padding(tmp_path, pooling):
 
 def test_chosen_layers_come_in_their_order(teacher):
     chosen = students.with_layers(teacher, [1])
-    assert chosen.layers == 1
+    assert chosen.shape.layers == 1
     name = "encoder.layer.{}.output.dense.weight"
     np.testing.assert_array_equal(chosen.weights[name.format(0)], teacher.weights[name.format(1)])
     assert name.format(1) not in chosen.weights
@@ -285,7 +285,7 @@ def test_distill_writes_a_bundle_of_the_same_space(folder, text_file, space_of, 
 def test_a_student_starts_from_the_mean_of_its_checkpoints(teacher, material, tmp_path):
     states = []
     for number in range(2):
-        student = students.layered(teacher, [number % teacher.layers], "cpu")
+        student = students.layered(teacher, [number % teacher.shape.layers], "cpu")
         settings = training.Settings(2, batch=16, seed=number)
         training.train(student, material.tokens, material.vectors, settings, tmp_path / f"{number}.pt")
         states.append({name: value.clone() for name, value in student.state_dict().items()})

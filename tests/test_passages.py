@@ -139,3 +139,17 @@ def test_takes_linear_time(text: str) -> None:
     assert bool(passages) == bool(text.strip())
     if len(spans) > 254:
         assert len(passages) == -(-len(spans) // 254)
+
+
+@settings(deadline=None)
+@given(texts, st.integers(1, 12))
+def test_tokens_that_begin_with_blanks_are_cut_where_others_are(text: str, limit: int) -> None:
+    """As those of Unigram and BPE do: no word is cut that fits."""
+    spans, taken = tokenize(text), [0]
+    for _, end in spans:
+        taken.append(end)
+    blank = [
+        (start - (start > before and text[start - 1].isspace()), end)
+        for (start, end), before in zip(spans, taken, strict=False)
+    ]
+    assert split(text, blank, limit) == split(text, spans, limit)

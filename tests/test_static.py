@@ -112,7 +112,7 @@ def test_a_table_of_zeros_is_refused_without_a_division(tmp_path):
     table = tensors(packed=False)
     zeros = {name: np.zeros_like(table[name]) for name in ("tokens", "inner", "outer", "outer_bias")}
     path = make(tmp_path / "zero", table | zeros, golden(table))
-    with pytest.raises(BackendError, match=r"golden vector .*found 0"):
+    with pytest.raises(BackendError, match=r"golden vector .*found -"):
         Encoder.load(path).encode(["cat"])
 
 

@@ -63,7 +63,7 @@ def test_fused_attention_is_the_same_graph(teacher):
     graph = convert.graph(teacher)
     fused = variants.fuse_attention(graph)
     kinds = [node.op_type for node in fused.graph.node]
-    assert kinds.count("MultiHeadAttention") == teacher.layers
+    assert kinds.count("MultiHeadAttention") == teacher.shape.layers
     assert "Softmax" not in kinds
     texts = passages(10)
     np.testing.assert_allclose(

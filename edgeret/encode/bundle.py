@@ -125,6 +125,14 @@ class Bundle:
         return self.dim if turned is None else turned.shape[0]
 
     @property
+    def token_width(self) -> int:
+        """Entries of a token's embedding: those of what the backend gives, unless a graph makes it of others."""
+        tokens = self.placed("tokens")
+        if self.manifest.kind == "static" or len(tokens.shape) != 2:
+            return self.width
+        return tokens.shape[1] * (2 if tokens.dtype == "uint8" else 1)
+
+    @property
     def max_tokens(self) -> int:
         """The longest input, special tokens included."""
         return self.manifest.max_tokens
@@ -204,10 +212,10 @@ class Bundle:
         return codec
 
     def token_table(self) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """The token table: int8 rows [vocabulary, width] and the scale of each, float32."""
+        """The token table: int8 rows [vocabulary, token_width] and the scale of each, float32."""
         count = self.placed("tokens").shape[0]
         return (
-            self.shaped("tokens", "int8", (count, self.width)),
+            self.shaped("tokens", "int8", (count, self.token_width)),
             self.shaped("token_scales", "float32", (count,)),
         )
 

@@ -92,7 +92,9 @@ class _Pipeline(NamedTuple):
 
     def encode(self, text: str, prompt: str) -> Float32:
         """The model's vector of a text behind a prompt, as much of it as the model reads."""
-        return self._run(self._read(text, prompt).ids)
+        vector = self._run(self._read(text, prompt).ids)
+        # A sum of no tokens.
+        return vector if vector.any() else stand_in(text, self.dim)
 
     def encode_known(self, text: str, prompt: str) -> _Whole:
         """The same, or a vector of `edgeret.unknown`."""
@@ -104,6 +106,8 @@ class _Pipeline(NamedTuple):
             read = text if whole else text[: max(stop for _, stop in spans)]
             return _Whole(stand_in(read, self.dim), whole, known=False)
         vector = self._run(ids)
+        if not vector.any():
+            return _Whole(stand_in(text, self.dim), whole, known=not text.strip())
         if unknown is not None and unknown in ids:
             vector = tinged(vector, text, ids, spans, unknown)
         return _Whole(vector, whole, known=True)
@@ -142,6 +146,8 @@ class _Pipeline(NamedTuple):
             spans += [_NOWHERE] * len(frame[-1:])
         if len(ids) <= self.max_tokens:
             return _Reading(ids, spans, whole=True)
+        if not self.tokenizer.special:
+            return _Reading(ids[: self.max_tokens], spans[: self.max_tokens], whole=False)
         kept = self.max_tokens - 1
         return _Reading([*ids[:kept], ids[-1]], [*spans[:kept], spans[-1]], whole=False)
 

@@ -96,7 +96,7 @@ class Foreign:
             tokenizer.no_padding()
             tokenizer.no_truncation()
         except BaseException as error:
-            if not _is_refusal(error):
+            if not is_refusal(error):
                 raise
             raise _refused(f"bundle {bundle.path}", error) from None
         unknown = table["model"].get("unk_token")
@@ -110,7 +110,7 @@ class Foreign:
         try:
             found = self._tokenizer.encode(text, add_special_tokens=special)
         except BaseException as error:
-            if not _is_refusal(error):
+            if not is_refusal(error):
                 raise
             raise _refused("bundle", error) from None
         return Tokens(found.ids, found.offsets, found.word_ids)
@@ -121,7 +121,7 @@ class Foreign:
         return found, found
 
 
-def _is_refusal(error: BaseException) -> bool:
+def is_refusal(error: BaseException) -> bool:
     """The package raises `Exception` itself where it refuses, or ValueError, and a hidden class where it panics."""
     return type(error) in (Exception, ValueError) or type(error).__name__ == "PanicException"
 

@@ -21,6 +21,8 @@ _BEFORE: Final = 8
 _AFTER: Final = 256
 """Characters that are looked at after a token, for the whitespace that follows a sentence."""
 
+_BLANKS: Final = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype="<u4")
+
 Span = tuple[int, int]
 Int64 = NDArray[np.int64]
 
@@ -76,7 +78,8 @@ class _Tokens:
             return False
         self._forget(first)
         base = self._forgotten + len(self._starts)
-        starts, ends = spans[:, 0], np.maximum(np.maximum.accumulate(spans[:, 1]), self._end)
+        starts = _behind_blanks(self._text, spans)
+        ends = np.maximum(np.maximum.accumulate(spans[:, 1]), self._end)
         before = np.concatenate([[self._end], ends[:-1]])
         tokens = np.flatnonzero(starts >= before)
         words = np.flatnonzero(starts > before)
@@ -118,6 +121,15 @@ class _Tokens:
         self._forgotten = first
         for cuts in (self._paragraphs, *self._levels):
             del cuts[: bisect_left(cuts, first)]
+
+
+def _behind_blanks(text: str, spans: Int64) -> Int64:
+    """Where tokens start, int64 [n], the blanks that they begin with left out, as those of Unigram and BPE do."""
+    first, last = int(spans[:, 0].min()), int(spans[:, 1].max())
+    points = np.frombuffer(text[first:last].encode("utf-32-le", "surrogatepass"), dtype="<u4")
+    inked = np.append(np.where(np.isin(points, _BLANKS), len(points), np.arange(len(points))), len(points))
+    following = np.minimum.accumulate(inked[::-1])[::-1]
+    return np.minimum(following[spans[:, 0] - first] + first, spans[:, 1])
 
 
 def _last(cuts: list[int], low: int, high: int) -> int | None:

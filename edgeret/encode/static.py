@@ -35,8 +35,11 @@ class StaticBackend:
     """No graph: the C kernel, or NumPy alone."""
 
     def __init__(self, bundle: Bundle, threads: int = 1) -> None:
-        hidden = bundle.placed("inner_bias").shape[0]
         table = TokenTable(bundle)
+        if not _has_head(bundle):
+            self._encode: Encode = lambda ids: _unit(np.add.reduce(table.take(ids)))
+            return
+        hidden = bundle.placed("inner_bias").shape[0]
         inner = Layer.read(bundle, "inner", (hidden, bundle.width))
         outer = Layer.read(bundle, "outer", (bundle.width, hidden))
         build = native if runs_native(bundle) else reference
@@ -56,7 +59,7 @@ class StaticBackend:
     def planned_bytes(bundle: Bundle, threads: int) -> dict[str, int]:
         """What it adds to the process at most, part by part, in bytes."""
         tensors = bundle.manifest.tensors
-        weights = tensors["inner"].nbytes + tensors["outer"].nbytes
+        weights = sum(tensors[name].nbytes for name in ("inner", "outer") if _has_head(bundle))
         # NumPy has them as float32, four bytes each.
         return {
             "head": weights if runs_native(bundle) else 4 * weights,
@@ -87,7 +90,13 @@ class Layer(NamedTuple):
 
 def runs_native(bundle: Bundle) -> bool:
     """Whether the C kernel runs the bundle: it takes a table of 4 bits, and floats as the file has them."""
-    return _static is not None and is_allowed() and is_packed(bundle) and sys.byteorder == "little"
+    built = _static is not None and is_allowed()
+    return built and is_packed(bundle) and _has_head(bundle) and sys.byteorder == "little"
+
+
+def _has_head(bundle: Bundle) -> bool:
+    """Whether a small network corrects the sum. A table that learned by itself has none."""
+    return "inner" in bundle.manifest.tensors
 
 
 def native(table: TokenTable, inner: Layer, outer: Layer, isa: str | None = None) -> Encode:

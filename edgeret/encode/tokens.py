@@ -29,7 +29,7 @@ class TokenTable:
         self.rows: NDArray[Any]
         if self.is_packed:
             count = bundle.placed("tokens").shape[0]
-            self.rows = bundle.shaped("tokens", "uint8", (count, bundle.width // 2))
+            self.rows = bundle.shaped("tokens", "uint8", (count, bundle.token_width // 2))
             self.scales = bundle.shaped("token_scales", "float32", (count,))
         else:
             self.rows, self.scales = bundle.token_table()

@@ -1,0 +1,105 @@
+"""What comes behind the encoder: poolings, dense layers and lengths, as the modules of a folder say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeret.errors import BundleError
+from export import weights
+from export.block import Head
+from export.folder import Module
+
+Float32 = NDArray[np.float32]
+
+# Of sentence-transformers, in the order in which it puts several side by side: the old key, the new name, ours.
+_POOLINGS: Final = (
+    ("pooling_mode_cls_token", "cls", "cls"),
+    ("pooling_mode_max_tokens", "max", "max"),
+    ("pooling_mode_mean_tokens", "mean", "mean"),
+    ("pooling_mode_mean_sqrt_len_tokens", "mean_sqrt_len_tokens", "sqrt"),
+    ("pooling_mode_weightedmean_tokens", "weightedmean", "weighted"),
+    ("pooling_mode_lasttoken", "lasttoken", "last"),
+)
+_ACTIVATIONS: Final = {"Tanh": "tanh", "Identity": "identity", "GELU": "gelu", "ReLU": "relu", "SiLU": "silu"}
+
+
+def read(
+    folder: Path, modules: Sequence[Module], width: int, cut: int | None, prompted: bool
+) -> tuple[Head, dict[str, Float32]]:
+    """The head and its tensors, `head.N.weight` and `head.N.bias`.
+
+    modules: those behind the encoder. width: entries of its vectors. cut: entries to keep, of a model trained for it.
+    prompted: whether there are prompts. Raises BundleError for what is not known.
+    """
+    if not modules or modules[0].kind != "Pooling":
+        kinds = [module.kind for module in modules]
+        raise _refusal(folder, "a Pooling behind the encoder", f"{kinds!r:.200}")
+    poolings = _poolings(folder, modules[0].config(), prompted)
+    size, steps, tensors = width * len(poolings), list[str](), dict[str, Float32]()
+    for module in modules[1:]:
+        if module.kind == "Normalize":
+            steps.append("normalize")
+        elif module.kind == "Dense":
+            name = f"head.{len(steps)}"
+            found = _dense(module)
+            tensors |= {f"{name}.{kind}": tensor for kind, tensor in found.items()}
+            if found["weight"].shape[1] != size:
+                raise _refusal(folder, f"a Dense of {size} inputs", str(found["weight"].shape[1]))
+            size = len(found["weight"])
+            steps.append(_activation(folder, module.config()))
+        elif module.kind != "Dropout":
+            raise _refusal(
+                folder, "the modules Transformer, Pooling, Dense and Normalize", f"{module.kind!r:.80}"
+            )
+    while steps and steps[-1] == "normalize":
+        # The last length is always 1.
+        steps.pop()
+    if cut is not None and not 0 < cut <= size:
+        raise _refusal(folder, f"--dim of at most {size}", str(cut), "give a smaller one")
+    return Head(poolings, tuple(steps), cut or size, cut is not None and cut < size), tensors
+
+
+def _poolings(folder: Path, config: Mapping[str, Any], prompted: bool) -> tuple[str, ...]:
+    named = config.get("pooling_mode")
+    if named is None:
+        found = tuple(ours for old, _, ours in _POOLINGS if config.get(old))
+    else:
+        known = {new: ours for _, new, ours in _POOLINGS}
+        asked = [named] if isinstance(named, str) else list(named)
+        found = tuple(known.get(name, "") for name in asked)
+    if not found or "" in found:
+        names = ", ".join(new for _, new, _ in _POOLINGS)
+        raise _refusal(folder, f"a pooling of {names}", f"{config!r:.200}")
+    if prompted and config.get("include_prompt") is False and found != ("cls",):
+        raise _refusal(
+            folder,
+            "a pooling of all tokens",
+            "one that leaves the prompt's out",
+            "pass --no-prompt, or choose another",
+        )
+    return found
+
+
+def _dense(module: Module) -> dict[str, Float32]:
+    found = {name.removeprefix("linear."): tensor for name, tensor in weights.read(module.path).items()}
+    if "weight" not in found or found.keys() - {"weight", "bias"}:
+        raise _refusal(module.path, "the tensors linear.weight and linear.bias", f"{sorted(found)!r:.200}")
+    return found
+
+
+def _activation(folder: Path, config: Mapping[str, Any]) -> str:
+    name = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")[2]
+    if name not in _ACTIVATIONS or config.get("use_residual"):
+        raise _refusal(
+            folder, f"a Dense with one of {', '.join(_ACTIVATIONS)} and no more", f"{config!r:.200}"
+        )
+    return _ACTIVATIONS[name]
+
+
+def _refusal(folder: Path, expected: str, found: str, remedy: str = "choose another model") -> BundleError:
+    return BundleError(f"expected {expected}, {folder} has {found}: {remedy}")
