@@ -8,6 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
+from numpy.typing import NDArray
+
 from edgeret.encode import bundle, tables
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import Graph
@@ -44,9 +47,10 @@ def make(
             teacher, convert.activation_peaks(teacher, hash_head.sample(text, PEAK_TEXTS, seed))
         )
     texts = golden.texts()
-    # A first bundle answers with the teacher's vectors where its own belong: they pass the check at
-    # the encoder's start, and then its own can be computed by the very code that will be judged.
-    write = partial(_write, teacher, codec, model, out, golden.proof(texts, teacher, teacher))
+    # A first bundle has vectors that are its own but for rounding: they pass the check at the encoder's start, and then
+    # its own can be computed by the very code that will be judged.
+    near = _Quantized(teacher, model)
+    write = partial(_write, teacher, codec, model, out, golden.proof(texts, teacher, near))
     own = Encoder.load(write("").path)
     write = partial(_write, teacher, codec, model, out, golden.proof(texts, teacher, own))
     encoder = Encoder.load(write("").path)
@@ -54,6 +58,33 @@ def make(
     figures = verify.golden(encoder) | verify.parity(encoder, teacher, apart)
     made = write(card.describe(encoder.bundle, teacher, text, passages, figures))
     return rewrite.rewrite(made, out, spread=spread.measure(encoder, apart))
+
+
+class _Quantized:
+    """Both sides of a teacher as its INT8 graph and table give them."""
+
+    def __init__(self, teacher: Teacher | Table, model: ModelProto | None) -> None:
+        rows, scales = convert.quantize_rows(teacher.table)
+        self._table, self._tokenizer, self.prompts = (
+            rows * scales[:, None],
+            teacher.tokenizer,
+            teacher.prompts,
+        )
+        self._session = None if model is None else convert.session(model.SerializeToString())
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.stack([self._vector(self.prompts.document + text) for text in texts])
+
+    def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        return np.stack([self._vector(self.prompts.query + text) for text in texts])
+
+    def _vector(self, text: str) -> NDArray[np.float32]:
+        tokens = self._table[self._tokenizer.encode(text).ids]
+        if self._session is not None:
+            found: NDArray[np.float32] = self._session.run(None, {convert.INPUT: tokens[None]})[0][0]
+            return found
+        total = tokens.sum(axis=0)
+        return total / np.float32(np.linalg.norm(total) or 1)
 
 
 def _write(

@@ -48,6 +48,8 @@ KINDS = {
 }
 LITE = ("bert", "roberta", "xlm-roberta", "distilbert")
 TEXTS = strangers.texts(200)
+# Of characters that `few_characters` has.
+PLAIN = [text for text in TEXTS if text.strip() and text.isascii()]
 
 
 @pytest.fixture(scope="module")
@@ -403,7 +405,7 @@ def test_a_bundle_encodes_as_its_teacher_does(models, tmp_path, kind):
     folder, _ = models(kind)
     made = bundle(read(folder), tmp_path)
     encoder = Encoder.load(made.path)
-    figures = verify.golden(encoder) | verify.parity(encoder, read(folder), TEXTS)
+    figures = verify.golden(encoder) | verify.parity(encoder, read(folder), PLAIN)
     assert verify.failures(figures) == []
     assert kind in made.manifest.about["teacher"]["kind"]
 
@@ -435,11 +437,12 @@ def table(folder, *, weights=False, mapping=False, library=True):
     if library:
         (folder / "config.json").write_text(json.dumps({"model_type": "model2vec", "normalize": True}))
     kind = "sentence_transformers.models."
-    steps = [
-        {"type": kind + "StaticEmbedding", "path": ""},
-        {"type": kind + "Normalize", "path": "1_Normalize"},
+    steps = [("StaticEmbedding", ""), ("Normalize", "1_Normalize")]
+    listed = [
+        {"idx": number, "name": str(number), "path": path, "type": kind + name}
+        for number, (name, path) in enumerate(steps)
     ]
-    (folder / "modules.json").write_text(json.dumps(steps))
+    (folder / "modules.json").write_text(json.dumps(listed))
     rows = saved["embeddings"][saved.get("mapping", np.arange(count))]
     return rows * saved.get("weights", np.ones(count, np.float32))[:, None], made
 
@@ -470,7 +473,7 @@ def test_a_static_bundle_runs_without_a_graph(tmp_path):
     made = bundle(teacher, tmp_path)
     encoder = Encoder.load(made.path)
     assert (encoder.backend, made.manifest.graphs) == ("static", {})
-    assert verify.failures(verify.golden(encoder) | verify.parity(encoder, teacher, TEXTS)) == []
+    assert verify.failures(verify.golden(encoder) | verify.parity(encoder, teacher, PLAIN)) == []
     for text in ("", "   ", "🦊", "漢"):
         for vectors in (
             encoder.encode([text]),

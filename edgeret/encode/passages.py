@@ -129,7 +129,8 @@ def _behind_blanks(text: str, spans: Int64) -> Int64:
     points = np.frombuffer(text[first:last].encode("utf-32-le", "surrogatepass"), dtype="<u4")
     inked = np.append(np.where(np.isin(points, _BLANKS), len(points), np.arange(len(points))), len(points))
     following = np.minimum.accumulate(inked[::-1])[::-1]
-    return np.minimum(following[spans[:, 0] - first] + first, spans[:, 1])
+    starts: Int64 = np.minimum(following[spans[:, 0] - first] + first, spans[:, 1])
+    return starts
 
 
 def _last(cuts: list[int], low: int, high: int) -> int | None:
