@@ -12,6 +12,7 @@ with edgeret.Index.create("notes.edgeret", exist_ok=True) as index:
 from edgeret.codec import Codec
 from edgeret.documents import Document, Hit
 from edgeret.encode.encoder import Encoder
+from edgeret.encode.records import TextEncoder
 from edgeret.errors import (
     ArgumentError,
     BackendError,
@@ -89,6 +90,7 @@ __all__ = [
     "SpaceMismatchError",
     "StemmerError",
     "StorageError",
+    "TextEncoder",
     "UpdateMismatchError",
     "apply",
     "diff",

@@ -27,6 +27,7 @@ UInt64 = NDArray[np.uint64]
 PLANES: Final = 4
 """Bits per dimension of an asymmetric query."""
 
+_USUAL_BITS: Final = 256
 _ROWS_AT_ONCE: Final = 1024
 """Vectors projected at a time: their sums take 8 bytes an entry."""
 
@@ -132,6 +133,11 @@ class Codec:
     def dim(self) -> int:
         """Entries of a vector."""
         return int(self.projection.shape[0])
+
+    @property
+    def usual_bits(self) -> int:
+        """The length that an index gets if nothing else is said: the longest up to 256 bits, or else the shortest."""
+        return max((bits for bits in self.widths if bits <= _USUAL_BITS), default=self.widths[0])
 
     @checked
     def check_bits(self, bits: int) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar
 
 from edgeret import door, reports, scan, stems
 from edgeret.codec import Float32
@@ -47,8 +47,6 @@ from edgeret.upkeep.reencode import reencode
 from edgeret.upkeep.repair import repair
 
 Answer = TypeVar("Answer")
-
-DEFAULT_BITS: Final = 256
 
 
 class Index:
@@ -120,7 +118,7 @@ class Index:
             path: Where the file goes.
             model: A bundle's name or folder, or an encoder (`TextEncoder`). None takes "small".
             bits: Length of a code in bits, one of the codec's widths (64, 128, 256 and 384 for the models of the
-                package). None takes 256.
+                package). None takes the longest that it has up to 256.
             filters: Metadata keys that `where` will often ask; each gets an SQL index. None or an empty list: none.
             memory_budget: Bound on what edgeret adds to the process after its import: "112MB" (10**6 bytes), "96MiB"
                 (2**20 bytes) or a number of bytes. None sets no bound.
@@ -152,7 +150,7 @@ class Index:
         if exist_ok and there is not None and there.st_size:
             return cls.open(target, model, memory_budget, wait=wait)._with_settings(bits, filters, language)
         encoder = load(DEFAULT_MODEL if model is None else model)
-        asked, bits = bits, DEFAULT_BITS if bits is None else bits
+        asked, bits = bits, encoder.codec.usual_bits if bits is None else bits
         keys = list(filters or ())
         encoder.codec.check_bits(bits)
         if memory_budget is not None:

@@ -316,9 +316,10 @@ def _corpus(arguments: argparse.Namespace) -> int:
     begun = time.perf_counter()
     engine = workers.engine(arguments.engine, arguments.workers, arguments.address)
     folder = arguments.shards or arguments.out.with_name(f"{arguments.out.name}.shards")
+    encoder = Encoder.load(arguments.model)
+    bits = encoder.codec.usual_bits if arguments.bits is None else arguments.bits
     built = corpus.build(
-        arguments.inputs, arguments.out, Encoder.load(arguments.model), arguments.bits, arguments.filter, folder,
-        engine,
+        arguments.inputs, arguments.out, encoder, bits, arguments.filter, folder, engine,
     )  # fmt: skip
     if arguments.shards is None:
         shutil.rmtree(folder)

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from edgeret.encode.bundle import DEFAULT_MODEL
-from edgeret.shell.arguments import DEFAULT_BITS
 from export import spread, verify
 from export.handover import SYSTEMS
 from export.workers import ENGINES
@@ -168,9 +167,7 @@ def parser() -> argparse.ArgumentParser:
     many.add_argument("inputs", nargs="+", help=".parquet, .jsonl, or - for JSON Lines on standard input")
     many.add_argument("--out", type=Path, required=True, help="the new index file")
     many.add_argument("--model", default=DEFAULT_MODEL, help=f"bundle (default: {DEFAULT_MODEL})")
-    many.add_argument(
-        "--bits", type=int, default=DEFAULT_BITS, help=f"length of a code (default: {DEFAULT_BITS})"
-    )
+    many.add_argument("--bits", type=int, help="length of a code (default: the model's longest up to 256)")
     many.add_argument(
         "--filter", action="append", default=[], metavar="KEY", help="metadata key often asked by --where"
     )

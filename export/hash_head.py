@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 
-WIDTHS: Final = (64, 128, 256, 384)
+WIDTHS: Final = (64, 128, 256, 384, 512, 768)
+_LEAST_DIM: Final = 32
 _ROUNDS: Final = 60
 _MIXED: Final = 192
 """Dims that share the first rotation. Each wider code gets the dims that it adds in a rotation of their own."""
@@ -83,9 +84,9 @@ def encode(
 
 
 def fit(vectors: Float32, seed: int, widths: Sequence[int] = WIDTHS) -> Codec:
-    """Fit the codec to unit vectors [n, dim]. Widths above dim are left out.
+    """Fit the codec to unit vectors [n, dim]. Widths above dim are left out; below the least, dim is the only one.
 
-    Raises BundleError if none remains.
+    Raises BundleError for vectors that are too short to be found by their signs.
     """
     widths = _possible(widths, vectors.shape[1])
     first = min(_MIXED, widths[-1])
@@ -113,12 +114,11 @@ def fit_decoded(vectors: Float32, seed: int, widths: Sequence[int] = WIDTHS) -> 
 
 
 def _possible(widths: Sequence[int], dim: int) -> list[int]:
-    possible = [bits for bits in widths if bits <= dim]
-    if not possible:
+    if dim < _LEAST_DIM:
         raise BundleError(
-            f"expected vectors of at least {min(widths)} dims, got {dim}: choose a wider teacher"
+            f"expected vectors of at least {_LEAST_DIM} dims, got {dim}: choose a wider teacher"
         )
-    return possible
+    return [bits for bits in widths if bits <= dim] or [dim]
 
 
 def _axes(vectors: Float32) -> tuple[Float64, Float64, Float64, Float64]:

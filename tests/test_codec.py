@@ -2,11 +2,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fake import DIM, random_codec
+from fake import DIM, FakeEncoder, random_codec
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+import edgeret
 from edgeret.codec import PLANES, cosines, dequantize, normalize, pack, quantize, unpack, words
 from edgeret.errors import InvalidVectorError
 
@@ -154,3 +155,23 @@ def test_asymmetric_codes_rank_better_than_symmetric_ones():
             found += len(np.intersect1d(near, candidates))
         shares.append(found / 400)
     assert shares[0] > shares[1] + 0.05
+
+
+@pytest.mark.parametrize(
+    ("widths", "bits"),
+    [((64, 128, 256, 384), 256), ((64, 128), 128), ((32,), 32), ((64, 96), 96), ((384, 768), 384)],
+)
+def test_an_index_gets_the_longest_codes_up_to_256_bits_if_nothing_is_said(widths, bits):
+    assert replace(random_codec(), widths=widths).usual_bits == bits
+
+
+@pytest.mark.parametrize("dim", [32, 64, 96])
+def test_narrow_models_make_an_index_with_nothing_said(path, dim):
+    encoder = FakeEncoder()
+    encoder.dim, encoder.codec = dim, replace(random_codec(dim=dim), widths=(dim,))
+    encoder._vector = lambda text, whole=encoder._vector: whole(text)[:dim]
+    with edgeret.Index.create(path, model=encoder) as index:
+        index.add(["red cat", "blue boat", "warm garden"])
+        assert index.info().bits == dim
+        assert index.search("blue boat", mode="dense")[0].text == "blue boat"
+        index.check()

@@ -136,13 +136,16 @@ NULLABLE = {"budget", "language"}
 
 
 def public() -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Every public call: those of the exported classes, the exported functions, and the signing module's."""
+    """Every public call: those of the exported classes, the exported functions, and the signing module's.
+
+    Not those of `TextEncoder`, which users write.
+    """
     functions = {name: getattr(edgeret, name) for name in edgeret.__all__}
     functions |= {"sign": signing.sign, "verify": signing.verify}
     for name, found in functions.items():
         if inspect.isfunction(found):
             yield name, found
-        elif not issubclass(found, EdgeretError) and name not in ("Document", "Hit"):
+        elif not issubclass(found, EdgeretError) and name not in ("Document", "Hit", "TextEncoder"):
             for method, kind in vars(found).items():
                 if (
                     not method.startswith("_")

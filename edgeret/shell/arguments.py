@@ -9,7 +9,6 @@ from typing import Any, Final, NoReturn
 
 from edgeret import stems
 from edgeret.encode.bundle import DEFAULT_MODEL
-from edgeret.index import DEFAULT_BITS
 from edgeret.search.stages import MODES
 from edgeret.shell import demo, show
 from edgeret.storage.file import WAIT_S
@@ -258,7 +257,7 @@ def _waiting() -> argparse.ArgumentParser:
 def _making() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument(
-        "--bits", type=int, help=f"length of a code in a new index (default: {DEFAULT_BITS})"
+        "--bits", type=int, help="length of a code in a new index (default: the model's longest up to 256)"
     )
     options.add_argument(
         "--filter",

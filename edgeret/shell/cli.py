@@ -29,7 +29,7 @@ from edgeret.errors import (
     StorageError,
 )
 from edgeret.fleet import shipping
-from edgeret.index import DEFAULT_BITS, Index
+from edgeret.index import Index
 from edgeret.plan import parse_bytes
 from edgeret.reports import RecodeSummary, ReencodeSummary
 from edgeret.shell import demo, inputs, show
@@ -429,7 +429,7 @@ def _open_or_create(arguments: argparse.Namespace) -> Index:
         return Index.create(
             path,
             model=arguments.model or DEFAULT_MODEL,
-            bits=DEFAULT_BITS if arguments.bits is None else arguments.bits,
+            bits=arguments.bits,
             filters=arguments.filter or (),
             language=None if arguments.language == NO_STEMS else arguments.language or stems.ENGLISH,
             memory_budget=arguments.memory_budget,
