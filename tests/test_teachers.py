@@ -400,7 +400,7 @@ def test_a_dot_product_is_said_to_become_a_cosine(models, tmp_path, capsys):
     assert "compares by the dot product; edgeret compares by the cosine" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["albert", "modernbert"])
+@pytest.mark.parametrize("kind", ["albert", "modernbert", "roberta"])
 def test_a_bundle_encodes_as_its_teacher_does(models, tmp_path, kind):
     folder, _ = models(kind)
     made = bundle(read(folder), tmp_path)
