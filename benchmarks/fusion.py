@@ -59,20 +59,17 @@ class Pool(NamedTuple):
     lexical: Float
     evidence: float
 
-    def ranked(self, weight: float) -> list[tuple[int, fusion.Scores]]:
-        """Documents, best first, by their best passages."""
+    def ranked(self, weight: float) -> tuple[list[int], list[float], list[float]]:
+        """Documents, best first, by their best passages; of each the cosine and the score."""
         fused = self.cosine + weight * self.lexical
-        best = best_per_document(enumerate(fused.tolist()), dict(enumerate(self.documents.tolist())))
-        return [
-            (int(self.documents[row]), fusion.Scores(self.cosine[row], self.lexical[row], score))
-            for row, score in best
-        ]
+        best = best_per_document(np.arange(len(fused)), self.documents, fused)
+        return self.documents[best].tolist(), self.cosine[best].tolist(), fused[best].tolist()
 
     def listed(self, scores: Float) -> dict[int, float]:
         """The documents that one side finds."""
-        owners = dict(enumerate(self.documents.tolist()))
-        found = best_per_document(enumerate(scores.tolist()), owners)[:LISTED]
-        return {owners[row]: score for row, score in found if score > 0}
+        best = best_per_document(np.arange(len(scores)), self.documents, scores)[:LISTED]
+        found = zip(self.documents[best].tolist(), scores[best].tolist(), strict=True)
+        return {document: score for document, score in found if score > 0}
 
     def lists(self) -> list[int]:
         """The documents that two lists give, scaled and added, as files of format 1 do it."""
@@ -106,9 +103,7 @@ class Asked:
 
     def fused(self, spreads: float, spread: float) -> float:
         """The same of our fusion, where words count so many spreads."""
-        return self.judge(
-            [[document for document, _ in pool.ranked(weigh(pool, spreads, spread))] for pool in self.own]
-        )
+        return self.judge([pool.ranked(weigh(pool, spreads, spread))[0] for pool in self.own])
 
 
 def weigh(pool: Pool, spreads: float, spread: float) -> float:
@@ -153,7 +148,7 @@ class Passages:
     def _pool(self, rows: Rows, cosine: Float, lexical: Float, evidence: float) -> Pool:
         near = rows[np.argsort(-cosine[rows], kind="stable")[: fusion.POOL]]
         alike = rows[np.argsort(-lexical[rows], kind="stable")[: fusion.POOL]]
-        chosen = np.union1d(near, alike[lexical[alike] > 0])
+        chosen = np.sort(fusion.pool([near.tolist(), alike[lexical[alike] > 0].tolist()], fusion.POOL))
         return Pool(self._owners[chosen], cosine[chosen], lexical[chosen], evidence)
 
 
@@ -230,10 +225,9 @@ def sample(one: Asked, spread: float) -> Samples:
     asked += [(1, one.without[number], set()) for number in chosen]
     asked += [(2, pool, set()) for pool in one.foreign]
     for kind, pool, relevant in asked:
-        ranked = pool.ranked(fusion.words_weight(spread, pool.evidence))
-        scores = [score for _, score in ranked]
-        for number, (document, _) in enumerate(ranked[:HITS]):
-            features.append(fusion.features(scores, number))
+        ranked, cosines, scores = pool.ranked(fusion.words_weight(spread, pool.evidence))
+        for number, document in enumerate(ranked[:HITS]):
+            features.append(fusion.features(cosines[number], scores, number))
             answers.append(document in relevant)
             kinds.append(kind)
             firsts.append(number == 0)

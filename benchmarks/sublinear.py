@@ -210,8 +210,8 @@ def ask_graph(path: str, questions: str, expansion: float) -> dict[str, Any]:
             planes = codec.encode_query(vector, store.bits)
             different = np.bitwise_count(codes[found][:, None] ^ planes).sum(axis=2, dtype=np.int64)
             order = np.argsort(different @ (1 << np.arange(len(planes))), kind="stable")[:CANDIDATES]
-            answer = stages.rescore(store, vector, found[order].tolist())
-            return [int(store.rows.document(passage.doc).id) for passage, _ in answer.ranked[:10]]
+            answer = stages.rescore(store, vector, found[order])
+            return [int(store.rows.document(doc).id) for doc in answer.heads[:10, 1].tolist()]
 
         return _asked(questions, ask)
 

@@ -22,6 +22,7 @@ Float64 = NDArray[np.float64]
 Int8 = NDArray[np.int8]
 Int16 = NDArray[np.int16]
 Int32 = NDArray[np.int32]
+Int64 = NDArray[np.int64]
 UInt64 = NDArray[np.uint64]
 
 PLANES: Final = 4
@@ -48,13 +49,13 @@ def normalize(vectors: NDArray[np.floating], dim: int) -> Float32:
             f"expected vectors of dim {dim}, got an array of shape {rows.shape}: "
             "encode the text with a bundle of this index's space"
         )
-    if not np.isfinite(rows).all():
-        row = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
+    # Divided by the largest entry first, so that squares neither overflow nor vanish.
+    peak = np.abs(rows).max(axis=1, initial=0.0, keepdims=True)
+    if not np.isfinite(peak).all():
+        row = int(np.flatnonzero(~np.isfinite(peak))[0])
         raise InvalidVectorError(
             f"expected finite numbers, vector {row} holds a NaN or an infinity: check what computed it"
         )
-    # Divided by the largest entry first, so that squares neither overflow nor vanish.
-    peak = np.abs(rows).max(axis=1, initial=0.0, keepdims=True)
     if not peak.all():
         row = int(np.flatnonzero(peak == 0)[0])
         raise InvalidVectorError(f"expected a direction, vector {row} is all zeros: leave the document out")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,10 +14,12 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret.errors import InvalidDocumentError
+from edgeret.errors import CorruptIndexError, InvalidDocumentError
 
 MOST_LEVELS: Final = 32
 """Of lists and mappings inside one another in metadata, their own included."""
+
+_LENGTH: Final = struct.Struct("<Q").pack
 
 _TOKEN: Final = re.compile(r"""\s*+(?:("(?:[^"\\]|\\.)*+")|([][{}:,])|([^][{}:,"\s]++))""")
 
@@ -56,8 +59,16 @@ Given = Document | str | Mapping[str, Any]
 _KEYS: Final = ("id", "text", "metadata", "vector")
 
 
+class _Found:
+    """What a hit has beside its fields."""
+
+    __slots__ = ("_json",)
+
+    _json: str
+
+
 @dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(_Found):
     """One document of a result, shown by its best passage.
 
     Attributes:
@@ -85,6 +96,31 @@ class Hit:
     cosine: float | None = None
     lexical: float | None = None
     relevance: float | None = None
+
+    @classmethod
+    def found(
+        cls, id: str, score: float, text: str, span: tuple[int, int], json: str, *scores: float | None
+    ) -> Hit:
+        """A hit whose metadata are parsed when they are first asked for. scores: those after `metadata`, in order."""
+        hit = cls.__new__(cls)
+        for name, value in zip(_FOUND, (id, score, text, *span, json, *scores), strict=True):
+            object.__setattr__(hit, name, value)
+        return hit
+
+    def __getattr__(self, name: str) -> Any:
+        if name != "metadata":
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        metadata = parse(self._json)
+        if metadata is None:
+            raise CorruptIndexError(
+                f"the metadata of document {self.id!r} are no JSON object: restore a backup, or build the index again"
+            )
+        object.__setattr__(self, "metadata", metadata)
+        return metadata
+
+
+_FOUND: Final = ("id", "score", "text", "start", "end", "_json", "cosine", "lexical", "relevance")
+"""Of a hit, what is known when it is found."""
 
 
 @dataclass(frozen=True)
@@ -173,11 +209,10 @@ def as_document(given: Given) -> Document:
 
 def digest_of(identity: str, text: str, metadata: str) -> bytes:
     """16 bytes that change with id, text or metadata, which are canonical JSON."""
-    digest = hashlib.blake2b(digest_size=16)
-    for part in (identity, text, metadata):
-        encoded = part.encode()
-        digest.update(len(encoded).to_bytes(8, "little"))
-        digest.update(encoded)
+    first, long, last = identity.encode(), text.encode(), metadata.encode()
+    digest = hashlib.blake2b(_LENGTH(len(first)) + first + _LENGTH(len(long)), digest_size=16)
+    digest.update(long)
+    digest.update(_LENGTH(len(last)) + last)
     return digest.digest()
 
 

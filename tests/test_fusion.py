@@ -16,7 +16,7 @@ from edgeret.encode.bundle import Bundle
 from edgeret.encode.manifest import MANIFEST
 from edgeret.errors import BundleError
 from edgeret.search import fusion
-from edgeret.search.fusion import Relevance, Scores
+from edgeret.search.fusion import Relevance
 from tests.fake import DIM, FakeEncoder
 
 VOCABULARY = [f"w{number}" for number in range(40)]
@@ -69,7 +69,7 @@ def test_a_row_that_only_words_find_has_its_cosine(path):
         far = -encoder.encode(["red"])[0]
         index.add(Document(f"v{n}", "blue", {}, rng.normal(size=DIM)) for n in range(300))
         index.add([Document("named", "red", {}, far)])
-        assert index.explain("red", k=100).candidates == fusion.POOL + 1
+        assert index.explain("red", k=100).candidates == fusion.POOL
         (hit,) = [hit for hit in index.search("red", k=301) if hit.id == "named"]
     assert hit.cosine == pytest.approx(-1, abs=0.01)
     assert hit.lexical > 0.4
@@ -160,23 +160,26 @@ def test_a_pool_is_as_deep_as_what_is_asked_for(documents):
     assert rows == fusion.POOL or rows < fusion.DEEPER * documents
 
 
+@given(st.lists(st.lists(st.integers(0, 40), unique=True, max_size=30), max_size=4), st.integers(0, 50))
+def test_a_pool_takes_the_first_of_each_list_in_turn(lists, most):
+    pool = fusion.pool(lists, most)
+    assert len(pool) == len(set(pool)) == min(most, len(set().union(*lists)))
+    first = {row: min(found.index(row) for found in lists if row in found) for row in set().union(*lists)}
+    assert [first[row] for row in pool] == sorted(first.values())[: len(pool)]
+    assert fusion.pool(lists, most + 1)[:most] == pool
+
+
 # -- relevance
 
 
-scored = st.lists(
-    st.tuples(st.floats(-1, 1), st.floats(0, 1)).map(lambda pair: Scores(*pair, pair[0] + pair[1])),
-    min_size=1,
-    max_size=40,
-).map(lambda found: sorted(found, key=lambda scores: -scores.fused))
-
-
-@given(scored, st.data())
-def test_what_is_far_behind_has_no_say_in_relevance(ranked, data):
+@given(st.lists(st.floats(-1, 3), min_size=1, max_size=40).map(sorted), st.floats(-1, 1), st.data())
+def test_what_is_far_behind_has_no_say_in_relevance(scores, cosine, data):
+    ranked = scores[::-1]
     number = data.draw(st.integers(0, len(ranked) - 1))
-    cosine, by_words, margin = fusion.features(ranked, number)
-    assert cosine == ranked[number].cosine
-    assert cosine + by_words == pytest.approx(ranked[number].fused)
-    assert fusion.features(ranked[: number + 1 + fusion.NEXT], number) == (cosine, by_words, margin)
+    told_cosine, by_words, margin = fusion.features(cosine, ranked, number)
+    assert told_cosine == cosine
+    assert cosine + by_words == pytest.approx(ranked[number])
+    assert fusion.features(cosine, ranked[: number + 1 + fusion.NEXT], number) == (cosine, by_words, margin)
     told = Relevance(-5, 4, 3, 2).probability(cosine, by_words, margin)
     assert 0 < told < 1
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,22 +21,25 @@ def test_rank_breaks_ties_by_id() -> None:
 
 
 def test_best_per_document_keeps_one_passage_each() -> None:
-    documents = {0: 10, 1: 10, 2: 11, 3: 11, 4: 12}
-    passages = [(0, 0.1), (1, 0.9), (2, 0.5), (3, 0.5), (4, -1.0)]
-    assert best_per_document(passages, documents) == [(1, 0.9), (2, 0.5), (4, -1.0)]
+    rows, documents = np.array([4, 5, 7, 6, 9]), np.array([10, 10, 11, 11, 12])
+    assert best_per_document(rows, documents, np.array([0.1, 0.9, 0.5, 0.5, -1.0])).tolist() == [1, 3, 4]
 
 
 @given(ranked, st.integers(1, 5))
 def test_best_per_document_agrees_with_the_maximum(passages: list[tuple[int, float]], count: int) -> None:
-    documents = {row: row % count for row in range(31)}
-    found = best_per_document(passages, documents)
+    rows = np.array([row for row, _ in passages], np.int64)
+    places = best_per_document(rows, rows % count, np.array([score for _, score in passages]))
+    found = [passages[place] for place in places.tolist()]
     assert found == rank(found)
     best = {
         document: max(s for r, s in passages if r % count == document)
         for document in range(count)
         if any(r % count == document for r, _ in passages)
     }
-    assert {documents[row]: score for row, score in found} == best
+    assert {row % count: score for row, score in found} == best
+    assert all(
+        row == min(r for r, s in passages if (r % count, s) == (row % count, score)) for row, score in found
+    )
 
 
 def test_fuse_by_hand() -> None:

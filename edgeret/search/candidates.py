@@ -12,7 +12,6 @@ from edgeret.codec import Codec, Float32, UInt64
 from edgeret.scan import Block, Int64, top_k
 from edgeret.search.partitions import Coverage, Partitions
 from edgeret.search.snapshot import CodeSnapshot
-from edgeret.storage.rows import Passage
 from edgeret.storage.store import Store
 
 _CONFIRMED: Final = 4
@@ -98,15 +97,14 @@ class ByPartitions:
 
         return [find_one(query) for query in queries]
 
-    def confirm(self, query: int, passages: Sequence[Passage], codec: Codec) -> None:
-        """Raise PartitionsError unless the codes by which these were found are those of their vectors."""
+    def confirm(self, query: int, shown: Sequence[int], codec: Codec) -> None:
+        """Raise PartitionsError unless the codes by which these rows were found are those of their vectors."""
         distances = self._distances.get(query, {})
         # The nearest ones too: where none of them is shown, their codes may be why.
-        rows = dict.fromkeys(passage.row for passage in passages if passage.row in distances)
+        rows = dict.fromkeys(row for row in shown if row in distances)
         rows.update(dict.fromkeys(list(distances)[:_CONFIRMED]))
         if rows:
-            stored = b"".join(passage.vector for passage in self._store.rows.passages(list(rows)))
-            vectors = np.frombuffer(stored, dtype=np.int8).reshape(len(rows), -1)
+            vectors = self._store.rows.lines(np.array(list(rows), np.int64)).vectors
             codes = np.ascontiguousarray(codec.encode(vectors, self._store.bits).T)
             order, right = top_k([Block(0, codes)], self._request.planes[query][None], len(rows))
             told = [distances[row] for row in rows]

@@ -9,11 +9,12 @@ import json
 import math
 from collections.abc import Sequence
 from functools import cache
+from itertools import zip_longest
 from pathlib import Path
 from typing import Final, NamedTuple
 
 POOL: Final = 100
-"""Rows that either side gives at the least; as many documents, and no more, are ranked among them alone."""
+"""Rows that both sides give together at the most; of as many documents, and no more, those among them are ranked."""
 
 DEEPER: Final = 10
 """How many times deeper the next pool is, for documents beyond them."""
@@ -23,17 +24,6 @@ SPREADS: Final = 8.5
 
 NEXT: Final = 10
 """A hit's margin is what its score has above the mean of so many behind it."""
-
-
-class Scores(NamedTuple):
-    """What a passage scores. lexical: its words, as the share of the most that they could give.
-
-    fused: cosine + weight * lexical; the weight is that of `words_weight`.
-    """
-
-    cosine: float
-    lexical: float
-    fused: float
 
 
 class Relevance(NamedTuple):
@@ -50,14 +40,14 @@ class Relevance(NamedTuple):
         return 1 / (1 + math.exp(-logit))
 
 
-def features(ranked: Sequence[Scores], number: int) -> tuple[float, float, float]:
-    """What tells whether a hit answers: its cosine, what words add to it, and its margin. ranked: best first.
+def features(cosine: float, ranked: Sequence[float], number: int) -> tuple[float, float, float]:
+    """What tells whether a hit answers: its cosine, what words add to it, and its margin.
 
-    Where fewer than NEXT follow, those that are missing count as unrelated, with a score of 0.
+    ranked: the scores of all hits, best first; number: which of them it is. Where fewer than NEXT follow, those that
+    are missing count as unrelated, with a score of 0.
     """
-    cosine, _, fused = ranked[number]
-    behind = sum(scores.fused for scores in ranked[number + 1 : number + 1 + NEXT])
-    return cosine, fused - cosine, fused - behind / NEXT
+    behind = sum(ranked[number + 1 : number + 1 + NEXT])
+    return cosine, ranked[number] - cosine, ranked[number] - behind / NEXT
 
 
 def words_weight(spread: float, evidence: float) -> float:
@@ -69,8 +59,14 @@ def words_weight(spread: float, evidence: float) -> float:
     return SPREADS * spread * math.sqrt(evidence)
 
 
+def pool(lists: Sequence[Sequence[int]], most: int) -> list[int]:
+    """Of lists of rows, best first, the first rows of each, in turn, until so many are taken."""
+    taken = dict.fromkeys(row for turn in zip_longest(*lists) for row in turn if row is not None)
+    return list(taken)[:most]
+
+
 def depth(documents: int) -> int:
-    """How many rows either side gives for so many documents."""
+    """How many rows are pooled for so many documents."""
     rows = POOL
     while rows < documents:
         rows *= DEEPER

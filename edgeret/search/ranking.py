@@ -1,9 +1,13 @@
-"""Merging and fusing ranked lists of (id, score). Pure functions."""
+"""Merging and fusing ranked lists. Pure functions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
+
+import numpy as np
+
+from edgeret.codec import Float64, Int64
 
 LEXICAL_WEIGHT: Final = 0.3
 """What the words say against what the meaning says: the dense list is the stronger of the two."""
@@ -17,16 +21,13 @@ def rank(scores: Iterable[tuple[int, float]], k: int | None = None) -> Scores:
     return sorted(scores, key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
-def best_per_document(passages: Iterable[tuple[int, float]], documents: Mapping[int, int]) -> Scores:
-    """Keep the best passage of each document.
-
-    `passages` are (row, score), `documents` maps a row to its document. Of a document's passages with
-    the same score the lowest row wins. Returns (row, score), best first, ties by row.
-    """
-    best: dict[int, tuple[int, float]] = {}
-    for row, score in rank(passages):
-        best.setdefault(documents[row], (row, score))
-    return list(best.values())
+def best_per_document(rows: Int64, documents: Int64, scores: Float64) -> Int64:
+    """The best passage of each document: their places, best first, equal scores by row; all arrays [n]."""
+    order = np.lexsort((rows, -scores))
+    best: dict[int, int] = {}
+    for document, place in zip(documents[order].tolist(), order.tolist(), strict=True):
+        best.setdefault(document, place)
+    return np.fromiter(best.values(), np.int64, len(best))
 
 
 def fuse(dense: Sequence[tuple[int, float]], lexical: Sequence[tuple[int, float]], k: int) -> Scores:

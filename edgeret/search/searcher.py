@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, repeat
 from operator import itemgetter
 from typing import Final, NamedTuple, TypeVar
 
@@ -14,7 +14,7 @@ import numpy as np
 from edgeret import phrases, words
 from edgeret.blocks import Mask, count
 from edgeret.codec import Float32, UInt64, normalize
-from edgeret.documents import Hit, parse
+from edgeret.documents import Hit
 from edgeret.encode.encoder import Asked
 from edgeret.encode.records import TextEncoder, encode_query, recorded_name, spread
 from edgeret.errors import InvalidQueryError, PartitionsError, SpaceMismatchError
@@ -42,7 +42,6 @@ from edgeret.search.stages import (
 from edgeret.storage import schema
 from edgeret.storage.filters import compile_where
 from edgeret.storage.readers import Connections
-from edgeret.storage.rows import Passage
 from edgeret.storage.store import Counters, Store
 from edgeret.turns import Turn
 
@@ -97,7 +96,8 @@ class Terms(NamedTuple):
 class _Shown(NamedTuple):
     """A passage that is shown, with what is known of it, as of `Hit`."""
 
-    passage: Passage
+    doc: int
+    span: tuple[int, int]
     score: float
     cosine: float | None = None
     lexical: float | None = None
@@ -343,23 +343,36 @@ class Searcher:
 
     def _shown(self, store: Store, call: _Call, query: Query | Asked, answer: Answer) -> Sequence[_Shown]:
         """What is shown of an answer."""
-        shown = [_Shown(passage, float(score)) for passage, score in answer.ranked[: call.k]]
-        if call.mode == "dense":
-            shown = [one._replace(cosine=one.score) for one in shown]
-        elif call.mode == "lexical" and self._fuses:
-            shown = [one._replace(lexical=one.score) for one in shown]
-        elif answer.scores:
-            fitted = None
-            if isinstance(query, str):
-                encoder, model = self._encoder, store.description.model
-                fitted = fusion.relevance(encoder.geometry, recorded_name(encoder), model, words.VERSION)
-            for number, one in enumerate(shown):
-                cosine, share, _ = answer.scores[number]
-                told = fitted and fitted.probability(*fusion.features(answer.scores, number))
-                shown[number] = one._replace(
-                    cosine=cosine, lexical=share if isinstance(query, str) else None, relevance=told
-                )
+        scores = answer.scores.tolist()
+        shown = [
+            _Shown(doc, (start, end), score, *told)
+            for (_, doc, start, end), score, told in zip(
+                answer.heads[: call.k].tolist(), scores, self._told(store, call, query, answer), strict=False
+            )
+        ]
         return call.terms.page(shown)
+
+    def _told(
+        self, store: Store, call: _Call, query: Query | Asked, answer: Answer
+    ) -> Iterable[tuple[float | None, ...]]:
+        """Of each hit its cosine, what its words say, and its relevance, as far as they are known."""
+        scores = answer.scores.tolist()
+        if call.mode == "dense":
+            return ((score, None, None) for score in scores)
+        if not self._fuses:
+            return repeat((None, None, None))
+        if call.mode == "lexical":
+            return ((None, score, None) for score in scores)
+        cosines = answer.cosines[: call.k].tolist()
+        if not isinstance(query, str):
+            return ((cosine, None, None) for cosine in cosines)
+        encoder, model = self._encoder, store.description.model
+        fitted = fusion.relevance(encoder.geometry, recorded_name(encoder), model, words.VERSION)
+        shares = answer.shares.tolist()
+        return (
+            (cosine, shares[number], fitted and fitted.probability(*fusion.features(cosine, scores, number)))
+            for number, cosine in enumerate(cosines)
+        )
 
     def _by_words(self, store: Store, call: _Call, asked: _Part, near: list[Answer]) -> list[Answer]:
         """The answers by words alone, or fused with those by meaning as format 1 has them."""
@@ -372,7 +385,7 @@ class Searcher:
         if call.mode == "lexical":
             return found
         triples = zip((asked.vectors[rows] for rows in asked.rows), near, found, strict=True)
-        return [fuse_lists(*triple, call.k) for triple in triples]
+        return [fuse_lists(store, *triple, call.k) for triple in triples]
 
     def _fused(self, store: Store, call: _Call, asked: _Part) -> tuple[list[Answer], Coverage | None]:
         """By meaning and words, the answer to each query."""
@@ -445,7 +458,7 @@ class Searcher:
                 near = ByPartitions(store, codes, partitions, coverage, wide)
                 answers = rank(near, request)
                 for rows, answer in zip(each, answers, strict=True):
-                    shown = [passage for passage, _ in answer.ranked[: call.k][:_CONFIRMED]]
+                    shown = answer.heads[: min(call.k, _CONFIRMED), 0].tolist()
                     for row in range(rows.start, rows.stop):
                         near.confirm(row, shown, self._encoder.codec)
                 return answers, coverage
@@ -553,21 +566,17 @@ def common_mode(searchers: Sequence[Searcher], query: Query, mode: str | None) -
 def _hits(store: Store, answers: Sequence[Sequence[_Shown]], condition: Condition) -> list[list[Hit]]:
     """What is shown of the passages of each answer: every document is read once, however many show it."""
     places = sorted(
-        (one.passage.doc, number, rank)
-        for number, answer in enumerate(answers)
-        for rank, one in enumerate(answer)
+        (one.doc, number, rank) for number, answer in enumerate(answers) for rank, one in enumerate(answer)
     )
-    docs = {doc for doc, _, _ in places}
+    docs = list(dict.fromkeys(doc for doc, _, _ in places))
     meeting = store.rows.meeting(docs, condition.sql, condition.parameters) if condition.sql else docs
     made = {}
-    for doc, shown in groupby(places, key=itemgetter(0)):
-        stored = store.rows.document(doc)
-        if doc not in meeting:
-            raise store.damaged(f"an index finds document {stored.id!r} where it is not")
-        for number, (_, *place) in enumerate(shown):
-            passage, score, *others = answers[place[0]][place[1]]
-            text = stored.text[passage.start : passage.end]
-            # Each hit has metadata of its own, which its owner may change.
-            metadata = (parse(stored.json) or {}) if number else stored.metadata
-            made[tuple(place)] = Hit(stored.id, score, text, passage.start, passage.end, metadata, *others)
+    owned = groupby(places, key=itemgetter(0))
+    for source, (_, shown) in zip(store.rows.sources(docs), owned, strict=True):
+        if source.doc not in meeting:
+            raise store.damaged(f"an index finds document {source.id!r} where it is not")
+        for _, number, rank in shown:
+            _, span, score, *told = answers[number][rank]
+            text = source.text[slice(*span)]
+            made[number, rank] = Hit.found(source.id, score, text, span, source.json, *told)
     return [[made[number, rank] for rank in range(len(answer))] for number, answer in enumerate(answers)]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import reduce
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.blocks import Mask
-from edgeret.codec import Float32, cosines
+from edgeret.codec import Float32, Float64, Int64, cosines
 from edgeret.errors import InvalidQueryError
 from edgeret.search.candidates import Candidates, Finder, Request
-from edgeret.search.fusion import DEEPER, NEXT, POOL, Scores, depth, words_weight
+from edgeret.search.fusion import DEEPER, NEXT, POOL, depth, pool, words_weight
 from edgeret.search.ranking import best_per_document, fuse
-from edgeret.storage.rows import Passage
 from edgeret.storage.store import Store
 from edgeret.storage.vocabulary import Match
 
@@ -47,16 +47,44 @@ class Condition:
 class Answer:
     """Passages of distinct documents, best first, with what it took to find them: rows rescored, and codes scanned.
 
-    scores: of a hybrid answer, for each that is ranked. octets, runs: read of the lexicon. weight: of words.
+    heads: int64 [n, 4], as of `Lines`. scores: float64 [n]. cosines, shares: float64 [n], of a hybrid answer, what
+    meaning and words say of each. octets, runs: read of the lexicon. weight: of words.
     """
 
-    ranked: list[tuple[Passage, float]]
+    heads: Int64 = field(default_factory=lambda: np.empty((0, 4), np.int64))
+    scores: Float64 = field(default_factory=lambda: np.empty(0))
+    cosines: Float64 = field(default_factory=lambda: np.empty(0))
+    shares: Float64 = field(default_factory=lambda: np.empty(0))
     candidates: int = 0
     scanned: int = 0
-    scores: list[Scores] = field(default_factory=list)
     octets: int = 0
     runs: int = 0
     weight: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.heads)
+
+    def keep(self, chosen: Int64 | slice) -> None:
+        """Only these passages, in this order."""
+        self.heads, self.scores = self.heads[chosen], self.scores[chosen]
+        if len(self.cosines):
+            self.cosines, self.shares = self.cosines[chosen], self.shares[chosen]
+
+    def extend(self, other: Answer) -> None:
+        """Those of another one too, and what it took."""
+        self.heads = np.concatenate([self.heads, other.heads])
+        self.scores = np.concatenate([self.scores, other.scores])
+        self.cosines = np.concatenate([self.cosines, other.cosines])
+        self.shares = np.concatenate([self.shares, other.shares])
+        self.candidates += other.candidates
+        self.scanned += other.scanned
+        self.octets += other.octets
+        self.runs += other.runs
+        self.weight = other.weight
+
+    def collapse(self) -> None:
+        """The best passage of each document, best first."""
+        self.keep(best_per_document(self.heads[:, 0], self.heads[:, 1], self.scores))
 
 
 class Clock:
@@ -98,24 +126,30 @@ def dense(store: Store, find: Finder, request: Request, admit: Callable[[int], o
     """
     vectors, rows, k = request.vectors, request.rows, request.k
     if not rows:
-        return [Answer([]) for _ in vectors]
+        return [Answer() for _ in vectors]
     wanted = min(request.oversample * max(k, LEAST_CANDIDATES), rows)
     admit(wanted)
     answers = []
     for query, found in enumerate(find(range(len(vectors)), wanted, None)):
-        answer = rescore(store, vectors[query], found.rows.tolist())
+        answer = rescore(store, vectors[query], found.rows)
         answer.scanned = found.scanned
-        while len(answer.ranked) < k and len(found.rows) == wanted and answer.candidates < rows:
-            (found,) = find([query], wanted, store.rows.rows_of(_documents(answer)))
-            more = rescore(store, vectors[query], found.rows.tolist())
-            if _documents(answer) & _documents(more):
-                raise store.damaged("the index of passages by document lacks some")
-            answer.scanned += found.scanned
-            answer.candidates += more.candidates
-            answer.ranked += more.ranked
-        answer.ranked = sorted(answer.ranked, key=lambda pair: (-pair[1], pair[0].row))[:k]
+        while len(answer) < k and len(found.rows) == wanted and answer.candidates < rows:
+            (found,) = find([query], wanted, store.rows.rows_of(answer.heads[:, 1].tolist()))
+            more = rescore(store, vectors[query], found.rows)
+            more.scanned = found.scanned
+            _add_others(store, answer, more)
+        answer.keep(slice(k))
         answers.append(answer)
     return answers
+
+
+def _add_others(store: Store, answer: Answer, more: Answer) -> None:
+    """Add passages of documents that were not to be found again."""
+    found = len(answer) + len(more)
+    answer.extend(more)
+    answer.collapse()
+    if len(answer) < found:
+        raise store.damaged("the index of passages by document lacks some")
 
 
 def lexical(store: Store, query: str, k: int, mask: Mask | None) -> Answer:
@@ -124,38 +158,34 @@ def lexical(store: Store, query: str, k: int, mask: Mask | None) -> Answer:
     k: not more than there are documents. mask: rows outside of it are not found. In files of format 1 scores are those
     of SQLite's BM25.
     """
-    answer = Answer([])
+    answer = Answer()
     wanted = 4 * max(k, LEAST_CANDIDATES) if k else 0
     hidden = None
     while True:
         match = store.lexicon.search(query, wanted, mask, hidden)
         answer.octets += match.octets
         answer.runs += match.runs
-        for first in range(0, len(match.rows), _ROWS_AT_ONCE):
-            batch = slice(first, first + _ROWS_AT_ONCE)
-            known = _documents(answer)
-            more = _collapse(store.rows.passages(match.rows[batch]), match.scores[batch])
+        # Mostly the first k are of as many documents.
+        first, stop = 0, k
+        while first < len(match.rows) and len(answer) < k:
+            heads = store.rows.lines(match.rows[first:stop]).heads
             # They come in order: what is known of a document is the best.
-            answer.ranked += [pair for pair in more.ranked if pair[0].doc not in known]
-            answer.candidates += more.candidates
-            if len(answer.ranked) >= k:
-                break
-        if len(answer.ranked) >= k or len(match.rows) < wanted:
-            answer.ranked = answer.ranked[:k]
+            answer.extend(Answer(heads, match.scores[first:stop], candidates=len(heads)))
+            answer.collapse()
+            first, stop = stop, stop + _ROWS_AT_ONCE
+        if len(answer) >= k or len(match.rows) < wanted:
+            answer.keep(slice(k))
             return answer
-        hidden = store.rows.rows_of(_documents(answer))
+        hidden = store.rows.rows_of(answer.heads[:, 1].tolist())
         wanted = max(wanted, min(4 * wanted, _ROWS_AT_ONCE))
-
-
-def _documents(answer: Answer) -> set[int]:
-    return {passage.doc for passage, _ in answer.ranked}
 
 
 def better(one: Answer, other: Answer, k: int) -> Answer:
     """The answer to a query of two parts: each document by the part that it is nearer to."""
-    pairs = one.ranked + other.ranked
-    found = _collapse([passage for passage, _ in pairs], [score for _, score in pairs])
-    return Answer(found.ranked[:k], one.candidates + other.candidates, one.scanned + other.scanned)
+    one.extend(other)
+    one.collapse()
+    one.keep(slice(k))
+    return one
 
 
 class Question(NamedTuple):
@@ -177,19 +207,19 @@ def hybrid(
 
     find, request, admit: as for `dense`.
 
-    Either side gives the best rows of a pool, which both then score exactly. A document ranks by its best passage in
-    the first pool that it is in: so no two change places where more are asked for, and deeper pools are searched.
+    Both sides give a pool its rows in turn, and then score them exactly. A document ranks by its best passage in the
+    first pool that it is in: so no two change places where more are asked for, and deeper pools are searched.
     """
     if not request.rows:
-        return [Answer([]) for _ in questions]
-    admit(2 * depth(request.k))
-    found = find(range(len(request.vectors)), _width(request, POOL), None)
+        return [Answer() for _ in questions]
+    admit(depth(request.k))
+    found = find(range(len(request.vectors)), min(_width(request, POOL), request.rows), None)
     return [_fused(store, find, request, question, found[question.rows]) for question in questions]
 
 
 def _width(request: Request, rows: int) -> int:
-    """How many candidates by code a pool takes of each vector."""
-    return min(max(rows, request.oversample * LEAST_CANDIDATES), request.rows)
+    """How many rows a pool has for each vector, and candidates by code are asked for."""
+    return max(rows, request.oversample * LEAST_CANDIDATES)
 
 
 def _fused(
@@ -197,117 +227,85 @@ def _fused(
 ) -> Answer:
     numbers = range(len(request.vectors))[question.rows]
     rows, hidden = POOL, None
-    answer = Answer([])
+    answer = Answer()
     while True:
-        pool = _pooled(store, request, question, near, rows, hidden)
-        if _documents(answer) & _documents(pool):
-            raise store.damaged("the index of passages by document lacks some")
-        _extend(answer, pool)
-        is_all = len(near[0].rows) < _width(request, rows) or answer.candidates >= request.rows
-        if is_all or (len(answer.ranked) >= request.k and rows >= request.k):
+        width = _width(request, rows)
+        _add_others(store, answer, _pooled(store, request, question, near, width, hidden))
+        is_all = len(near[0].rows) < min(width, request.rows) or answer.candidates >= request.rows
+        if is_all or (len(answer) >= request.k and rows >= request.k):
             break
         rows *= DEEPER
-        hidden = store.rows.rows_of(_documents(answer))
-        near = find(numbers, _width(request, rows), hidden)
-    order = sorted(range(len(answer.ranked)), key=lambda n: (-answer.ranked[n][1], answer.ranked[n][0].row))
+        hidden = store.rows.rows_of(answer.heads[:, 1].tolist())
+        near = find(numbers, min(_width(request, rows), request.rows), hidden)
     # The margin of the last that is shown is the distance to those behind it.
-    del order[request.k + NEXT :]
-    answer.ranked = [answer.ranked[number] for number in order]
-    answer.scores = [answer.scores[number] for number in order]
+    answer.keep(slice(request.k + NEXT))
     return answer
 
 
-def _extend(answer: Answer, other: Answer) -> None:
-    answer.ranked += other.ranked
-    answer.scores += other.scores
-    answer.candidates += other.candidates
-    answer.scanned += other.scanned
-    answer.octets += other.octets
-    answer.runs += other.runs
-    answer.weight = other.weight
-
-
 def _pooled(
-    store: Store, request: Request, question: Question, near: list[Candidates], rows: int, hidden: Mask | None
+    store: Store,
+    request: Request,
+    question: Question,
+    near: list[Candidates],
+    width: int,
+    hidden: Mask | None,
 ) -> Answer:
-    """The documents of the rows that are near, and of so many that have the words, none of them hidden."""
+    """The documents of the rows that are near, and of those that have the words, none of them hidden."""
     by_meaning = np.unique(np.concatenate([found.rows for found in near]))
-    match = Match([], [], [0.0] * len(by_meaning))
+    match = Match(by_meaning[:0], np.empty(0), np.zeros(len(by_meaning)))
     if question.text is not None:
-        match = store.lexicon.search(question.text, rows, request.mask, hidden, by_meaning)
+        match = store.lexicon.search(question.text, width, request.mask, hidden, by_meaning)
     weight = words_weight(question.spread, match.evidence)
-    shares = dict(zip(match.rows, match.scores, strict=True))
-    shares |= zip(by_meaning.tolist(), match.must_scores, strict=True)
-    vectors = request.vectors[question.rows]
-    pool = sorted(shares)
-    known: dict[int, tuple[Passage, Scores]] = {}
-    for first in range(0, len(pool), _ROWS_AT_ONCE):
-        batch = store.rows.passages(pool[first : first + _ROWS_AT_ONCE])
-        nearest = np.max([_cosines(batch, vector) for vector in vectors], axis=0).tolist()
-        for passage, cosine in zip(batch, nearest, strict=True):
-            share = shares[passage.row]
-            # Their vectors have served, and there may be many.
-            known[passage.row] = passage._replace(vector=b""), Scores(cosine, share, cosine + weight * share)
-    best = best_per_document(
-        ((row, scores.fused) for row, (_, scores) in known.items()),
-        {row: passage.doc for row, (passage, _) in known.items()},
-    )
-    return Answer(
-        [(known[row][0], score) for row, score in best],
-        len(pool),
-        sum(found.scanned for found in near),
-        [known[row][1] for row, _ in best],
-        match.octets,
-        match.runs,
-        weight,
-    )
+    shares = dict(zip(match.rows.tolist(), match.scores.tolist(), strict=True))
+    shares |= zip(by_meaning.tolist(), match.must_scores.tolist(), strict=True)
+    rows = pool([*(found.rows.tolist() for found in near), match.rows.tolist()], width * len(near))
+    known = np.array([shares[row] for row in rows])
+    answer = _rescored(store, request.vectors[question.rows], np.array(rows, np.int64))
+    answer.cosines, answer.shares = answer.scores, known
+    answer.scores = answer.cosines + weight * known
+    answer.scanned = sum(found.scanned for found in near)
+    answer.octets, answer.runs, answer.weight = match.octets, match.runs, weight
+    answer.collapse()
+    return answer
 
 
-def fuse_lists(vectors: Float32, by_meaning: Answer, by_words: Answer, k: int) -> Answer:
+def fuse_lists(store: Store, vectors: Float32, by_meaning: Answer, by_words: Answer, k: int) -> Answer:
     """Fuse two answers for one query, of vectors [n, dim], over documents: of files of format 1.
 
-    What only the words found is scored by meaning too: its vector has been read already.
+    What only the words found is scored by meaning too.
     The passage shown is the dense one where there is one.
     """
-    passages = {passage.doc: passage for passage, _ in by_meaning.ranked}
-    scores = [(passage.doc, score) for passage, score in by_meaning.ranked]
-    others = [passage for passage, _ in by_words.ranked if passage.doc not in passages]
-    passages |= {passage.doc: passage for passage in others}
-    nearest = np.max([_cosines(others, vector) for vector in vectors], axis=0).tolist()
-    scores += zip([passage.doc for passage in others], nearest, strict=True)
-    fused = fuse(scores, [(passage.doc, score) for passage, score in by_words.ranked], k)
+    heads = {head[1]: head for head in by_meaning.heads.tolist()}
+    scores = list(zip(heads, by_meaning.scores.tolist(), strict=True))
+    others = by_words.heads[[doc not in heads for doc in by_words.heads[:, 1].tolist()]]
+    heads |= {head[1]: head for head in others.tolist()}
+    nearest = _rescored(store, vectors, others[:, 0]).scores.tolist()
+    scores += zip(others[:, 1].tolist(), nearest, strict=True)
+    found = zip(by_words.heads[:, 1].tolist(), by_words.scores.tolist(), strict=True)
+    fused = fuse(scores, list(found), k)
     return Answer(
-        [(passages[doc], score) for doc, score in fused],
-        by_meaning.candidates + by_words.candidates,
-        by_meaning.scanned,
+        np.array([heads[doc] for doc, _ in fused], np.int64).reshape(-1, 4),
+        np.array([score for _, score in fused]),
+        candidates=by_meaning.candidates + by_words.candidates,
+        scanned=by_meaning.scanned,
         octets=by_words.octets,
         runs=by_words.runs,
     )
 
 
-def rescore(store: Store, vector: Float32, rows: list[int]) -> Answer:
+def rescore(store: Store, vector: Float32, rows: Int64) -> Answer:
     """The passages of `rows` by cosine to a unit vector [dim], the best of each document."""
-    passages, scores = [], list[float]()
-    for first in range(0, len(rows), _ROWS_AT_ONCE):
-        batch = store.rows.passages(rows[first : first + _ROWS_AT_ONCE])
-        scores += _cosines(batch, vector)
-        if len(rows) > _ROWS_AT_ONCE:
-            # Their vectors have served, and there may be many.
-            batch = [passage._replace(vector=b"") for passage in batch]
-        passages += batch
-    return _collapse(passages, scores)
+    answer = _rescored(store, vector[None], rows)
+    answer.collapse()
+    return answer
 
 
-def _cosines(passages: list[Passage], vector: Float32) -> list[float]:
-    stored = np.frombuffer(b"".join(passage.vector for passage in passages), dtype=np.int8)
-    scores: list[float] = cosines(stored.reshape(-1, len(vector)), vector).tolist()
-    return scores
-
-
-def _collapse(passages: list[Passage], scores: list[float]) -> Answer:
-    by_row = {passage.row: passage for passage in passages}
-    best = best_per_document(
-        [(passage.row, score) for passage, score in zip(passages, scores, strict=True)],
-        {passage.row: passage.doc for passage in passages},
-    )
-    return Answer([(by_row[row], score) for row, score in best], len(passages))
+def _rescored(store: Store, vectors: Float32, rows: Int64) -> Answer:
+    """The passages of `rows`, in their order, by cosine to the nearest of unit vectors [n, dim]."""
+    heads, scores = [], []
+    for first in range(0, max(len(rows), 1), _ROWS_AT_ONCE):
+        lines = store.rows.lines(rows[first : first + _ROWS_AT_ONCE])
+        # Their vectors have served then, and there may be many.
+        heads.append(lines.heads)
+        scores.append(reduce(np.maximum, [cosines(lines.vectors, vector) for vector in vectors]))
+    return Answer(np.concatenate(heads), np.concatenate(scores).astype(np.float64), candidates=len(rows))

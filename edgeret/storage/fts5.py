@@ -57,7 +57,7 @@ class Fts5:
         """
         match = match_any(query)
         if not match or not limit:
-            return Match([], [], [])
+            return Match(_NONE, np.empty(0), np.empty(0))
         condition, parameters = blocks.condition(mask, hidden or {})
         found = self._connection.execute(
             f"SELECT rowid, rank FROM lexicon WHERE lexicon MATCH :match AND {condition}"
@@ -66,7 +66,8 @@ class Fts5:
         ).fetchall()
         if not all(isinstance(rank, float) for _, rank in found):
             raise self._session.damaged("the lexicon gives no ranks")
-        return Match([row for row, _ in found], [-rank for _, rank in found], [])
+        rows = np.array([row for row, _ in found], np.int64)
+        return Match(rows, np.array([-rank for _, rank in found]), np.empty(0))
 
     def saying(self, _: Sequence[Phrase], mask: Mask | None) -> tuple[Mask | None, int]:
         """The rows of the mask: here quoted words are words."""

@@ -133,7 +133,8 @@ class Place:
                     f"'{self._log_path}' was deleted or replaced while its index was open, and what was in it is lost: "
                     f"{_REMEDY}"
                 )
-            self._note(log)
+            if _look(log) != _look(self._noted.log):
+                self._note(log)
 
     def _note(self, log: os.stat_result) -> None:
         """Remember the log as it is now, `log` or what became of it: another thread may have noted a later one."""

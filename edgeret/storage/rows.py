@@ -6,17 +6,19 @@ import json
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
-from itertools import pairwise
+from functools import cache, partial
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from edgeret import blocks
 from edgeret.blocks import Bitmap, Mask
-from edgeret.codec import Float32, Int8, dequantize
+from edgeret.codec import Float32, Int8, Int64, dequantize
 from edgeret.documents import Record, digest_of, parse
-from edgeret.storage.checksum import checksum
+from edgeret.errors import CorruptIndexError
+from edgeret.storage.checksum import checksum, sound_lines
 from edgeret.storage.schema import filter_columns
 from edgeret.storage.session import Session
 
@@ -24,6 +26,9 @@ _COLUMNS: Final = ("row", "doc", "start", "stop", "vector", "crc")
 _PASSAGES: Final = f"SELECT {', '.join(_COLUMNS)} FROM passages"
 _DOCUMENT: Final = "SELECT doc, id, text, metadata, digest, own_vector, crc FROM documents"
 _HEAD: Final = "SELECT doc, id, digest, own_vector FROM documents"
+
+_AT_ONCE: Final = (10, 40, 100)
+"""So many lines one statement reads by their keys: there are few such statements, each prepared once."""
 
 _FIRST_ROW: Final = -(2**63)
 _LAST_ROW: Final = 2**63 - 1
@@ -40,6 +45,25 @@ class Passage(NamedTuple):
     start: int
     end: int
     vector: bytes
+
+
+class Lines(NamedTuple):
+    """Passages as arrays.
+
+    heads: int64 [n, 4], of each its row, the document's number, and the span in its text. vectors: int8 [n, dim].
+    """
+
+    heads: Int64
+    vectors: Int8
+
+
+class Source(NamedTuple):
+    """What hits show of their document, its digest verified. json: the metadata as they are stored."""
+
+    doc: int
+    id: str
+    text: str
+    json: str
 
 
 class StoredDocument(NamedTuple):
@@ -74,21 +98,34 @@ class Rows:
 
     # -- reading passages
 
-    def passages(self, rows: Sequence[int]) -> list[Passage]:
-        """The passages of `rows`, each verified, in the order asked."""
-        found = {}
+    def lines(self, rows: Int64) -> Lines:
+        """The passages of `rows`, distinct ones, each verified, in the order asked."""
         # In row order: neighbors share pages, and a slow card is read forwards.
-        for read in self._connection.execute(
-            f"{_PASSAGES} WHERE row IN (SELECT value FROM json_each(?)) ORDER BY row", (json.dumps(rows),)
-        ):
-            found[read[0]] = self._verified(read)
-        if missing := set(rows).difference(found):
-            raise self._session.damaged(f"row {min(missing)} has a code and no passage")
-        return [found[row] for row in rows]
+        order = np.argsort(rows)
+        wanted: list[int] = rows[order].tolist()
+        read = list[tuple[Any, ...]]()
+        for part in _parts(wanted):
+            read += self._connection.execute(_asking(_PASSAGES, "row", len(part)), part).fetchall()
+        if len(read) < len(wanted):
+            raise self._missing(min(set(wanted).difference(row for row, *_ in read)))
+        found = Lines(*sound_lines(read, self._session.dim))
+        spans = found.heads[:, 2:]
+        if len(spans) < len(read) or (spans[:, 0] < 0).any() or (spans[:, 0] > spans[:, 1]).any():
+            for line in read:
+                self._verified(line)
+        heads, vectors = np.empty_like(found.heads), np.empty_like(found.vectors)
+        heads[order], vectors[order] = found
+        return Lines(heads, vectors)
 
     def passage(self, row: int) -> Passage:
         """One passage, verified."""
-        return self.passages([row])[0]
+        read = self._connection.execute(f"{_PASSAGES} WHERE row = ?", (row,)).fetchone()
+        if read is None:
+            raise self._missing(row)
+        return self._verified(read)
+
+    def _missing(self, row: int) -> CorruptIndexError:
+        return self._session.damaged(f"row {row} has a code and no passage")
 
     def each(self, first: int = _FIRST_ROW, stop: int = _LAST_ROW) -> Iterator[Passage]:
         """The passages from row `first` on to before `stop`, in row order, verified."""
@@ -137,6 +174,18 @@ class Rows:
         if read is None:
             raise self._session.damaged(f"document {doc} is missing")
         return self._verified_document(read)
+
+    def sources(self, docs: Sequence[int]) -> Iterator[Source]:
+        """Documents by their numbers, verified, one after the other, in the order asked."""
+        asked = iter(docs)
+        for part in _parts(docs):
+            for read in self._connection.execute(_asking(_DOCUMENT, "doc", len(part)), part):
+                if read[0] != (doc := next(asked)):
+                    raise self._session.damaged(f"document {doc} is missing")
+                self._check(read)
+                yield Source(*read[:4])
+        for doc in asked:
+            raise self._session.damaged(f"document {doc} is missing")
 
     def document_of(self, identity: str) -> StoredDocument | None:
         """One document by its id, verified; None if there is none."""
@@ -236,12 +285,15 @@ class Rows:
 
     def _verified_document(self, read: tuple[Any, ...]) -> StoredDocument:
         doc, identity, text, metadata, _, own_vector, _ = read
-        if not is_sound(read):
-            raise self._session.damaged(f"document {identity!r} is not what was written")
+        self._check(read)
         parsed = parse(metadata)
         if parsed is None:
             raise self._session.damaged(f"the metadata of document {identity!r} are no JSON object")
         return StoredDocument(doc, identity, text, parsed, metadata, bool(own_vector))
+
+    def _check(self, read: tuple[Any, ...]) -> None:
+        if not is_sound(read):
+            raise self._session.damaged(f"document {read[1]!r} is not what was written")
 
     def contexts(self, rows: Sequence[int]) -> dict[int, str]:
         """What was encoded before the passages of `rows` and is not in their texts, verified, where there is any."""
@@ -269,13 +321,15 @@ class Rows:
                 doc, text = owner, self.document(owner).text
             yield row, text[start:end]
 
-    def texts(self, rows: Sequence[int]) -> Iterator[tuple[int, str]]:
+    def texts(self, rows: Int64) -> Iterator[tuple[int, str]]:
         """(row, text) of the passages of `rows`, verified, those of a document together: each is read once."""
-        doc, text = -1, ""
-        for passage in sorted(self.passages(rows), key=lambda passage: passage.doc):
-            if passage.doc != doc:
-                doc, text = passage.doc, self.document(passage.doc).text
-            yield passage.row, text[passage.start : passage.end]
+        heads = self.lines(rows).heads
+        heads = heads[np.argsort(heads[:, 1], kind="stable")]
+        owned = groupby(heads.tolist(), key=itemgetter(1))
+        sources = self.sources(np.unique(heads[:, 1]).tolist())
+        for source, (_, own) in zip(sources, owned, strict=True):
+            for row, _, start, end in own:
+                yield row, source.text[start:end]
 
     # -- listing
 
@@ -502,6 +556,21 @@ class Rows:
             "UPDATE documents SET own_vector = 0, crc = ? WHERE doc = ?",
             (document_checksum(head.doc, 0, head.digest), head.doc),
         )
+
+
+def _parts(keys: Sequence[int]) -> Iterator[list[int | None]]:
+    """The keys, as many as a statement asks for, and none in the places that are left."""
+    for first in range(0, len(keys), _AT_ONCE[-1]):
+        part = keys[first : first + _AT_ONCE[-1]]
+        size = next(size for size in _AT_ONCE if size >= len(part))
+        yield [*part, *[None] * (size - len(part))]
+
+
+@cache
+def _asking(selected: str, key: str, count: int) -> str:
+    """The statement that gives the lines of so many keys, in their order."""
+    asked = f"WITH asked (key) AS (VALUES {', '.join(['(?)'] * count)})"
+    return f"{asked} {selected.replace(' FROM ', ' FROM asked CROSS JOIN ')} ON {key} = asked.key"
 
 
 def passage_checksum(passage: Passage) -> int:

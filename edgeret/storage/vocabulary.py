@@ -39,14 +39,14 @@ _NONE: Final = np.empty(0, np.int64)
 class Match(NamedTuple):
     """The rows that a query's words are found in.
 
-    rows: best first, equal scores by row, with a score for each. must_scores: of the rows that had to be scored.
-    octets, runs: what was read, and in how many places. evidence: what the query's words tell together, in words that
-    only one row has.
+    rows: int64 [n], best first, equal scores by row. scores: float64 [n]. must_scores: float64, of the rows that had to
+    be scored. octets, runs: what was read, and in how many places. evidence: what the query's words tell together, in
+    words that only one row has.
     """
 
-    rows: list[int]
-    scores: list[float]
-    must_scores: list[float]
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float64]
+    must_scores: NDArray[np.float64]
     octets: int = 0
     runs: int = 0
     evidence: float = 0.0
@@ -88,13 +88,13 @@ class Vocabulary:
         """
         wanted = words.asked(query, self._language)
         if not wanted or not limit:
-            return Match([], [], [0.0] * len(must_rows))
+            return Match(_NONE, np.empty(0), np.zeros(len(must_rows)))
         found = self._lexicon.search(wanted, limit, self._chosen(mask, hidden), must_rows)
         most = max(found.most, 1)
         return Match(
-            found.rows.tolist(),
-            (found.scores / most).tolist(),
-            (found.must_scores / most).tolist(),
+            found.rows,
+            found.scores / most,
+            found.must_scores / most,
             found.reads.octets,
             found.reads.runs,
             found.evidence,
