@@ -29,7 +29,7 @@ _LEAST_CACHE_BYTES: Final = 250_000
 _CANDIDATE_BYTES: Final = 700
 # Of a document, which the other parts have room for.
 _DOCUMENT_BYTES: Final = 3_000_000
-# Ten documents; "hybrid" takes four times as many from each list.
+# Ten documents, four times as many: in files of format 1 "hybrid" takes these from each list.
 _USUAL_K: Final = 40
 _LEAST_CANDIDATES: Final = 400
 # Many threads that take turns: their stacks, and what the allocator keeps for each. Fewer pages are cached for that.
@@ -39,6 +39,9 @@ COPIES: Final = 10
 """Of a byte that is stored: Python's, those bound to a statement, SQLite's rows, and what JSON's parser makes of it."""
 # A value in metadata: what JSON's encoder collects.
 _VALUE_BYTES: Final = 140
+
+# The words of texts, which repeat themselves: fitted to lexicons of 1,000 to 60,000 passages of 50 to 500 characters.
+_VOCABULARY_BYTES: Final = 2600
 
 _CHARACTERS_AT_ONCE: Final = 1 << 16
 
@@ -81,11 +84,12 @@ def enough_bits(rows: int, widths: Sequence[int]) -> int:
 
 def file_parts(documents: int, passages: int, characters: int, bits: int, dim: int) -> dict[str, int]:
     """Bytes of an index file, part by part, for documents of `characters` characters of English on average."""
+    letters = documents * characters
     return {
         "vectors": passages * (dim + 38),
         "codes": passages * words(bits) * 8,
         "documents": documents * (characters + 85),
-        "words": passages * 21 + documents * characters * 2 // 3,
+        "words": passages * 20 + letters // 4 + round(_VOCABULARY_BYTES * letters**0.25),
     }
 
 

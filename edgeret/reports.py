@@ -67,7 +67,8 @@ class Explanation:
         documents: Documents in the index.
         passages: Passages in the index.
         eligible: Passages of documents that meet `where`.
-        candidates: Passages that were rescored. In "hybrid" mode that is the pool: each is scored by both sides.
+        candidates: Passages that were read to be ranked: by words as far as documents were wanted, by meaning all that
+            are rescored. In "hybrid" mode that is the pool, each of which is scored by both sides.
         scanned: Codes that were compared.
         search: "exact" for an exhaustive scan, "partitions" if those that `optimize` wrote were used.
         covered: Passages that partitions cover; all others are scanned exhaustively.

@@ -55,18 +55,23 @@ def three(tmp_path_factory):
 def reads(monkeypatch):
     """The documents that are read, and the rows, each as often as it is."""
     found: dict[str, list[int]] = {"documents": [], "rows": []}
-    document, passages = Rows.document, Rows.passages
+    document, sources, lines = Rows.document, Rows.sources, Rows.lines
 
     def noted(self, doc):
         found["documents"].append(doc)
         return document(self, doc)
 
+    def noted_sources(self, docs):
+        found["documents"].extend(docs)
+        return sources(self, docs)
+
     def noted_rows(self, rows):
-        found["rows"].extend(rows)
-        return passages(self, rows)
+        found["rows"].extend(rows.tolist())
+        return lines(self, rows)
 
     monkeypatch.setattr(Rows, "document", noted)
-    monkeypatch.setattr(Rows, "passages", noted_rows)
+    monkeypatch.setattr(Rows, "sources", noted_sources)
+    monkeypatch.setattr(Rows, "lines", noted_rows)
     return found
 
 

@@ -1,9 +1,15 @@
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeret import words
 from edgeret.errors import BudgetError
 from edgeret.plan import Plan, enough_bits, file_parts, oversampling, parse_bytes
+from edgeret.storage import lexicon
 
 ENCODER = {"session": 20_000_000, "longest texts": 8_000_000}
 WIDTHS = (64, 128, 256, 384)
@@ -107,3 +113,18 @@ def test_a_file_grows_with_every_part():
     assert small["codes"] == 1000 * 32
     for larger in (file_parts(1000, 2000, 400, 256, 384), file_parts(1000, 1000, 800, 256, 384)):
         assert sum(larger.values()) > sum(small.values())
+
+
+def test_the_words_of_a_file_take_what_is_planned(tmp_path):
+    pages = sorted((Path(__file__).parents[1] / "docs").glob("*.md"))
+    texts = [line for page in pages for line in page.read_text(encoding="utf-8").splitlines() if line[40:]]
+    with closing(sqlite3.connect(tmp_path / "words", isolation_level=None)) as connection:
+        lexicon.create(connection)
+        held = lexicon.Lexicon(connection)
+        for row, text in enumerate(texts):
+            held.add(row, words.stream(text))
+        held.rewrite(None)
+        connection.execute("VACUUM")
+    characters = sum(map(len, texts)) // len(texts)
+    planned = file_parts(len(texts), len(texts), characters, 256, 384)["words"]
+    assert (tmp_path / "words").stat().st_size == pytest.approx(planned, rel=0.25)

@@ -198,7 +198,7 @@ def test_a_reader_sees_the_words_of_its_own_commit(tmp_path, small):
     history.step("add", 1)
 
     def asked(store: Store) -> list[object]:
-        return [store.lexicon.search(query, 50)[:2] for query in QUERIES]
+        return [[part.tolist() for part in store.lexicon.search(query, 50)[:2]] for query in QUERIES]
 
     with Index.open(history.path, history.encoder, readonly=True) as reader:
         for seed in range(2, 20):
