@@ -43,7 +43,7 @@ test-full: $(VENV)/ready-$(EXTRAS)
 coverage: $(VENV)/ready-$(EXTRAS)
 	$(BIN)/python -m coverage erase
 	EDGERET_NO_NATIVE=1 $(BIN)/python -m coverage run -m pytest tests/test_scan.py tests/test_static.py tests/test_unigram.py tests/test_bpe.py \
-	    tests/test_pieces.py tests/test_words.py tests/test_postings.py tests/test_lexicon.py
+	    tests/test_pieces.py tests/test_words.py tests/test_postings.py tests/test_lexicon.py tests/test_checksum.py
 	$(BIN)/python -m coverage run -m pytest \
 	    --deselect tests/test_end_to_end.py::test_search_costs_less_than_twice_its_encoding
 	$(BIN)/python -m coverage combine
@@ -81,7 +81,7 @@ bench-full: $(VENV)/ready-bench
 	$(BIN)/python -m benchmarks compare --minutes $(MINUTES) --run $(RUN) --kinds $(KINDS)
 	$(BIN)/python -m benchmarks report --readme README.md
 
-KERNELS := scan static tokenize unigram bpe words postings
+KERNELS := scan static tokenize unigram bpe words postings checksum
 KERNEL_FLAGS := -std=c11 -O2 -g -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer
 
@@ -112,7 +112,7 @@ sanitize: $(KERNELS:%=build/sanitized/%) $(VENV)/ready-$(EXTRAS)
 	LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	    ASAN_OPTIONS=detect_leaks=0 PYTHONPATH=build/sanitized:. EDGERET_MODELS=$(CURDIR)/models \
 	    $(BIN)/python -P -m pytest tests/test_scan.py tests/test_static.py tests/test_pieces.py tests/test_unigram.py tests/test_bpe.py \
-	    tests/test_words.py tests/test_postings.py -p no:cacheprovider
+	    tests/test_words.py tests/test_postings.py tests/test_checksum.py -p no:cacheprovider
 
 # Built for AArch64 and run on emulated cores with and without the dot product (Debian: gcc-aarch64-linux-gnu,
 # qemu-user-static).

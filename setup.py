@@ -50,6 +50,7 @@ setup(
         extension("encode._tokenize", "text", "trie", "tokenize", "unigram", "bpe"),
         extension("_words", "words"),
         extension("_postings", "postings"),
+        extension("storage._checksum", "checksum"),
     ],
     cmdclass={"build_ext": BuildNative},
     options={"bdist_wheel": {"py_limited_api": "cp311"}},

@@ -395,7 +395,8 @@ class Index:
             mode: "dense" (by meaning), "lexical" (by words) or "hybrid" (both). None is "hybrid" for a text and "dense"
                 for a vector, which has no other, and for files of format 1.
             oversample: Candidates to rescore, as a multiple of `k`, or of 10 if `k` is smaller. None chooses by the
-                number of passages and the length of the codes, 4 or more. "hybrid" rescores 100, or as many if they are more.
+                number of passages and the length of the codes, 4 or more. "hybrid" rescores 100, or these if
+                they are more.
             min_score: Hits with a lower score are left out. None lets every score pass.
             offset: Better documents to leave out, for a page behind others; 0 for the first page. Pages are cut of one
                 ranking of the 1,000 best, of 10,000 if one reaches beyond them, so while the index does not change no

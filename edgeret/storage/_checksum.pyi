@@ -1,0 +1,3 @@
+from typing import Any
+
+def sound_lines(lines: list[tuple[Any, ...]], width: int, /) -> tuple[bytes, bytes, int]: ...
