@@ -29,6 +29,8 @@ PLANES: Final = 4
 """Bits per dimension of an asymmetric query."""
 
 _USUAL_BITS: Final = 256
+_PLANE_BITS: Final = (1 << np.arange(PLANES, dtype=np.uint8))[:, None]
+
 _ROWS_AT_ONCE: Final = 1024
 """Vectors projected at a time: their sums take 8 bytes an entry."""
 
@@ -219,10 +221,11 @@ class Codec:
         weights = vector @ self.query_projection[:, :bits] - self.query_thresholds[:bits]
         spacing = _GAUSSIAN_SPACING * float(np.sqrt(np.mean(weights**2)))
         top = 2**PLANES - 1
-        levels = np.full(bits, top // 2)
+        levels = np.full(bits, top // 2, dtype=np.uint8)
         if spacing > 0:
-            levels = np.clip(np.floor(weights / spacing) + (top + 1) // 2, 0, top).astype(np.int64)
-        return pack((levels[None, :] >> np.arange(PLANES)[:, None] & 1).astype(np.bool_))
+            steps = np.floor(weights / spacing) + (top + 1) // 2
+            levels = np.minimum(np.maximum(steps, 0), top).astype(np.uint8)
+        return pack((levels & _PLANE_BITS) != 0)
 
     def encode_symmetric(self, vector: Float32, bits: int) -> UInt64:
         """Make the symmetric query of a vector: its own code, for plain Hamming distance.

@@ -97,16 +97,6 @@ class Hit(_Found):
     lexical: float | None = None
     relevance: float | None = None
 
-    @classmethod
-    def found(
-        cls, id: str, score: float, text: str, span: tuple[int, int], json: str, *scores: float | None
-    ) -> Hit:
-        """A hit whose metadata are parsed when they are first asked for. scores: those after `metadata`, in order."""
-        hit = cls.__new__(cls)
-        for name, value in zip(_FOUND, (id, score, text, *span, json, *scores), strict=True):
-            object.__setattr__(hit, name, value)
-        return hit
-
     def __getattr__(self, name: str) -> Any:
         if name != "metadata":
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -121,6 +111,16 @@ class Hit(_Found):
 
 _FOUND: Final = ("id", "score", "text", "start", "end", "_json", "cosine", "lexical", "relevance")
 """Of a hit, what is known when it is found."""
+
+
+def make_hit(
+    identity: str, score: float, text: str, span: tuple[int, int], json: str, *scores: float | None
+) -> Hit:
+    """A hit whose metadata are parsed when they are first asked for. scores: those after `metadata`, in order."""
+    hit = Hit.__new__(Hit)
+    for name, value in zip(_FOUND, (identity, score, text, *span, json, *scores), strict=True):
+        object.__setattr__(hit, name, value)
+    return hit
 
 
 @dataclass(frozen=True)

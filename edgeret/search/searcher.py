@@ -14,7 +14,7 @@ import numpy as np
 from edgeret import phrases, words
 from edgeret.blocks import Mask, count
 from edgeret.codec import Float32, UInt64, normalize
-from edgeret.documents import Hit
+from edgeret.documents import Hit, make_hit
 from edgeret.encode.encoder import Asked
 from edgeret.encode.records import TextEncoder, encode_query, recorded_name, spread
 from edgeret.errors import InvalidQueryError, PartitionsError, SpaceMismatchError
@@ -578,5 +578,5 @@ def _hits(store: Store, answers: Sequence[Sequence[_Shown]], condition: Conditio
         for _, number, rank in shown:
             _, span, score, *told = answers[number][rank]
             text = source.text[slice(*span)]
-            made[number, rank] = Hit.found(source.id, score, text, span, source.json, *told)
+            made[number, rank] = make_hit(source.id, score, text, span, source.json, *told)
     return [[made[number, rank] for rank in range(len(answer))] for number, answer in enumerate(answers)]

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -22,9 +24,14 @@ except ImportError:
 _HEAD: Final = struct.Struct("<4q")
 
 
+@cache
+def _packed(count: int) -> Callable[..., bytes]:
+    return struct.Struct(f"<{count}q").pack
+
+
 def checksum(*numbers: int, content: bytes = b"") -> int:
     """CRC-32 over `numbers`, 8 bytes each, little-endian, then `content`."""
-    return zlib.crc32(content, zlib.crc32(struct.pack(f"<{len(numbers)}q", *numbers)))
+    return zlib.crc32(content, zlib.crc32(_packed(len(numbers))(*numbers)))
 
 
 def sound_lines(lines: list[tuple[Any, ...]], width: int) -> tuple[Int64, Int8]:
