@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from enum import IntEnum
 from functools import cache
 from itertools import chain, pairwise
+from os.path import commonprefix
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -172,22 +173,35 @@ def _terms(text: str, language: Language) -> list[str]:
     return [word.term for word in split(text, language)]
 
 
-def asked(query: str, language: Language = "en") -> list[Wanted]:
+def asked(query: str, language: Language = "en", prefix: bool = False) -> list[Wanted]:
     """The words of a query.
 
     A single character of a script without spaces stands for all words that begin with it. The last of several does not
     count.
+
+    prefix: whether the query is still being typed: the word that it ends with stands for all that begin with it.
     """
     found: list[Wanted] = []
     # Of a long query there are few different ones: each is in memory once.
     known: dict[Wanted, Wanted] = {}
     before = Word("", 0, 0)
-    for word in chain.from_iterable(split(part, language) for part in _parts(query)):
-        wanted = Wanted(word.term, _is_single(word.term))
-        if not (wanted.is_prefix and _ends(before, word)):
-            found.append(known.setdefault(wanted, wanted))
-        before = word
+    left = len(query)
+    for part in _parts(query):
+        for word in split(part, language):
+            wanted = Wanted(word.term, _is_single(word.term))
+            if prefix and word.stop == left:
+                wanted = _begun(word, part)
+            if not (wanted.is_prefix and _ends(before, word)):
+                found.append(known.setdefault(wanted, wanted))
+            before = word
+        left -= len(part)
     return found
+
+
+def _begun(word: Word, text: str) -> Wanted:
+    """All words that a word may become: what it has in common with its stem stands in them too."""
+    written = split(text[word.start : word.stop], None)[0].term
+    return Wanted(commonprefix([word.term, written]) or word.term, is_prefix=True)
 
 
 def _ends(before: Word, last: Word) -> bool:

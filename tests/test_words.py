@@ -140,3 +140,23 @@ def test_the_table_is_that_of_this_pythons_unicode_as_far_as_that_goes():
 )
 def test_a_single_character_of_a_script_without_spaces_is_asked_as_a_beginning(build, query, asked):
     assert words.asked(query) == asked
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ("red batte", [("red", False), ("batt", True)]),
+        ("batteries", [("batteri", True)]),
+        ("happy", [("happ", True)]),
+        ("running", [("run", True)]),
+        ("red ", [("red", False)]),
+        ("", []),
+        ("c", [("c", True)]),
+        ("PIO-1", [("pio-1", True), ("pio", False), ("1", True)]),
+        ("东京塔", [("东京", False), ("京塔", True)]),
+        ("塔", [("塔", True)]),
+    ],
+)
+def test_the_word_that_is_being_typed_is_asked_as_a_beginning(build, query, asked):
+    assert words.asked(query, prefix=True) == asked
+
