@@ -1,11 +1,13 @@
 """Fusion of meaning and words: what either ranks, what words should count, and what a score says of relevance.
 
-    python -m benchmarks fusion COLLECTION ... --model small [--query-model nano] [--write]
+    python -m benchmarks fusion COLLECTION ... --model small [--query-model nano] [--others N] [--write]
 
 Collections are in BEIR layout. A query's pool is the best rows of either side, exactly scored by the stored vectors and
 by our lexicon; a document scores as its best passage. What is chosen for a collection, the weight of words or the
 coefficients of relevance, is chosen on the others. One JSON line a collection, and one of all. The teacher's own
-nDCG@10 is read from benchmarks/results. --write puts the coefficients fitted on all collections into the package.
+nDCG@10 is read from benchmarks/results. --others puts so many passages of ../shared/text, which answer nothing, among
+each collection's: what is said of relevance there is said by coefficients fitted without them. --write puts the
+coefficients fitted on all collections into the package.
 """
 
 from __future__ import annotations
@@ -13,9 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -24,6 +27,7 @@ from numpy.typing import NDArray
 from benchmarks import datasets, metrics
 from benchmarks.quality import TEACHER, split
 from benchmarks.vectors import CachedEncoder, load_encoder
+from benchmarks.words import distinct
 from edgeret import words
 from edgeret.codec import quantize
 from edgeret.search import fusion
@@ -96,8 +100,11 @@ class Asked:
 
     def judge(self, rankings: Sequence[Sequence[int]]) -> float:
         """Mean nDCG@10 of documents, best first, for each query."""
-        ids = list(self.collection.documents)
-        named = ([ids[number] for number in ranking[: metrics.DEPTH]] for ranking in rankings)
+        ids = dict(enumerate(self.collection.documents))
+        named = (
+            [ids.get(number, f"other {number}") for number in ranking[: metrics.DEPTH]]
+            for ranking in rankings
+        )
         run = dict(zip(self.collection.queries, named, strict=True))
         return float(metrics.ndcg10(self.collection.qrels, run).mean())
 
@@ -115,10 +122,15 @@ class Passages:
     """The passages of a collection, to be asked by both sides."""
 
     def __init__(
-        self, collection: datasets.Collection, encoder: CachedEncoder, asking: CachedEncoder
+        self,
+        collection: datasets.Collection,
+        encoder: CachedEncoder,
+        asking: CachedEncoder,
+        others: Mapping[str, str],
     ) -> None:
-        cut = split(collection.documents, encoder)
-        numbers = {document: number for number, document in enumerate(collection.documents)}
+        documents = {**collection.documents, **others}
+        cut = split(documents, encoder)
+        numbers = {document: number for number, document in enumerate(documents)}
         self._asking = asking
         self._owners = np.array([numbers[owner] for owner in cut.owners])
         self._rows = quantize(encoder.encode(cut.texts)).astype(np.float32)
@@ -153,10 +165,14 @@ class Passages:
 
 
 def ask(
-    collection: datasets.Collection, foreign: Sequence[str], encoder: CachedEncoder, asking: CachedEncoder
+    collection: datasets.Collection,
+    foreign: Sequence[str],
+    encoder: CachedEncoder,
+    asking: CachedEncoder,
+    others: Mapping[str, str] = MappingProxyType({}),
 ) -> Asked:
-    """Ask a collection its own queries, and some of another."""
-    passages = Passages(collection, encoder, asking)
+    """Ask a collection, with other documents among its own, its own queries, and some of another."""
+    passages = Passages(collection, encoder, asking, others)
     numbers = {document: number for number, document in enumerate(collection.documents)}
     relevant = [
         {numbers[document] for document, grade in grades.items() if grade > 0 and document in numbers}
@@ -277,8 +293,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--model", required=True, help="the documents' bundle")
     parser.add_argument("--query-model", help="the queries' bundle (default: the documents')")
     parser.add_argument("--max-queries", type=int, default=1000)
+    parser.add_argument(
+        "--others", type=int, default=0, help="passages of ../shared/text among each collection's"
+    )
     parser.add_argument("--write", action="store_true", help="put the coefficients into the package")
     options = parser.parse_args(argv)
+    if options.others and options.write:
+        parser.error("expected coefficients to be fitted without others: leave out --others or --write")
     encoder = load_encoder(options.model)
     asking = load_encoder(options.query_model) if options.query_model else encoder
     spread = asking.bundle.manifest.spread
@@ -289,9 +310,17 @@ def main(argv: list[str]) -> int:
     ]
     lines = compare(asked, spread)
     samples = [sample(one, spread) for one in asked]
+    among = samples
+    if options.others:
+        others = {f"other {number}": text for number, text in enumerate(distinct(options.others))}
+        asked_among = (
+            ask(one, list(other.queries.values())[:FOREIGN], encoder, asking, others)
+            for one, other in zip(read, [*read[1:], read[0]], strict=True)
+        )
+        among = [sample(one, spread) for one in asked_among]
     for number, line in enumerate(lines):
-        line |= assess(fit(samples[:number] + samples[number + 1 :]), samples[number])
-    settings = {"model": encoder.name, "query_model": asking.name, "spread": spread}
+        line |= assess(fit(samples[:number] + samples[number + 1 :]), among[number])
+    settings = {"model": encoder.name, "query_model": asking.name, "spread": spread, "others": options.others}
     for one, line in zip(asked, lines, strict=True):
         rounded = {key: round(value, 4) for key, value in line.items()}
         print(json.dumps({"collection": one.collection.name, **settings, **rounded}), flush=True)
