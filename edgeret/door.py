@@ -416,7 +416,9 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "ids": _ids,
     "changes": _changes,
     "metadata": _metadata,
-    **dict.fromkeys(("exist_ok", "readonly", "erase", "merge", "quick", "writing", "shortens"), boolean),
+    **dict.fromkeys(
+        ("exist_ok", "readonly", "erase", "merge", "prefix", "quick", "writing", "shortens"), boolean
+    ),
     # How it is asked.
     "query": _query,
     "queries": _queries,

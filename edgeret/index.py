@@ -378,6 +378,7 @@ class Index:
         min_score: float | None = None,
         offset: int | None = None,
         feedback: Feedback | None = None,
+        prefix: bool = False,
     ) -> list[Hit]:
         """Find the `k` best documents for a query, each by its best passage.
 
@@ -403,6 +404,8 @@ class Index:
                 document is on two of them. None, not for pages, ranks `k`, which takes less time.
             feedback: Ids of documents that the answer should be like, and of others that it should be unlike: they move
                 the query's vector. None moves nothing.
+            prefix: Whether the query is still being typed, for a search at each letter: the word that it ends with
+                stands for all words that begin with it, of which the 64 most frequent ones count.
 
         Returns:
             Hits, best first; equal scores by age, the oldest first.
@@ -417,7 +420,7 @@ class Index:
             SpaceMismatchError: The file was recoded or re-encoded since it was opened.
         """
         return self._searcher.explain(
-            [query], Terms(k, where, mode, oversample, min_score, offset, feedback)
+            [query], Terms(k, where, mode, oversample, min_score, offset, feedback, prefix)
         )[0].hits
 
     @door.checked
@@ -431,6 +434,7 @@ class Index:
         min_score: float | None = None,
         offset: int | None = None,
         feedback: Feedback | None = None,
+        prefix: bool = False,
     ) -> list[list[Hit]]:
         """Search for several queries, all in the same state of the index; the codes are read once for many of them.
 
@@ -443,6 +447,7 @@ class Index:
             min_score: As in `search`.
             offset: As in `search`.
             feedback: As in `search`.
+            prefix: As in `search`.
 
         Returns:
             A list of hits for each query, in order.
@@ -451,7 +456,7 @@ class Index:
             EdgeretError: What `search` raises.
         """
         return self._searcher.search(
-            list(queries), Terms(k, where, mode, oversample, min_score, offset, feedback)
+            list(queries), Terms(k, where, mode, oversample, min_score, offset, feedback, prefix)
         )
 
     @door.checked
@@ -465,6 +470,7 @@ class Index:
         min_score: float | None = None,
         offset: int | None = None,
         feedback: Feedback | None = None,
+        prefix: bool = False,
     ) -> reports.Explanation:
         """Search as `search` does, and return the counts and the time of each stage too.
 
@@ -477,6 +483,7 @@ class Index:
             min_score: As in `search`.
             offset: As in `search`.
             feedback: As in `search`.
+            prefix: As in `search`.
 
         Returns:
             The hits, counts, and milliseconds.
@@ -485,7 +492,7 @@ class Index:
             EdgeretError: What `search` raises.
         """
         found = self._searcher.explain(
-            [query], Terms(k, where, mode, oversample, min_score, offset, feedback)
+            [query], Terms(k, where, mode, oversample, min_score, offset, feedback, prefix)
         )[0]
         unknown = self._read(lambda store, _: listing.unknown_keys(store, where or {}))
         return replace(found, unknown_keys=unknown)

@@ -11,8 +11,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from enum import IntEnum
 from functools import cache
-from itertools import chain, pairwise
-from os.path import commonprefix
+from itertools import chain, pairwise, takewhile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -201,7 +200,8 @@ def asked(query: str, language: Language = "en", prefix: bool = False) -> list[W
 def _begun(word: Word, text: str) -> Wanted:
     """All words that a word may become: what it has in common with its stem stands in them too."""
     written = split(text[word.start : word.stop], None)[0].term
-    return Wanted(commonprefix([word.term, written]) or word.term, is_prefix=True)
+    alike = takewhile(lambda pair: pair[0] == pair[1], zip(word.term, written, strict=False))
+    return Wanted("".join(letter for letter, _ in alike) or word.term, is_prefix=True)
 
 
 def _ends(before: Word, last: Word) -> bool:

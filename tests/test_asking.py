@@ -202,3 +202,27 @@ def test_indexes_that_do_not_compare_are_refused(two, tmp_path, first_format):
         ]
         with pytest.raises(InvalidQueryError, match="of format 1"):
             edgeret.search_indexes([one, other], "number", mode="lexical")
+
+
+# -- as you type
+
+
+@pytest.mark.parametrize("mode", ["lexical", "hybrid"])
+def test_the_word_that_is_being_typed_finds_those_that_begin_with_it(index, mode):
+    index.add([Document("a", "Replace both batteries now"), Document("b", "The lamp is red")])
+    for query in ("b", "batt", "batte", "batteri", "batteries", "now the batt"):
+        assert index.search(query, k=1, mode=mode, prefix=True)[0].id == "a"
+        assert index.search_many([query], k=1, mode=mode, prefix=True)[0][0].id == "a"
+    for query in ("batt ", "batt", "atteries"):
+        assert index.search(query, mode="lexical", prefix=query != "batt") == []
+
+
+def test_a_file_of_the_first_format_knows_beginnings(first_format):
+    path, encoder = first_format
+    with Index.open(path, model=encoder, readonly=True) as index:
+        assert index.search("somethi", mode="lexical") == []
+        index.search("numb", mode="lexical", prefix=True)
+        found = {hit.id for hit in index.search("number16385", mode="lexical")}
+        assert found
+        assert found <= {hit.id for hit in index.search("number1638", k=50, mode="lexical", prefix=True)}
+        assert index.search("number1638 ", mode="lexical", prefix=True) == []

@@ -107,7 +107,7 @@ BAD: dict[str, list[Any]] = {
     "changes": [*NOT_SEVERAL, [5], ["ab"], [("a",)], [("a", 5)], [(5, {})], {"a": 5}, {5: {}}, [("a", {"b": 2**70})]],
     "metadata": [*NOT_STRINGS[:7], "a", [("a", 1)], {"a": object()}, {1: 2}, {"a": 2**70}],
     "ids": [*NOT_SEVERAL, [5], [b"a"], [None], [["a"]], [2**70], ["\udce9"]],
-    **dict.fromkeys(("exist_ok", "readonly", "erase", "merge", "quick", "writing", "shortens"), NOT_BOOLEANS),
+    **dict.fromkeys(("exist_ok", "readonly", "erase", "merge", "prefix", "quick", "writing", "shortens"), NOT_BOOLEANS),
     "query": [*NOT_STRINGS, *NOT_VECTORS, "", " \n", "\ud800", Document("a", "a")],
     "queries": [*NOT_SEVERAL, *([value] for value in NOT_VECTORS), ["a", ""], [5], [b"a"], {"a"}, np.ones(DIM)],
     "k": [*NOT_INTEGERS, "2", 0, -1, -(2**70)],
@@ -249,7 +249,7 @@ def test_wrong_names_and_numbers_of_arguments_are_pythons_own_error(index):
     with pytest.raises(TypeError, match="unexpected keyword"):
         index.search("cats", limit=5)
     with pytest.raises(TypeError, match="positional"):
-        index.search("cats", 5, None, "dense", None, None, 7, ([], []), 7)
+        index.search("cats", 5, None, "dense", None, None, 7, ([], []), False, 7)
     with pytest.raises(TypeError, match="missing"):
         index.search()
     assert str(inspect.signature(Index.search)).startswith("(self, query: ")

@@ -159,4 +159,3 @@ def test_a_single_character_of_a_script_without_spaces_is_asked_as_a_beginning(b
 )
 def test_the_word_that_is_being_typed_is_asked_as_a_beginning(build, query, asked):
     assert words.asked(query, prefix=True) == asked
-

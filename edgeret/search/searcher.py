@@ -75,6 +75,7 @@ class Terms(NamedTuple):
     min_score: float | None
     offset: int | None = None
     feedback: Feedback | None = None
+    prefix: bool = False
 
     @property
     def ranked(self) -> int:
@@ -312,7 +313,7 @@ class Searcher:
         hits = _hits(store, shown, call.condition)
         if call.mode == "lexical":
             for query, found in zip(asked.queries, hits, strict=True):
-                store.lexicon.check_words(str(query), [hit.text for hit in found])
+                store.lexicon.check_words(str(query), [hit.text for hit in found], call.terms.prefix)
         fetch_ms = clock.lap()
         return [
             Explanation(
@@ -378,7 +379,7 @@ class Searcher:
         """The answers by words alone, or fused with those by meaning as format 1 has them."""
         self._plan.admit(min(call.pool, call.state.documents))
         found = [
-            lexical(store, query, min(call.pool, call.state.documents), call.mask)
+            lexical(store, query, min(call.pool, call.state.documents), call.mask, call.terms.prefix)
             for query in asked.queries
             if isinstance(query, str)
         ]
@@ -406,6 +407,7 @@ class Searcher:
                     query if isinstance(query, str) else None,
                     slice(rows.start - part.start, rows.stop - part.start),
                     self._spread,
+                    call.terms.prefix,
                 )
                 for query, rows in zip(asked.queries[first:end], asked.rows[first:end], strict=True)
             ]

@@ -152,17 +152,17 @@ def _add_others(store: Store, answer: Answer, more: Answer) -> None:
         raise store.damaged("the index of passages by document lacks some")
 
 
-def lexical(store: Store, query: str, k: int, mask: Mask | None) -> Answer:
+def lexical(store: Store, query: str, k: int, mask: Mask | None, prefix: bool = False) -> Answer:
     """The passages whose words match best, one a document, by the share that they have of the highest possible score.
 
-    k: not more than there are documents. mask: rows outside of it are not found. In files of format 1 scores are those
-    of SQLite's BM25.
+    k: not more than there are documents. mask: rows outside of it are not found. prefix: as of `words.asked`. In files
+    of format 1 scores are those of SQLite's BM25.
     """
     answer = Answer()
     wanted = 4 * max(k, LEAST_CANDIDATES) if k else 0
     hidden = None
     while True:
-        match = store.lexicon.search(query, wanted, mask, hidden)
+        match = store.lexicon.search(query, wanted, mask, hidden, prefix=prefix)
         answer.octets += match.octets
         answer.runs += match.runs
         # Mostly the first k are of as many documents.
@@ -189,11 +189,15 @@ def better(one: Answer, other: Answer, k: int) -> Answer:
 
 
 class Question(NamedTuple):
-    """A query of a hybrid search. text: None if it came as a vector. rows: of its vectors. spread: of its model."""
+    """A query of a hybrid search.
+
+    text: None if it came as a vector. rows: of its vectors. spread: of its model. prefix: as of `words.asked`.
+    """
 
     text: str | None
     rows: slice
     spread: float
+    prefix: bool = False
 
 
 def hybrid(
@@ -254,7 +258,7 @@ def _pooled(
     by_meaning = np.unique(np.concatenate([found.rows for found in near]))
     match = Match(by_meaning[:0], np.empty(0), np.zeros(len(by_meaning)))
     if question.text is not None:
-        match = store.lexicon.search(question.text, width, request.mask, hidden, by_meaning)
+        match = store.lexicon.search(question.text, width, request.mask, hidden, by_meaning, question.prefix)
     weight = words_weight(question.spread, match.evidence)
     shares = dict(zip(match.rows.tolist(), match.scores.tolist(), strict=True))
     shares |= zip(by_meaning.tolist(), match.must_scores.tolist(), strict=True)

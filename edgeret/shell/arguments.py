@@ -104,6 +104,7 @@ def parser() -> argparse.ArgumentParser:
             f"--{how}", metavar="ID", action="append",
             help=f"a document that the answer should be {how}; may be repeated",
         )  # fmt: skip
+    search.add_argument("--prefix", action="store_true", help="the last word is a beginning of words")
     search.add_argument("--min-score", type=float, metavar="SCORE", help="leave out hits below it")
     search.add_argument(
         "--oversample",

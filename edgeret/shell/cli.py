@@ -155,6 +155,7 @@ def _search(arguments: argparse.Namespace) -> None:
             arguments.min_score,
             arguments.offset,
             feedback if any(feedback) else None,
+            arguments.prefix,
         )
         _warn(index, arguments.where, len(hits))
     if arguments.json:

@@ -50,12 +50,14 @@ class Fts5:
         mask: Mask | None = None,
         hidden: Mask | None = None,
         must_rows: NDArray[np.int64] = _NONE,
+        prefix: bool = False,
     ) -> Match:
         """The best `limit` rows for the words of a query, scored by BM25 as SQLite computes it.
 
         mask: rows outside of it are not found. hidden: nor are these. must_rows: not scored, there is no way to.
+        prefix: whether the word that the query ends with stands for all that begin with it.
         """
-        match = match_any(query)
+        match = match_any(query, prefix)
         if not match or not limit:
             return Match(_NONE, np.empty(0), np.empty(0))
         condition, parameters = blocks.condition(mask, hidden or {})
@@ -73,9 +75,9 @@ class Fts5:
         """The rows of the mask: here quoted words are words."""
         return mask, 0
 
-    def check_words(self, query: str, texts: Sequence[str]) -> None:
+    def check_words(self, query: str, texts: Sequence[str], prefix: bool = False) -> None:
         """Raise CorruptIndexError unless each of `texts`, found by `query`'s words, has one of them."""
-        if texts and count_matching(match_any(query), texts) < len(texts):
+        if texts and count_matching(match_any(query, prefix), texts) < len(texts):
             raise self._session.damaged("the lexicon finds words where they are not")
 
     # -- checking
@@ -157,18 +159,19 @@ class Fts5:
             execute(f"DROP {table}")
 
 
-def match_any(query: str) -> str:
+def match_any(query: str, prefix: bool = False) -> str:
     """The FTS5 query for texts with any of the query's words; empty if it has none.
 
     A letter with marks is one character or several (NFC, NFD), and a text may spell it in either way: a word is looked
-    for in both, where FTS5 does not read them alike.
+    for in both, where FTS5 does not read them alike. prefix: the word that the query ends with is a beginning.
     """
     words = list[str]()
     for word in _WORD.findall(unicodedata.normalize("NFC", query.lower())):
         words.append(word)
         if not all(character.isascii() or _is_folded(character) for character in word):
             words.append(unicodedata.normalize("NFD", word))
-    return " OR ".join(f'"{word}"' for word in dict.fromkeys(words))
+    begun = {words[-1]} if prefix and words and _WORD.fullmatch(query[-1]) else set()
+    return " OR ".join(f'"{word}"{"*" if word in begun else ""}' for word in dict.fromkeys(words))
 
 
 def _is_folded(character: str) -> bool:

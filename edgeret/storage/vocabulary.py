@@ -80,13 +80,14 @@ class Vocabulary:
         mask: Mask | None = None,
         hidden: Mask | None = None,
         must_rows: NDArray[np.int64] = _NONE,
+        prefix: bool = False,
     ) -> Match:
         """The best `limit` rows for the words of a query, scored from 0 to 1: of the most that any row could have.
 
         mask: rows outside of it are not found; None: all live ones may be. hidden: nor are these. must_rows: int64 [n],
-        rows that are scored whether they are found or not.
+        rows that are scored whether they are found or not. prefix: as of `words.asked`.
         """
-        wanted = words.asked(query, self._language)
+        wanted = words.asked(query, self._language, prefix)
         if not wanted or not limit:
             return Match(_NONE, np.empty(0), np.zeros(len(must_rows)))
         found = self._lexicon.search(wanted, limit, self._chosen(mask, hidden), must_rows)
@@ -113,9 +114,9 @@ class Vocabulary:
         said = [row for row, text in Rows(self._session).texts(rows) if phrases.said(quoted, text)]
         return blocks.mask(np.array(said, dtype=np.int64)), len(rows)
 
-    def check_words(self, query: str, texts: Sequence[str]) -> None:
+    def check_words(self, query: str, texts: Sequence[str], prefix: bool = False) -> None:
         """Raise CorruptIndexError unless each of `texts`, found by `query`'s words, has one of them."""
-        asked = words.asked(query, self._language)
+        asked = words.asked(query, self._language, prefix)
         whole = {term for term, is_prefix in asked if not is_prefix}
         beginnings = tuple(term for term, is_prefix in asked if is_prefix)
         for text in texts:
