@@ -18,10 +18,10 @@ from typing import Any, Final, NamedTuple, TextIO
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret.codec import Int8, dequantize, words
+from edgeret.codec import Int8, Int64, dequantize, words
 from edgeret.errors import BackendError, IndexExistsError
 from edgeret.search.snapshot import CodeSnapshot
-from edgeret.storage.rows import Passage, StoredDocument
+from edgeret.storage.rows import StoredDocument
 from edgeret.storage.store import Counters, Store
 
 COLLECTION: Final = "passages"
@@ -33,19 +33,20 @@ _BATCH: Final = 1024
 class Batch(NamedTuple):
     """Passages in row order, each with its document.
 
-    vectors: int8 [n, dim], of unit length once divided by their own. codes: uint8 [n, 8 * words]; bit i of a code is
+    heads: int64 [n, 4], of each its row, its document's number, and the span in its text. vectors: int8 [n, dim], of
+    unit length once divided by their own. codes: uint8 [n, 8 * words]; bit i of a code is
     bit i % 8, the lowest first, of byte i // 8.
     """
 
-    passages: list[Passage]
+    heads: Int64
     documents: list[StoredDocument]
     vectors: Int8
     codes: NDArray[np.uint8]
 
     @property
-    def rows(self) -> NDArray[np.int64]:
+    def rows(self) -> Int64:
         """Numbers of the passages, int64 [n]."""
-        return np.array([passage.row for passage in self.passages], dtype=np.int64)
+        return self.heads[:, 0]
 
 
 class _Sink:
@@ -79,7 +80,7 @@ class _Lines(_Sink):
             _write_line(self._documents, fields)
 
     def add_passages(self, batch: Batch) -> None:
-        for (row, _, start, stop, _), document in zip(batch.passages, batch.documents, strict=True):
+        for (row, _, start, stop), document in zip(batch.heads.tolist(), batch.documents, strict=True):
             _write_line(self._passages, {"row": row, "id": document.id, "start": start, "stop": stop})
 
     def close(self) -> None:
@@ -146,7 +147,7 @@ class _Qdrant(_Sink):
         payloads = [
             {"id": document.id, "text": document.text[start:stop], "start": start, "stop": stop}
             | {"metadata": document.metadata}
-            for (_, _, start, stop, _), document in zip(batch.passages, batch.documents, strict=True)
+            for (_, _, start, stop), document in zip(batch.heads.tolist(), batch.documents, strict=True)
         ]
         vectors = dequantize(batch.vectors).tolist()
         points = self._batch(ids=batch.rows.tolist(), vectors=vectors, payloads=payloads)
@@ -191,8 +192,8 @@ class _Parquet(_Sink):
         columns = [
             batch.rows,
             [document.id for document in batch.documents],
-            [passage.start for passage in batch.passages],
-            [passage.end for passage in batch.passages],
+            batch.heads[:, 2],
+            batch.heads[:, 3],
             self._arrow.FixedSizeListArray.from_arrays(entries, batch.vectors.shape[1]),
             [code.tobytes() for code in batch.codes],
         ]
@@ -266,19 +267,19 @@ def _passages(store: Store, state: Counters) -> Iterator[Batch]:
             offsets = np.flatnonzero(np.unpackbits(live, count=codes.shape[1], bitorder="little"))
         for first in range(0, len(offsets), _BATCH):
             part = offsets[first : first + _BATCH]
-            passages = store.rows.passages((first_row + part).tolist())
-            vectors = np.frombuffer(b"".join(passage.vector for passage in passages), dtype=np.int8)
+            lines = store.rows.lines(first_row + part)
             yield Batch(
-                passages,
-                _documents_of(store, passages),
-                vectors.reshape(len(passages), -1),
+                lines.heads,
+                _documents_of(store, lines.heads),
+                lines.vectors,
                 np.ascontiguousarray(codes[:, part].T, dtype="<u8").view(np.uint8),
             )
 
 
-def _documents_of(store: Store, passages: list[Passage]) -> list[StoredDocument]:
-    found = {doc: store.rows.document(doc) for doc in {passage.doc for passage in passages}}
-    return [found[passage.doc] for passage in passages]
+def _documents_of(store: Store, heads: Int64) -> list[StoredDocument]:
+    docs = heads[:, 1].tolist()
+    found = {doc: store.rows.document(doc) for doc in set(docs)}
+    return [found[doc] for doc in docs]
 
 
 def _write_line(stream: TextIO, fields: Mapping[str, object]) -> None:
