@@ -23,9 +23,9 @@ _PAGE_OCTETS: Final = 4000
 """Of a page and its first term: they fit in a page of the file without overflowing."""
 _INLINE_OCTETS: Final = 1900
 _LIST_OCTETS: Final = 64_000
-_PAGES_AT_ONCE: Final = (12, 48)
+_PAGES_AT_ONCE: Final = (12, 24)
 """That a merge holds of all its sources together, at the least and at the most."""
-_CACHE_KIB: Final = 40
+_CACHE_KIB: Final = 80
 """It holds one for so much of SQLite's cache: a page becomes arrays of ten times its size."""
 
 _OUTSIDE: Final = 0x8000
