@@ -1,4 +1,4 @@
-"""Asking: what `memory` has a process of its own do; it imports little: its memory is measured."""
+"""Asking: what `memory` and `modes` have a process of its own do; it imports little: its memory is measured."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ import edgeret
 from edgeret.errors import BudgetError
 
 
-def ask(path: str, model: str, budget: str | None, queries: list[str]) -> dict[str, Any]:
+def ask(
+    path: str, model: str, budget: str | None, queries: list[str], mode: str = "dense", k: int = 10
+) -> dict[str, Any]:
     """Open, ask each query once for the time of the first answer and again for the others; milliseconds.
 
     A budget that is refused is an answer too.
@@ -23,12 +25,12 @@ def ask(path: str, model: str, budget: str | None, queries: list[str]) -> dict[s
     except BudgetError as error:
         return {"refused": str(error)}
     opened = time.perf_counter()
-    index.search(queries[0], mode="dense")
+    index.search(queries[0], k, mode=mode)
     answered = time.perf_counter()
     times, answers, reads = [], [], read_calls()
     for query in queries:
         start = time.perf_counter()
-        answers.append([int(hit.id) for hit in index.search(query, mode="dense")])
+        answers.append([int(hit.id) for hit in index.search(query, k, mode=mode)])
         times.append(time.perf_counter() - start)
     pages = (read_calls() - reads) / len(queries)
     p50, p95 = np.percentile(times, [50, 95])

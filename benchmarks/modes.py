@@ -83,10 +83,10 @@ def measure(path: Path, queries: list[str], model: str, k: int, budget: str | No
     starts: dict[str, list[float]] = {mode: [] for mode in MODES}
     for _ in range(_STARTS):
         for mode in MODES:
-            found = fresh.run("benchmarks.modes", "start", str(path), model, mode, k, budget, queries[0])
-            starts[mode].append(found["start_ms"])
+            found = fresh.run("benchmarks.asking", "ask", str(path), model, budget, queries[:1], mode, k)
+            starts[mode].append(found["open_ms"] + found["first_query_ms"])
     memory = {
-        mode: fresh.run("benchmarks.modes", "ask", str(path), model, mode, k, budget, queries)
+        mode: fresh.run("benchmarks.asking", "ask", str(path), model, budget, queries, mode, k)
         for mode in MODES
     }
     return [
@@ -110,20 +110,6 @@ def measure(path: Path, queries: list[str], model: str, k: int, budget: str | No
         }
         for mode in MODES
     ]
-
-
-def start(path: str, model: str, mode: str, k: int, budget: str | None, query: str) -> dict[str, Any]:
-    """Open and ask once."""
-    begun = time.perf_counter()
-    with Index.open(Path(path), model=model, memory_budget=budget, readonly=True) as index:
-        index.search(query, k=k, mode=mode)
-        return {"start_ms": (time.perf_counter() - begun) * 1e3}
-
-
-def ask(path: str, model: str, mode: str, k: int, budget: str | None, queries: list[str]) -> dict[str, Any]:
-    """Ask them all, for the memory that it takes."""
-    with Index.open(Path(path), model=model, memory_budget=budget, readonly=True) as index:
-        return {"hits": sum(len(index.search(query, k=k, mode=mode)) for query in queries)}
 
 
 if __name__ == "__main__":
