@@ -4,19 +4,18 @@ import gzip
 import json
 import os
 import struct
-from itertools import pairwise
 from pathlib import Path
 
 import hostile
 import numpy as np
 import pytest
+from beside import Own, assert_equal
 from conftest import FEW
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeret.encode import bpe, tables, windows
 from edgeret.encode.bundle import Bundle
-from edgeret.encode.tables import Source
 from edgeret.encode.tokenizer import load_tokenizer
 from edgeret.errors import BundleError, InvalidDocumentError
 
@@ -188,29 +187,10 @@ def compiled(some_characters, tmp_path_factory):
     return path
 
 
-class Own:
-    """A build over a file, which stays open."""
-
-    def __init__(self, make, path: Path) -> None:
-        self.source = Source(os.open(path, os.O_RDONLY))
-        _, head, arrays = bpe.read(self.source, path.stat().st_size)
-        self.run = make(head, arrays, self.source)
-
-
 def package(name: str):
     from tokenizers import Tokenizer
 
     return Tokenizer.from_str(source(**VARIANTS[name]).decode())
-
-
-def assert_equal(own: Own, known, text: str) -> None:
-    for special in (True, False):
-        ids, spans, words = own.run(text, special, 0)
-        expected = known.encode(text, add_special_tokens=special)
-        assert (ids, spans) == (expected.ids, expected.offsets), ascii(text)
-        assert [one == other for one, other in pairwise(words)] == [
-            one == other for one, other in pairwise(expected.word_ids)
-        ], ascii(text)
 
 
 CHARACTERS = [chr(code) for first, stop in SOME for code in range(first, stop)]
@@ -226,12 +206,12 @@ texts = st.lists(st.one_of(st.sampled_from(CHARACTERS), st.sampled_from(PIECES))
 @pytest.mark.parametrize("make", BUILDS)
 @pytest.mark.parametrize("name", VARIANTS)
 def test_any_text_has_the_tokens_of_the_package(compiled, name, make):
-    own, known = Own(make, compiled(name)), package(name)
+    own, known = Own(make, compiled(name), bpe.read), package(name)
 
     @settings(max_examples=5_000 if FULL else 150, deadline=None)
     @given(texts)
     def check(text):
-        assert_equal(own, known, text)
+        assert_equal(lambda *asked: own.run(*asked, 0), known, text)
 
     check()
 
@@ -248,7 +228,7 @@ def test_every_code_point_has_the_tokens_of_the_package(tmp_path, monkeypatch, t
         path = tmp_path / "tokenizer.bin"
         path.write_bytes(compiled(source(**VARIANTS[name])))
         known = package(name)
-        runs = [Own(make, path) for make in builds()]
+        runs = [Own(make, path, bpe.read) for make in builds()]
         for code in codes:
             for form in ("{}", "a{}b", "{0}{0}", " {} ", "e{}\u0301", "'{}1"):
                 text = form.format(chr(code))
@@ -287,7 +267,7 @@ def test_lines_of_many_languages_have_the_tokens_of_the_package(tmp_path, monkey
         path.write_bytes(compiled(image))
         known = Tokenizer.from_str(image.decode())
         for make in builds()[: 1 if FULL else 2]:
-            own = Own(make, path)
+            own = Own(make, path, bpe.read)
             for line in lines:
                 expected = known.encode(line)
                 assert own.run(line, True, 0)[:2] == (expected.ids, expected.offsets), ascii(line)
@@ -353,7 +333,7 @@ def test_windows_are_the_whole(compiled, tmp_path, monkeypatch, name):
 def test_a_file_that_is_cut_meanwhile_is_an_error(compiled, tmp_path, make):
     path = tmp_path / "tokenizer.bin"
     path.write_bytes(compiled("as of RoBERTa").read_bytes())
-    own = Own(make, path)
+    own = Own(make, path, bpe.read)
     os.truncate(path, 1000)
     with pytest.raises(BundleError, match="as long as it was"):
         own.run("Zwei Hunde", True, 0)
@@ -411,7 +391,7 @@ def test_any_tables_that_are_read_stay_within_themselves(compiled, tmp_path, mak
             blob[at + 1 : at + 4] = whole[at + 1 : at + 4]
         path.write_bytes(blob)
         try:
-            own = Own(make, path)
+            own = Own(make, path, bpe.read)
         except ValueError:
             continue
         read += 1

@@ -7,12 +7,12 @@ import struct
 import subprocess
 import sys
 import unicodedata
-from itertools import pairwise
 from pathlib import Path
 
 import hostile
 import numpy as np
 import pytest
+from beside import Own, assert_equal
 from conftest import FEW
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from edgeret.encode import tables, unigram
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.foreign import Foreign
-from edgeret.encode.tables import Source
 from edgeret.encode.tokenizer import load_tokenizer, planned_bytes
 from edgeret.errors import BundleError, InvalidDocumentError
 
@@ -178,29 +177,10 @@ def compiled(few_characters, tmp_path_factory):
     return path
 
 
-class Own:
-    """A build over a file, which stays open."""
-
-    def __init__(self, make, path: Path) -> None:
-        self.source = Source(os.open(path, os.O_RDONLY))
-        _, head, tables = unigram.read(self.source, path.stat().st_size)
-        self.run = make(head, tables, self.source)
-
-
 def package(name: str):
     from tokenizers import Tokenizer
 
     return Tokenizer.from_str(source(**VARIANTS[name]).decode())
-
-
-def assert_equal(own: Own, known, text: str) -> None:
-    for special in (True, False):
-        ids, spans, words = own.run(text, special)
-        expected = known.encode(text, add_special_tokens=special)
-        assert (ids, spans) == (expected.ids, expected.offsets), ascii(text)
-        assert [one == other for one, other in pairwise(words)] == [
-            one == other for one, other in pairwise(expected.word_ids)
-        ], ascii(text)
 
 
 CHARACTERS = [chr(code) for first, stop in FEW for code in range(first, stop)]
@@ -223,12 +203,12 @@ texts = st.lists(st.one_of(st.sampled_from(CHARACTERS), st.sampled_from(PIECES))
 @pytest.mark.parametrize("make", BUILDS)
 @pytest.mark.parametrize("name", VARIANTS)
 def test_any_text_has_the_tokens_of_the_package(compiled, name, make):
-    own, known = Own(make, compiled(name)), package(name)
+    own, known = Own(make, compiled(name), unigram.read), package(name)
 
     @settings(max_examples=5_000 if FULL else 50, deadline=None)
     @given(texts)
     def check(text):
-        assert_equal(own, known, text)
+        assert_equal(own.run, known, text)
 
     check()
 
@@ -244,7 +224,7 @@ def test_every_code_point_has_the_tokens_of_the_package(tmp_path, monkeypatch, t
     path.write_bytes(compiled(source()))
     known = package("as of XLM-R")
     builds = [unigram.native, unigram.reference] if tables.runs_native() else [unigram.reference]
-    runs = [Own(make, path) for make in builds]
+    runs = [Own(make, path, unigram.read) for make in builds]
     for code in characters.CODE_POINTS:
         if 0xD800 <= code < 0xE000:
             continue
@@ -289,7 +269,7 @@ def test_tables_of_another_tokenizer_are_refused(compiled, tmp_path):
 def test_a_file_that_is_cut_meanwhile_is_an_error(compiled, tmp_path, make):
     path = tmp_path / "tokenizer.bin"
     path.write_bytes(compiled("as of XLM-R").read_bytes())
-    own = Own(make, path)
+    own = Own(make, path, unigram.read)
     os.truncate(path, 1000)
     with pytest.raises(BundleError, match="as long as it was"):
         own.run("the best", True)
@@ -347,7 +327,7 @@ def test_any_tables_that_are_read_stay_within_themselves(compiled, tmp_path, mak
             blob[at + 1 : at + 4] = whole[at + 1 : at + 4]
         path.write_bytes(blob)
         try:
-            own = Own(make, path)
+            own = Own(make, path, unigram.read)
         except ValueError:
             continue
         read += 1
