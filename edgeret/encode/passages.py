@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import Final
 
 import numpy as np
@@ -41,7 +42,14 @@ def split(text: str, token_spans: Sequence[Span], limit: int) -> list[Span]:
 
 def split_windows(text: str, windows: Iterable[Sequence[Span]], limit: int) -> list[Span]:
     """`split`, where the spans of the text's tokens come some at a time. Keeps those of a passage and a window."""
-    tokens = _Tokens(text, windows)
+    windows, held = iter(windows), list[Sequence[Span]]()
+    while sum(map(len, held)) <= limit:
+        if (window := next(windows, None)) is None:
+            # All of it fits: most short documents end here, which need no cuts.
+            start, end = _strip(text, 0, len(text))
+            return [(start, end)] if start < end else []
+        held.append(window)
+    tokens = _Tokens(text, chain(held, windows))
     passages = []
     first, begin = 0, 0
     while begin < len(text):
