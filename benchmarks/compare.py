@@ -237,7 +237,8 @@ def _ask(cell: Cell, options: argparse.Namespace, wait_s: float) -> Line:
     return line | {
         "times_faster": round(statistics.median(ratios), 4),
         "baseline_p50_ms": baseline_p50,
-        "recall10": recall(answers, cell.rows) if systems.encoder_of(cell.system) else None,
+        # Words have a say in a hybrid answer: by vectors alone it is not to be judged.
+        "recall10": recall(answers, cell.rows) if _by_vectors(cell.system) else None,
         "bytes": size,
         "bytes_per_doc": round(size / cell.rows, 1),
         "k": systems.K,
@@ -306,6 +307,10 @@ def _owner(index: str) -> str:
     """The stack under whose name an index is built and changed: the one with `base`, where there is one."""
     stacks = [stack for stack in systems.STACKS if systems.index_of(stack) == index]
     return f"base/{index}" if f"base/{index}" in stacks else stacks[0]
+
+
+def _by_vectors(stack: str) -> bool:
+    return systems.encoder_of(stack) is not None and not systems.encodes_itself(stack)
 
 
 def _asked(cell: Cell, options: argparse.Namespace, queries: list[str], wait_s: float) -> Child:

@@ -19,7 +19,13 @@ TURN: Final = 8
 PASSES: Final = 3
 SIZES: Final = (10_000, 100_000, 1_000_000)
 AGREEMENT: Final = 0.15
-OURS: Final = ("nano/edgeret", "small/edgeret", "base/edgeret")
+OURS: Final = (
+    "nano/edgeret-hybrid",
+    "small/edgeret-hybrid",
+    "nano/edgeret",
+    "small/edgeret",
+    "base/edgeret",
+)
 SENTENCE_TRANSFORMERS: Final = "torch/faiss-flat"
 # Of nDCG's share and of recall: who is that much below counts as equal.
 _SLACK: Final = 0.005

@@ -66,7 +66,7 @@ def ask(
     answered = time.perf_counter()
     yield {"open_ms": _ms(opened - begun), "first_query_ms": _ms(answered - opened)}
     encoding, searching, after_pause, cpu, answers = [], [], [], 0.0, {}
-    reads = read_calls()
+    reads, itself = read_calls(), systems.encodes_itself(stack)
     gc.disable()
     for line in sys.stdin:
         if not line.strip():
@@ -74,7 +74,7 @@ def ask(
         taken = []
         for number in map(int, line.split()):
             worked, begun = time.process_time(), time.perf_counter()
-            vector = encoder.encode([queries[number]])[0] if encoder else None
+            vector = encoder.encode([queries[number]])[0] if encoder and not itself else None
             encoded = time.perf_counter()
             hits = store.search(Question(queries[number], vector))
             done = time.perf_counter()

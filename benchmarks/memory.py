@@ -1,6 +1,6 @@
 """Memory: what opening and searching an index adds to a fresh process, with a budget and without.
 
-    python -m benchmarks memory [--rows N] [--model M] [--budget SIZE] [--add N]
+    python -m benchmarks memory [--rows N] [--model M] [--budget SIZE] [--mode MODE] [--add N]
 
 One JSON line a run; the index is made once (in .cache/bench). Passages are real, repeated to the number of rows, and
 the vectors of the repeats carry noise. Other stores stand in the tables of `compare`.
@@ -27,31 +27,34 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--model", default="base", help="a bundle of the space of base")
     parser.add_argument("--budget", help="such as 112MB (none)")
+    parser.add_argument("--mode", choices=("dense", "lexical", "hybrid"), default="dense", help="(dense)")
     parser.add_argument("--add", type=int, metavar="N", help="add N texts instead, with and without a budget")
     options = parser.parse_args(argv)
     if options.add:
         for budget in (None, options.budget):
             print(json.dumps(adding(options.model, options.add, budget)), flush=True)
     else:
-        print(json.dumps(searching(options.model, options.rows, options.budget)), flush=True)
+        print(json.dumps(searching(options.model, options.rows, options.budget, options.mode)), flush=True)
     return 0
 
 
-def searching(model: str, rows: int, budget: str | None) -> dict[str, Any]:
+def searching(model: str, rows: int, budget: str | None, mode: str) -> dict[str, Any]:
     """The line of a run that searches."""
     cell = Cell("build", "base/edgeret", rows)
     if not cell.folder.exists():
         fresh.run("benchmarks.measure", "build", "edgeret", str(cell.folder), rows, {})
     path = cell.folder / "index.edgeret"
-    found = fresh.run("benchmarks.asking", "ask", str(path), model, budget, collection.queries(QUERIES))
+    found = fresh.run("benchmarks.asking", "ask", str(path), model, budget, collection.queries(QUERIES), mode)
+    answers = found.pop("answers", None)
     size = path.stat().st_size
     return {
         "system": "edgeret",
         "rows": rows,
         "bits": 256,
         "model": model,
+        "mode": mode,
         "budget": budget,
-        **({"recall10": recall(found.pop("answers"), rows)} if "answers" in found else {}),
+        **({"recall10": recall(answers, rows)} if answers and mode == "dense" else {}),
         **found,
         "index_file_bytes": size,
         "bytes_per_doc": round(size / rows, 1),

@@ -32,6 +32,8 @@ class Mark(NamedTuple):
 
 
 MARKS: Final = {
+    "nano/edgeret-hybrid": Mark("edgeret nano, hybrid", "#E69F00", "p"),
+    "small/edgeret-hybrid": Mark("edgeret small, hybrid", "#D55E00", "h"),
     "nano/edgeret": Mark("edgeret nano", "#E69F00", "o"),
     "small/edgeret": Mark("edgeret small", "#D55E00", "s"),
     "base/edgeret": Mark("edgeret base", "#882255", "D"),

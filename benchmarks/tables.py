@@ -8,6 +8,8 @@ from typing import Any, Final
 Row = list[str]
 
 NAMES: Final = {
+    "nano/edgeret-hybrid": "**edgeret, nano, hybrid**",
+    "small/edgeret-hybrid": "**edgeret, small, hybrid**",
     "nano/edgeret": "**edgeret, nano**",
     "small/edgeret": "**edgeret, small**",
     "base/edgeret": "**edgeret, base**",

@@ -71,11 +71,12 @@ class Store(Protocol):
 
 
 class Kind(NamedTuple):
-    """A store's class, and what pip installs for it."""
+    """A store's class, and what pip installs for it. encodes: it makes the query's vector itself, beside its words."""
 
     place: str
     packages: tuple[str, ...]
     holds_text: bool = True
+    encodes: bool = False
 
 
 _FAISS: Final = ("faiss-cpu", "numpy")
@@ -83,6 +84,7 @@ _USEARCH: Final = ("usearch", "numpy")
 
 STORES: Final = {
     "edgeret": Kind("edgeret:Edgeret", ("numpy", "tqdm")),
+    "edgeret-hybrid": Kind("edgeret:Hybrid", ("numpy", "tqdm"), encodes=True),
     "edgeret-partitions": Kind("edgeret:Partitioned", ("numpy", "tqdm")),
     "faiss-flat": Kind("faiss:Flat", _FAISS, False),
     "faiss-binary": Kind("faiss:Binary", _FAISS, False),
@@ -122,6 +124,8 @@ BASELINE: Final = "fp32/faiss-flat"
 """Every stack takes turns with this one: the fp32 model in its fastest runtime here, and exact search."""
 
 STACKS: Final = (
+    "nano/edgeret-hybrid",
+    "small/edgeret-hybrid",
     "nano/edgeret",
     "small/edgeret",
     "base/edgeret",
@@ -135,7 +139,11 @@ STACKS: Final = (
     "static/vicinity",
     "bm25s",
     "fts5",
-    *(f"base/{store}" for store in STORES if store not in ("edgeret", "vicinity", "bm25s", "fts5")),
+    *(
+        f"base/{store}"
+        for store in STORES
+        if store not in ("edgeret", "edgeret-hybrid", "vicinity", "bm25s", "fts5")
+    ),
 )
 
 
@@ -150,9 +158,14 @@ def encoder_of(stack: str) -> str | None:
 
 
 def index_of(stack: str) -> str:
-    """Stacks of one store share its index, as long as their vectors are of one space; a view is of a file as well."""
-    store = store_of(stack).removesuffix("-view")
+    """Stacks of one store share its index, as long as their vectors are of one space, views and modes too."""
+    store = store_of(stack).removesuffix("-view").removesuffix("-hybrid")
     return f"{store}-static" if encoder_of(stack) == "static" else store
+
+
+def encodes_itself(stack: str) -> bool:
+    """Whether a stack's store is asked by text alone, so that encoding is a part of its searching."""
+    return STORES[store_of(stack)].encodes
 
 
 def is_ours(stack: str) -> bool:

@@ -50,6 +50,13 @@ class Edgeret:
         return self._index
 
 
+class Hybrid(Edgeret):
+    """By meaning and words, as it answers where nothing else is said."""
+
+    def search(self, question: Question) -> list[Hit]:
+        return [Hit(int(hit.id), hit.text) for hit in self._index.search(question.text)]
+
+
 class Partitioned(Edgeret):
     """With partitions, which a reopened index has."""
 
