@@ -1,3 +1,4 @@
+import fcntl
 import gzip
 import json
 import os
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from counts import tries
 from fake import FakeEncoder
 from formats.make import HERE, Reader
 from hypothesis import HealthCheck, settings
@@ -15,7 +17,9 @@ from hypothesis import HealthCheck, settings
 import edgeret
 
 # A busy machine is no failure: neither one slow example nor slow generation.
-settings.register_profile("edgeret", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "edgeret", max_examples=tries(100), deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("edgeret")
 
 
@@ -47,6 +51,25 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         reporter.write_line(f"must not be skipped here: {reason}", red=True)
     if found:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
+    """A file that several tests read and none changes, by its name: made once for all processes of a run."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        path = folder / name
+        with (folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                made = path.with_name(f"made-{name}")
+                make(made)
+                made.rename(path)
+        return path
+
+    return get
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from beside import Own, assert_equal
 from conftest import FEW
+from counts import FULL, tries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,7 +25,6 @@ pytest.importorskip(
 )
 pytestmark = pytest.mark.usefixtures("few_characters", "some_characters")
 
-FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 BUILDS = [
     pytest.param(bpe.native, marks=pytest.mark.skipif(not tables.runs_native(), reason="not built")),
     bpe.reference,
@@ -208,7 +208,7 @@ texts = st.lists(st.one_of(st.sampled_from(CHARACTERS), st.sampled_from(PIECES))
 def test_any_text_has_the_tokens_of_the_package(compiled, name, make):
     own, known = Own(make, compiled(name), bpe.read), package(name)
 
-    @settings(max_examples=5_000 if FULL else 150, deadline=None)
+    @settings(max_examples=tries(150, 5_000), deadline=None)
     @given(texts)
     def check(text):
         assert_equal(lambda *asked: own.run(*asked, 0), known, text)
@@ -282,7 +282,7 @@ def some_lines(count: int) -> list[str]:
     found = []
     for path in paths if FULL else paths[:: len(paths) // 20]:
         with gzip.open(path, "rt", encoding="utf-8", newline="\n") as stream:
-            found += [line for line, _ in zip(stream, range(5_000 if FULL else 20), strict=False)]
+            found += [line for line, _ in zip(stream, range(tries(20, 5_000)), strict=False)]
     rows = np.random.default_rng(0).permutation(len(found))[:count]
     return [found[row] for row in rows]
 
@@ -318,7 +318,7 @@ def test_windows_are_the_whole(compiled, tmp_path, monkeypatch, name):
     monkeypatch.setattr(windows, "_OVERLAP", 60)
     pool = st.lists(st.sampled_from([*CORPUS[0].split(), *PIECES[4:]]), min_size=1, max_size=8)
 
-    @settings(max_examples=2_000 if FULL else 80, deadline=None)
+    @settings(max_examples=tries(80, 2_000), deadline=None)
     @given(pool.flatmap(lambda found: st.lists(st.sampled_from(found), max_size=200).map(" ".join)))
     def check(text):
         whole = tokenizer.tokenize(text, special=False)
@@ -379,7 +379,7 @@ def test_any_tables_that_are_read_stay_within_themselves(compiled, tmp_path, mak
     text = "It's  the best für \u0600e\u0301 <mask>  किताब 각\u11a8\r\n\x01ﬁ q\u0323\u0301 1234." * 2
     path, whole, read = tmp_path / "tables", compiled("as of Qwen").read_bytes(), 0
     head = bpe.Head(*struct.unpack_from("<11I", whole, 48))
-    for _ in range(2_000 if FULL else 200):
+    for _ in range(tries(200, 2_000)):
         blob = bytearray(whole)
         first = 92 if rng.integers(2) else head.offset
         for place in rng.integers(first, len(blob), 2_000):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counts import tries
 from fake import DIM, WIDTHS, random_codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -116,7 +117,7 @@ def test_big_endian_arrays_are_stored_little_endian(tmp_path):
     assert opened.tensor("big").tolist() == [1, 258]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(60), deadline=None)
 @given(data=st.data())
 def test_a_flipped_bit_is_found(sound, tmp_path_factory, data):
     folder = Path(shutil.copytree(sound, tmp_path_factory.mktemp("flip") / "tiny"))
@@ -128,7 +129,7 @@ def test_a_flipped_bit_is_found(sound, tmp_path_factory, data):
         Bundle.open(folder)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 @given(data=st.data())
 def test_a_flipped_byte_of_the_manifest_changes_nothing_or_is_refused_by_name(sound, tmp_path_factory, data):
     folder = Path(shutil.copytree(sound, tmp_path_factory.mktemp("flip") / "tiny"))

@@ -17,6 +17,7 @@ from pathlib import Path
 import nobody
 import numpy as np
 import pytest
+from counts import FULL
 from crash import shim, workload
 from crash.company import EVERY, Reader, pair, pairs
 from fake import DIM, FakeEncoder
@@ -25,7 +26,6 @@ from edgeret import Document, Index
 from edgeret.errors import LockedError, NeedsRecoveryError, ReadOnlyError, SpaceMismatchError
 from edgeret.storage.vocabulary import Vocabulary
 
-FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 SECONDS = 60 if FULL else 3
 READERS = 4 if FULL else 2
 THREADS = 2

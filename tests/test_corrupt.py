@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from counts import FULL
 from damage import alter, describe, lie
 from fake import FakeEncoder
 
@@ -27,7 +28,6 @@ from edgeret.storage.checksum import checksum
 from edgeret.storage.rows import Passage, passage_checksum
 from edgeret.storage.schema import APPLICATION_ID, FORMAT_VERSION
 
-FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 FILES = 100_000 if FULL else 200
 BATCH = 250
 # Of processor time, so that a busy machine is not taken for an endless loop; and by the clock, for a child that waits.

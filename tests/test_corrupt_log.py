@@ -1,12 +1,12 @@
 """A damaged write-ahead log: up to the damage it holds commits, each whole; what came after is as if never made."""
 
-import os
 import shutil
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pytest
+from counts import FULL
 from crash import workload
 from fake import FakeEncoder
 
@@ -14,7 +14,7 @@ from edgeret import EdgeretError, Index, ReplacedError
 from edgeret.errors import CorruptIndexError
 from edgeret.storage import log
 
-FILES = 7_000 if os.environ.get("EDGERET_TEST_FULL") == "1" else 70
+FILES = 7_000 if FULL else 70
 HEADER, FRAME = 32, 24 + 4096
 """Bytes of the log's header, and of a frame: a header of its own and a page."""
 

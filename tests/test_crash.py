@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from counts import FULL
 from crash import medium, shim, workload
 
 from edgeret import EdgeretError
 
-FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 TORN = 12 if FULL else 1
 """Images with a random choice of unsynced sectors for each crash point."""
 SYNCED, WRITTEN = (1, 1) if FULL else (3, 17)

@@ -1,4 +1,3 @@
-import os
 import random
 import subprocess
 import sys
@@ -6,12 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from counts import FULL
 
 from edgeret.encode.bundle import Bundle, Content, Golden, available, write
 from edgeret.encode.encoder import BACKENDS, Encoder
 from edgeret.errors import BackendError, BundleError, InvalidDocumentError
 
-TEXTS = 1000 if os.environ.get("EDGERET_TEST_FULL") == "1" else 200
+TEXTS = 1000 if FULL else 200
 
 WORDS = [
     "the",

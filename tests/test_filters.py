@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from counts import tries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -169,7 +170,7 @@ wheres = st.recursive(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=tries(400), deadline=None)
 @given(st.lists(entries, max_size=8), wheres)
 def test_agrees_with_the_oracle(metadata: list[dict[str, Any]], where: dict[str, Any]) -> None:
     expected = [row for row, entry in enumerate(metadata) if matches(entry, where)]
@@ -177,7 +178,7 @@ def test_agrees_with_the_oracle(metadata: list[dict[str, Any]], where: dict[str,
     assert select(metadata, where, columns={}) == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(300), deadline=None)
 @given(st.lists(numbers, max_size=12), numbers)
 def test_numbers_compare_as_in_python(stored: list[float], asked: float) -> None:
     metadata = [{"year": value} for value in [*stored, asked]]
@@ -377,7 +378,7 @@ def instant(text: str) -> datetime:
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(300), deadline=None)
 @given(st.lists(written, max_size=8), written)
 def test_iso_dates_are_ordered_as_dates(stored: list[str], asked: str) -> None:
     metadata = [{"year": text} for text in [*stored, asked]]

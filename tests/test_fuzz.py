@@ -1,10 +1,10 @@
-import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from counts import CI, FULL, tries
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -12,8 +12,6 @@ sys.path.insert(0, str(Path(__file__).parent / "fuzz"))
 
 from targets import TARGETS
 
-FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
-GUIDED = FULL or os.environ.get("CI") == "true"
 SECONDS = 600 if FULL else 10
 RUN = Path(__file__).parent / "fuzz" / "run.py"
 
@@ -22,7 +20,7 @@ RUN = Path(__file__).parent / "fuzz" / "run.py"
 def test_arbitrary_bytes(name):
     """The fuzzers' targets without a fuzzer: always run, and a find is shrunk."""
 
-    @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=tries(150), deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.binary(max_size=600))
     def feed(content: bytes) -> None:
         TARGETS[name](content)
@@ -30,9 +28,7 @@ def test_arbitrary_bytes(name):
     feed()
 
 
-@pytest.mark.skipif(
-    not GUIDED, reason="guided fuzzing takes 10 s a target: set CI=true, or EDGERET_TEST_FULL=1"
-)
+@pytest.mark.skipif(not CI, reason="guided fuzzing takes 10 s a target: set CI=true, or EDGERET_TEST_FULL=1")
 @pytest.mark.parametrize("name", TARGETS)
 def test_guided_by_coverage(name, tmp_path, trust):
     command = [sys.executable, str(RUN), name, "--seconds", str(SECONDS)]

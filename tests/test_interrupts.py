@@ -1,7 +1,6 @@
 """Ctrl-C, handlers that raise, asynchronous exceptions: at any instruction of any call, and nothing is left behind."""
 
 import ctypes
-import os
 import random
 import signal
 import sqlite3
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counts import FULL
 from fake import DIM, FakeEncoder
 
 import edgeret
@@ -21,7 +21,6 @@ from edgeret import Document, Index
 # An interrupt that comes where Python frees an object can only be printed.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 SIGNALS = 2000 if FULL else 20
 """Interrupted calls of each kind."""
 

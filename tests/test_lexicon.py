@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counts import tries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -388,7 +389,7 @@ class History:
         fresh.connection.close()
 
 
-@settings(max_examples=150)
+@settings(max_examples=tries(150))
 @given(STEPS)
 def test_after_any_history_scores_are_those_of_a_fresh_lexicon(steps):
     with pytest.MonkeyPatch.context() as patch:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from counts import tries
 from fake import DIM, FakeEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,7 +59,7 @@ def test_documents_come_in_the_order_of_their_ids_whole(index, small_parts):
     after=st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=3),
     limit=st.none() | st.integers(0, 30),
 )
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 def test_after_and_limit_cut_the_same_list(tmp_path_factory, after, limit):
     with Index.create(tmp_path_factory.mktemp("x") / "x.edgeret", FakeEncoder(), bits=64) as index:
         index.add(Document(id, "text") for id in ["a", "ab", "b", "d", "é"])
@@ -248,7 +249,7 @@ def values(metadata: dict[str, Any], key: str) -> set[tuple[str, Any]]:
 
 
 @given(st.lists(METADATA, max_size=6), st.sampled_from(["year", "lang", "a.b", "lang.b", 'q"', "", "none"]))
-@settings(max_examples=150)
+@settings(max_examples=tries(150))
 def test_facets_agree_with_the_oracle_and_with_where(tmp_path_factory, several, key):
     path = tmp_path_factory.mktemp("facets") / "x.edgeret"
     with Index.create(path, FakeEncoder(), bits=64, filters=["year"]) as index:

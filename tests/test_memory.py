@@ -39,8 +39,11 @@ def str_of_path(argument):
 
 
 @pytest.fixture(scope="module")
-def large(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("memory") / "large.edgeret"
+def large(once) -> Path:
+    return once("large.edgeret", make_large)
+
+
+def make_large(path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(ROWS, DIM)).astype(np.float32)
     words = ["red", "cat", "dog", "runs", "fast", "bird", "today", "never", "blue", "house"]
     with Index.create(path, model=FakeEncoder(), bits=64) as index:
@@ -48,17 +51,18 @@ def large(tmp_path_factory) -> Path:
             Document(str(row), f"{words[row % 10]} {words[row // 10 % 10]} {row}", {"shelf": row % 7}, vector)
             for row, vector in enumerate(vectors)
         )
-    return path
 
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory) -> Path:
+def real(once) -> Path:
     """A block and a tail of the shipped geometry."""
-    path = tmp_path_factory.mktemp("memory") / "real.edgeret"
+    return once("real.edgeret", make_real)
+
+
+def make_real(path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(blocks.BLOCK_ROWS + 300, 384)).astype(np.float32)
     with Index.create(path, model="small", bits=128) as index:
         index.add(Document(str(row), f"red cat {row}", {}, vector) for row, vector in enumerate(vectors))
-    return path
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import remains
+from counts import tries
 from fake import DIM, FakeEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -71,7 +72,7 @@ def test_what_was_updated_is_the_document_that_would_have_been_added(filled, pat
 
 
 @given(st.dictionaries(st.sampled_from("abc"), METADATA, min_size=1), st.data())
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 def test_any_history_agrees_with_a_dictionary(tmp_path_factory, first, data):
     expected: dict[str, dict[str, Any]] = dict(first)
     path = tmp_path_factory.mktemp("history") / "x.edgeret"

@@ -4,6 +4,7 @@ import io
 import sqlite3
 
 import pytest
+from counts import tries
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -37,7 +38,9 @@ def written(path, rows) -> bytes:
     return path.read_bytes()
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(
+    max_examples=tries(60), suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(rows=ROWS)
 def test_records_are_those_that_sqlite_wrote(tmp_path_factory, rows):
     image = written(tmp_path_factory.mktemp("pages") / "x.db", rows)
@@ -50,7 +53,7 @@ def test_records_are_those_that_sqlite_wrote(tmp_path_factory, rows):
     assert found == rows
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=tries(100), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     places=st.lists(st.tuples(st.integers(0, 12 * PAGE_BYTES), st.integers(0, 255)), min_size=1, max_size=40)
 )

@@ -4,6 +4,7 @@ import re
 import time
 
 import pytest
+from counts import tries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -32,7 +33,7 @@ pieces = st.sampled_from(
 texts = st.lists(pieces, max_size=60).map("".join) | st.text(max_size=80)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=tries(500), deadline=None)
 @given(texts, st.integers(1, 12))
 def test_passages_cover_the_text_in_order_within_the_limit(text: str, limit: int) -> None:
     spans = tokenize(text)

@@ -1,7 +1,6 @@
 """The tables of a tokenizer give what the package `tokenizers` gives, in C and in Python; others are refused."""
 
 import json
-import os
 import struct
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 import hostile
 import numpy as np
 import pytest
+from counts import FULL, tries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +21,6 @@ from edgeret.encode.foreign import Foreign
 from edgeret.encode.pieces import Pieces
 from edgeret.errors import BundleError, InvalidDocumentError
 
-FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 ROOT = Path(__file__).parent.parent
 BUNDLES = ["nano", "small", "base"]
 BUILDS = [
@@ -77,7 +76,7 @@ def assert_equal(run, package, text: str) -> None:
 def test_any_text_has_the_tokens_of_the_package(package, make):
     run = build(make)
 
-    @settings(max_examples=20_000 if FULL else 300, deadline=None)
+    @settings(max_examples=tries(300, 20_000), deadline=None)
     @given(texts)
     def check(text):
         assert_equal(run, package, text)
@@ -103,7 +102,7 @@ def test_every_code_point_has_the_tokens_of_the_package(package, make, trust):
 def test_marks_are_ordered_as_the_package_orders_them(package, make):
     run = build(make)
     rng = np.random.default_rng(0)
-    for _ in range(20_000 if FULL else 1_000):
+    for _ in range(tries(1_000, 20_000)):
         assert_equal(run, package, "".join(rng.choice([*MARKS, "e", "\u200d", "é"], rng.integers(1, 9))))
 
 
@@ -213,7 +212,7 @@ def test_any_tables_that_are_read_stay_within_themselves(make, trust):
     rng = np.random.default_rng(0)
     text = "Ünïcode: the quick brown fox [SEP] 中文\u0301\u1b44\u302e é\u0323." * 3
     read = 0
-    for _ in range(3_000 if FULL else 300):
+    for _ in range(tries(300, 3_000)):
         blob = bytearray(BLOB)
         for place in (
             rng.integers(48, len(blob) // 4, 200) if rng.integers(2) else rng.integers(48, len(blob), 2_000)

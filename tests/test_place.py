@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nobody
 import pytest
+from counts import FULL
 from fake import FakeEncoder
 
 import edgeret
@@ -30,7 +31,6 @@ from edgeret.storage.drafts import Drafts
 from edgeret.storage.place import Place
 from edgeret.storage.store import Store
 
-FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 REPLACED = 200 if FULL else 3
 
 CALLS: dict[str, Callable[[Index], object]] = {

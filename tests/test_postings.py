@@ -6,6 +6,7 @@ import contextlib
 
 import numpy as np
 import pytest
+from counts import tries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -137,7 +138,7 @@ ROWS = st.integers(0, 60) | st.integers(BLOCK_ROWS - 5, BLOCK_ROWS + 60) | st.in
 LISTS = st.dictionaries(ROWS, st.integers(1, 4) | st.integers(1, 255), max_size=30)
 
 
-@settings(max_examples=60)
+@settings(max_examples=tries(60))
 @given(
     st.lists(
         st.tuples(st.integers(1, 3) | st.integers(1, 9000), LISTS, st.lists(LISTS, max_size=3)), max_size=6

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import remains
+from counts import FULL, tries
 from crash import workload
 from fake import FakeEncoder
 from hypothesis import given, settings
@@ -18,7 +19,6 @@ from edgeret.errors import FilterError, LockedError
 
 KINDS = {"id", "metadata", "text", "vector", "code"}
 ROUNDS = 10
-FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 WAYS = ["erase", "compact", "seal"]
 LEAKING = [2, 21, 24]
 """Histories after which SQLite 3.40 leaves copies in its pages when it only overwrites what is deleted."""
@@ -184,7 +184,7 @@ def untouched(index: Index) -> None:
     assert (found.id, found.text, found.metadata, len(index)) == ("bystander", "a red cat", {"year": 1}, 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(60), deadline=None)
 @given(identity=nasty, text=nasty, key=nasty, value=nasty, other=nasty)
 def test_ids_texts_and_metadata_are_data(target, identity, text, key, value, other):
     document = Document(identity, text, {key: value, "year": value})
@@ -206,7 +206,7 @@ def test_ids_texts_and_metadata_are_data(target, identity, text, key, value, oth
     untouched(target)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=tries(100), deadline=None)
 @given(nasty)
 def test_queries_are_words(target, query):
     words = {word.lower() for word in re.findall(r"\w+", query)}

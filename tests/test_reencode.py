@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counts import FULL
 from crash import shim, workload
 from damage import alter
 from fake import DIM, NARROW_DIM, FakeEncoder, NarrowEncoder
@@ -38,7 +39,7 @@ from edgeret.storage.store import Store
 from edgeret.upkeep import reencode
 
 FORMATS = Path(__file__).parent / "formats"
-KILLS = 300 if os.environ.get("EDGERET_TEST_FULL") == "1" else 20
+KILLS = 300 if FULL else 20
 QUERIES = [{"query": "red cat number3", "mode": mode} for mode in ("lexical", "dense", "hybrid")] + [
     {"query": "red cat number3", "where": {"year": 3}}
 ]

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from counts import tries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -154,7 +155,7 @@ def test_rows_in_order_of_distance(build: str, is_falling: bool) -> None:
 
 
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=tries(60), deadline=None)
 def test_all_builds_agree(data: st.DataObject) -> None:
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32)))
     rows, words = data.draw(st.integers(0, 400)), data.draw(st.integers(1, scan.MAX_WORDS))
@@ -329,7 +330,7 @@ ANYTHING = st.one_of(
     k=ANYTHING,
     isa=st.one_of(st.sampled_from(["", *NATIVE]), ANYTHING),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(300), deadline=None)
 def test_the_kernel_refuses_or_answers_anything(
     blocks: object, planes: object, k: object, isa: object
 ) -> None:

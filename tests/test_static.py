@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from counts import tries
 from fake import DIM, random_codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -174,7 +175,7 @@ native_only = pytest.mark.skipif(not NATIVE, reason="this edgeret is built witho
     count=st.sampled_from([1, 2, 7, 8, 9, 15, 256]),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=tries(150), deadline=None)
 def test_both_builds_give_nearly_the_same_vector(half, hidden, count, seed):
     rng = np.random.default_rng(seed)
     table, dim = table_of(rng, 50, 2 * half), 2 * half
@@ -273,7 +274,7 @@ ANYTHING = st.one_of(
 
 @native_only
 @given(changes=st.dictionaries(st.integers(0, 8), ANYTHING, max_size=2), ids=ANYTHING, other=st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=tries(300), deadline=None)
 def test_the_kernel_refuses_or_answers_anything(changes, ids, other):
     given = [changes.get(number, argument) for number, argument in enumerate(arguments())]
     with contextlib.suppress(TypeError, ValueError, BundleError):

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from beside import Own, assert_equal
 from conftest import FEW
+from counts import FULL, tries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,7 +29,6 @@ pytest.importorskip(
 )
 pytestmark = pytest.mark.usefixtures("few_characters")
 
-FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 BUILDS = [
     pytest.param(unigram.native, marks=pytest.mark.skipif(not tables.runs_native(), reason="not built")),
     unigram.reference,
@@ -205,7 +205,7 @@ texts = st.lists(st.one_of(st.sampled_from(CHARACTERS), st.sampled_from(PIECES))
 def test_any_text_has_the_tokens_of_the_package(compiled, name, make):
     own, known = Own(make, compiled(name), unigram.read), package(name)
 
-    @settings(max_examples=5_000 if FULL else 50, deadline=None)
+    @settings(max_examples=tries(50, 5_000), deadline=None)
     @given(texts)
     def check(text):
         assert_equal(own.run, known, text)
@@ -315,7 +315,7 @@ def test_any_tables_that_are_read_stay_within_themselves(compiled, tmp_path, mak
     rng = np.random.default_rng(0)
     text = "The best für \u0600e\u0301 <mask>  किताब 한국\r\n\x01ﬁ が\u3099." * 2
     path, whole, read = tmp_path / "tables", compiled("bytes").read_bytes(), 0
-    for _ in range(2_000 if FULL else 200):
+    for _ in range(tries(200, 2_000)):
         blob = bytearray(whole)
         for place in rng.integers(92, len(blob), 2_000):
             blob[place] = rng.integers(256)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counts import tries
 from crash import workload
 from fake import DIM, FakeEncoder
 from hypothesis import given, settings
@@ -51,7 +52,7 @@ def refuses(pair, image: bytes) -> None:
     assert content
 
 
-@settings(max_examples=80)
+@settings(max_examples=tries(80))
 @given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
 def test_one_flipped_bit_is_refused(pair, place, bit):
     image = bytearray(pair[1])
@@ -66,7 +67,7 @@ def test_one_cut_short_or_longer_is_refused(pair, size, more):
     refuses(pair, pair[1] + more)
 
 
-@settings(max_examples=150)
+@settings(max_examples=tries(150))
 @given(data=st.data())
 def test_one_of_somebody_who_makes_the_hash_fit_is_refused(pair, data):
     """Bytes changed, removed and put in anywhere, with a sound hash at the end."""

@@ -3,6 +3,7 @@
 from itertools import chain
 
 import pytest
+from counts import tries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -67,7 +68,7 @@ def test_small_windows_are_the_whole(tokenizer, monkeypatch, characters, overlap
     monkeypatch.setattr(windows, "CHARACTERS", characters)
     monkeypatch.setattr(windows, "_OVERLAP", overlap)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=tries(150), deadline=None)
     @given(texts, st.integers(1, 40))
     def check(text, limit):
         assert_as_whole(tokenizer, text, [limit])

@@ -1,0 +1,13 @@
+"""How often a test tries: a few times at a desk, more in CI, and the long counts of `make test-full`."""
+
+import os
+
+FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
+CI = FULL or os.environ.get("CI") == "true"
+
+
+def tries(usual: int, full: int | None = None) -> int:
+    """`usual` times in CI, a quarter of that at a desk, `full` in the long run."""
+    if FULL and full is not None:
+        return full
+    return usual if CI else -(-usual // 4)
