@@ -25,6 +25,7 @@ BENCHMARKS = (
     "words",
     "modes",
     "fusion",
+    "exact",
 )
 
 

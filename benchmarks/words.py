@@ -269,7 +269,7 @@ def distinct(count: int) -> list[str]:
     found: list[str] = []
     for folder in (TEXTS, TEXTS.with_name("text_multi")):
         if len(found) < count:
-            found += _passages(folder, count - len(found))
+            found += passages(folder, count - len(found))
     if len(found) < count:
         raise ValueError(
             f"expected {count} different passages in {TEXTS}, found {len(found)}: ask for fewer rows"
@@ -278,10 +278,10 @@ def distinct(count: int) -> list[str]:
     return [found[number] for number in order.tolist()]
 
 
-def _passages(folder: Path, most: int) -> list[str]:
-    """Different lines of the files of a folder, so many at most, drawn at random."""
+def passages(folder: Path, most: int, names: str = "*.txt.gz") -> list[str]:
+    """Different lines of the files of a folder with such names, so many at most, drawn at random."""
     found: dict[str, None] = {}
-    for path in sorted(folder.glob("*.txt.gz")):
+    for path in sorted(folder.glob(names)):
         with gzip.open(path, "rt", encoding="utf-8") as lines:
             found.update(dict.fromkeys(line.strip() for line in lines))
     found.pop("", None)

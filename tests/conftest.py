@@ -55,19 +55,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[Path], object]], Path]:
-    """A file that several tests read and none changes, by its name: made once for all processes of a run."""
+    """A folder whose files many tests read and none changes, by its name: filled once for all processes of a run."""
     base = tmp_path_factory.getbasetemp()
-    folder = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    root = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
 
-    def get(name: str, make: Callable[[Path], object]) -> Path:
-        path = folder / name
-        with (folder / f"{name}.lock").open("w") as lock:
+    def get(name: str, fill: Callable[[Path], object]) -> Path:
+        folder = root / name
+        with (root / f"{name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            if not path.exists():
-                made = path.with_name(f"made-{name}")
-                make(made)
-                made.rename(path)
-        return path
+            if not folder.exists():
+                filled = root / f"filling-{name}"
+                filled.mkdir()
+                fill(filled)
+                filled.rename(folder)
+        return folder
 
     return get
 

@@ -2,8 +2,13 @@
 
 import os
 
+import pytest
+
 FULL = os.environ.get("EDGERET_TEST_FULL") == "1"
 CI = FULL or os.environ.get("CI") == "true"
+
+long = pytest.mark.skipif(not CI, reason="takes seconds: set CI=true")
+"""Of a test that others stand beside, for the time at a desk."""
 
 
 def tries(usual: int, full: int | None = None) -> int:

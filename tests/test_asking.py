@@ -4,6 +4,7 @@ import random
 
 import numpy as np
 import pytest
+from counts import CI
 from fake import DIM, FakeEncoder
 
 import edgeret
@@ -39,12 +40,9 @@ def many(tmp_path_factory) -> Index:
 @pytest.mark.parametrize("where", [None, {"shelf": {"$lt": 3}}])
 def test_pages_of_ten_are_one_search_for_a_thousand(many, mode, where):
     whole = many.search("red cat never", 1000, where, mode)
-    paged = [
-        hit
-        for offset in range(0, 1000, 10)
-        for hit in many.search("red cat never", 10, where, mode, offset=offset)
-    ]
-    assert paged == whole
+    for offset in range(0, 1000, 10 if CI else 90):
+        page = many.search("red cat never", 10, where, mode, offset=offset)
+        assert page == whole[offset : offset + 10]
     assert len({hit.id for hit in whole}) == len(whole) > 600
 
 

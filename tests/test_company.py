@@ -17,7 +17,7 @@ from pathlib import Path
 import nobody
 import numpy as np
 import pytest
-from counts import FULL
+from counts import CI, FULL
 from crash import shim, workload
 from crash.company import EVERY, Reader, pair, pairs
 from fake import DIM, FakeEncoder
@@ -26,7 +26,7 @@ from edgeret import Document, Index
 from edgeret.errors import LockedError, NeedsRecoveryError, ReadOnlyError, SpaceMismatchError
 from edgeret.storage.vocabulary import Vocabulary
 
-SECONDS = 60 if FULL else 3
+SECONDS = 60 if FULL else 3 if CI else 1
 READERS = 4 if FULL else 2
 THREADS = 2
 KEPT = 40

@@ -15,6 +15,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from counts import long
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -392,6 +393,7 @@ def expected_of_small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, lis
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="no /proc to find a process's children in")
+@long
 @pytest.mark.parametrize("victim", ["all", "worker"])
 def test_a_killed_build_goes_on_where_it_was(tmp_path, expected_of_small, victim):
     lines = write_lines(tmp_path / "lines.jsonl", rows(160))

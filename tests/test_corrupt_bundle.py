@@ -9,7 +9,7 @@ from pathlib import Path
 import hostile
 import numpy as np
 import pytest
-from counts import tries
+from counts import long, tries
 from fake import DIM, random_codec
 
 import edgeret
@@ -559,7 +559,7 @@ except edgeret.EdgeretError as error:
     [("nano", "tokens.bin"), ("nano", "head.bin"), ("nano", "codec.bin"), ("nano", "golden.bin"),
      ("small", "tokens.bin"), ("small", "model.int8.onnx"), ("small", "tokenizer.bin")],
 )  # fmt: skip
-@pytest.mark.parametrize("when", ["loaded", "started"])
+@pytest.mark.parametrize("when", ["loaded", pytest.param("started", marks=long)])
 def test_a_file_that_is_cut_under_an_encoder_ends_no_process(tmp_path, model, name, when):
     """An encoder that has started has all that it needs; one that has not says which file is cut."""
     folder = hostile.seal(hostile.clone(model, tmp_path / "mine"))

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from counts import long
 
 from edgeret.documents import Document, Record
 from edgeret.errors import InvalidDocumentError
@@ -92,6 +93,7 @@ def test_no_sources_are_an_error(tmp_path: Path) -> None:
             corpus(folder=folder)
 
 
+@long
 def test_the_standard_library_of_this_python() -> None:
     before = set(sys.modules)
     found = corpus()

@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from counts import long
 
 import edgeret
 from edgeret.shell.cli import main
@@ -92,6 +93,7 @@ def test_console_lines_print_what_the_page_shows(name, source, shown, tmp_path):
         assert same(expected, done.stdout + done.stderr), done.stdout + done.stderr
 
 
+@long
 @pytest.mark.parametrize(("name", "source", "shown"), pasted(), ids=lambda value: value[:24])
 def test_shell_blocks_run_as_pasted(name, source, shown, tmp_path):
     """In an empty folder, and pasted again."""

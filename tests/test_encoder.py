@@ -5,13 +5,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from counts import FULL
+from counts import tries
 
 from edgeret.encode.bundle import Bundle, Content, Golden, available, write
 from edgeret.encode.encoder import BACKENDS, Encoder
 from edgeret.errors import BackendError, BundleError, InvalidDocumentError
 
-TEXTS = 1000 if FULL else 200
+TEXTS = tries(200, 1000)
 
 WORDS = [
     "the",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from counts import long
 from formats.make import Reader, make_bundle, make_index
 
 from edgeret import Document, Hit, Index
@@ -105,6 +106,7 @@ def test_the_first_bundle_holds_what_stands_here():
     assert opened.tensor("token_scales").tolist() == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
 
 
+@long
 def test_what_is_written_today_says_the_same(tmp_path):
     """As long as the format is that of the files: then nothing has changed in what it means."""
     make_bundle(tmp_path / "bundle")

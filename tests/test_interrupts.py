@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from counts import FULL
+from counts import tries
 from fake import DIM, FakeEncoder
 
 import edgeret
@@ -21,7 +21,7 @@ from edgeret import Document, Index
 # An interrupt that comes where Python frees an object can only be printed.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
-SIGNALS = 2000 if FULL else 20
+SIGNALS = tries(20, 2000)
 """Interrupted calls of each kind."""
 
 KEPT = {f"kept{number}" for number in range(30)}

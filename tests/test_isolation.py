@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counts import long
 from fake import DIM, random_codec
 
 from edgeret.encode import bundle
@@ -110,6 +111,7 @@ def test_nothing_opens_a_socket_nor_keeps_notes_about_the_user(tmp_path):
     assert list(home.rglob("*")) == []
 
 
+@long
 def test_no_library_opens_a_socket(tmp_path, guard):
     done = run(EVERYTHING, tmp_path, LD_PRELOAD=guard)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from counts import tries
+from counts import CI, tries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -219,7 +219,8 @@ def test_a_step_of_merging_is_bounded(small, opened):
         steps += 1
         changed = opened.connection.total_changes - before
         assert changed < 200
-        opened.verify(texts.items)
+        if CI or steps % 8 == 0:
+            opened.verify(texts.items)
         before = opened.connection.total_changes
     assert steps > 5
     assert opened.summary().segments == 1
@@ -485,7 +486,7 @@ FORGED = {
 
 
 @pytest.mark.parametrize("table", FORGED)
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(tries(40)))
 def test_content_that_somebody_forged_is_named_or_found(filled, table, seed):
     """With checksums that hold: nothing but CorruptIndexError comes of it, and nothing runs for ever."""
     rng = np.random.default_rng(seed)

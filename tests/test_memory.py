@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counts import long
 from fake import DIM, FakeEncoder, NarrowEncoder
 
 from benchmarks import fresh
@@ -40,13 +41,13 @@ def str_of_path(argument):
 
 @pytest.fixture(scope="module")
 def large(once) -> Path:
-    return once("large.edgeret", make_large)
+    return once("memory-large", fill_large) / "large.edgeret"
 
 
-def make_large(path: Path) -> None:
+def fill_large(folder: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(ROWS, DIM)).astype(np.float32)
     words = ["red", "cat", "dog", "runs", "fast", "bird", "today", "never", "blue", "house"]
-    with Index.create(path, model=FakeEncoder(), bits=64) as index:
+    with Index.create(folder / "large.edgeret", model=FakeEncoder(), bits=64) as index:
         index.add(
             Document(str(row), f"{words[row % 10]} {words[row // 10 % 10]} {row}", {"shelf": row % 7}, vector)
             for row, vector in enumerate(vectors)
@@ -56,12 +57,12 @@ def make_large(path: Path) -> None:
 @pytest.fixture(scope="module")
 def real(once) -> Path:
     """A block and a tail of the shipped geometry."""
-    return once("real.edgeret", make_real)
+    return once("memory-real", fill_real) / "real.edgeret"
 
 
-def make_real(path: Path) -> None:
+def fill_real(folder: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(blocks.BLOCK_ROWS + 300, 384)).astype(np.float32)
-    with Index.create(path, model="small", bits=128) as index:
+    with Index.create(folder / "real.edgeret", model="small", bits=128) as index:
         index.add(Document(str(row), f"red cat {row}", {}, vector) for row, vector in enumerate(vectors))
 
 
@@ -93,10 +94,10 @@ def cgroup() -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("chore", "arguments"),
     [
-        ("search", ()),
+        pytest.param("search", (), marks=long),
         ("search", ("lexical",)),
         ("search", ("hybrid", {"shelf": {"$lt": 3}})),
-        ("search_many", ()),
+        pytest.param("search_many", (), marks=long),
     ],
 )
 def test_searches_keep_to_the_budget(large, chore, arguments):
@@ -216,6 +217,7 @@ def test_without_a_budget_few_connections_stay(large):
 
 
 @linux
+@long
 @pytest.mark.parametrize(("bits", "least", "largest"), [(64, 6, "index"), (384, 9, "codec")])
 def test_new_codes_keep_to_the_smallest_budget(real, tmp_path, bits, least, largest):
     path = shutil.copy(real, tmp_path / "copy.edgeret")
@@ -256,7 +258,7 @@ def test_recovery_after_a_kill_keeps_to_the_budget(copy):
 
 
 @linux
-@pytest.mark.parametrize("chore", ["search", "add"])
+@pytest.mark.parametrize("chore", ["search", pytest.param("add", marks=long)])
 def test_a_plan_predicts_what_is_measured(chore, tmp_path):
     path = tmp_path / "real.edgeret"
     with Index.create(path, model="base") as index:

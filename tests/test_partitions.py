@@ -33,18 +33,20 @@ def vectors() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(once):
     """A file of a full block and a tail, with partitions beside it; and its vectors."""
-    path = tmp_path_factory.mktemp("partitions") / "whole.edgeret"
-    rows = vectors()
+    return once("partitions", fill) / "whole.edgeret", vectors()
+
+
+def fill(folder):
+    path = folder / "whole.edgeret"
     with edgeret.Index.create(path, model=FakeEncoder(), bits=96, filters=["year"]) as index:
         index.add(
             edgeret.Document(f"d{n}", f"text {n}", {"year": n % 1000, "odd": n % 2}, vector=row)
-            for n, row in enumerate(rows)
+            for n, row in enumerate(vectors())
         )
     summary = edgeret.optimize(path)
     assert (summary.rows, summary.partitions) == (SEALED, math.isqrt(SEALED))
-    return path, rows
 
 
 @pytest.fixture(params=["exact", "partitions"])

@@ -272,7 +272,7 @@ def test_a_tokenizer_becomes_tables(few_characters, changes):
     rng = np.random.default_rng(0)
     for make in (pieces.native, pieces.reference) if tables.runs_native() else (pieces.reference,):
         run = make(head, arrays)
-        for _ in range(500):
+        for _ in range(tries(500)):
             text = "".join(map(chr, rng.integers(1, 0x400, 5))) + " the [SEP] éte\u0323\u0301 aBc@@ "
             found = package.encode(text)
             assert run(text, True)[:2] == (found.ids, found.offsets), ascii(text)

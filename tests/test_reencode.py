@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from counts import FULL
+from counts import long, tries
 from crash import shim, workload
 from damage import alter
 from fake import DIM, NARROW_DIM, FakeEncoder, NarrowEncoder
@@ -39,7 +39,7 @@ from edgeret.storage.store import Store
 from edgeret.upkeep import reencode
 
 FORMATS = Path(__file__).parent / "formats"
-KILLS = 300 if FULL else 20
+KILLS = tries(20, 300)
 QUERIES = [{"query": "red cat number3", "mode": mode} for mode in ("lexical", "dense", "hybrid")] + [
     {"query": "red cat number3", "where": {"year": 3}}
 ]
@@ -589,7 +589,7 @@ FORGERIES = {
 
 
 @pytest.mark.parametrize("name", FORGERIES)
-@pytest.mark.parametrize("compared", [0, 32])
+@pytest.mark.parametrize("compared", [pytest.param(0, marks=long), 32])
 def test_forged_drafts_put_nothing_into_the_index(
     large, drafted, reencoded, narrow, monkeypatch, name, compared
 ):

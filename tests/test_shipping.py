@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counts import long
 from crash import workload
 from fake import DIM, FakeEncoder
 from hypothesis import HealthCheck, given, settings
@@ -226,7 +227,9 @@ def test_contents_follow_each_change():
 
 
 @pytest.mark.parametrize("version", [1, 2])
-@pytest.mark.parametrize("times", [255, 256, 65_535, 65_536])
+@pytest.mark.parametrize(
+    "times", [255, 256, pytest.param(65_535, marks=long), pytest.param(65_536, marks=long)]
+)
 def test_many_equal_passages_are_not_as_nothing(version, times):
     whole = Contents("0" * 32, 64, version)
     names = {whole.fingerprint}

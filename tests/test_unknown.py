@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from counts import long
 
 from edgeret import Document, Index
 from edgeret.encode.encoder import Encoder
@@ -115,7 +116,7 @@ def test_a_query_of_any_length_has_few_vectors():
     assert np.linalg.norm(asked.vectors, axis=1) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("mode", ["dense", "hybrid"])
+@pytest.mark.parametrize("mode", [pytest.param("dense", marks=long), "hybrid"])
 def test_long_queries_among_short_ones_are_answered_each_for_itself(index, mode):
     queries = [
         "puppies",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counts import long, tries
 from crash import workload
 from damage import describe
 from fake import DIM, FakeEncoder
@@ -171,7 +172,7 @@ VERBS = (
 )
 
 
-@settings(max_examples=12)
+@settings(max_examples=tries(12))
 @given(st.lists(st.tuples(st.sampled_from(VERBS), st.integers(0, 10**6)), min_size=1, max_size=7))
 def test_after_any_history_scores_are_those_of_a_fresh_index(tmp_path_factory, steps):
     with pytest.MonkeyPatch.context() as patch:
@@ -227,6 +228,7 @@ def test_filters_and_hidden_documents_are_masks(tmp_path, small):
             assert {hit.id: hit.score for hit in found} == expected
 
 
+@long
 def test_a_commit_writes_no_more_than_its_share(tmp_path, monkeypatch):
     """Of the lexicon 4 times its own bytes and 8 MB at most, here a small part of those; yet segments stay few."""
     written = [0]

@@ -7,6 +7,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from counts import long
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -111,6 +112,7 @@ def test_stems_are_those_of_fts5():
     assert [found[row] for row in range(len(known))] == [words.stem(word) for word in known]
 
 
+@long
 def test_the_table_is_that_of_this_pythons_unicode_as_far_as_that_goes():
     """Decompositions never change; characters that are new, or were moved to another category, may differ."""
     table = words._table()
