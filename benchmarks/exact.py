@@ -15,7 +15,7 @@ import json
 import random
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -94,7 +94,7 @@ def measure(
     texts: list[str],
     asked: dict[str, dict[str, str]],
     encoder: Encoder,
-    modes: tuple[str, ...],
+    modes: Sequence[str],
 ) -> Iterator[dict[str, Any]]:
     """Of each kind and mode, how many of the queries have their text first, and among ten."""
     ids = {text: str(number) for number, text in enumerate(texts)}

@@ -1,6 +1,6 @@
 """Dense, lexical and hybrid search of one index of real passages, on one core: time, reads, and the first answer.
 
-    python -m benchmarks modes [--rows N ...] [--model M] [--documents M] [--queries N] [--commits N]
+    python -m benchmarks modes [--rows N ...] [--model M] [--documents M] [--queries N] [--commits N] [--keep DIR]
 
 Rows are distinct passages of ../shared/text in random order, and of ../shared/text_multi where those do not suffice;
 queries are the first words of others. Each round asks every mode the same query, in turn.
@@ -43,14 +43,22 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--commits", type=int, default=1, help="commits that the rows come in, the last ones of one row each"
     )
+    parser.add_argument(
+        "--keep", type=Path, metavar="DIR", help="leaves the indexes there, and asks what is there"
+    )
     options = parser.parse_args(argv)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     texts = distinct(max(options.rows) + options.queries)
     queries = [" ".join(text.split()[:QUERY_WORDS]) for text in texts[: options.queries]]
     for rows in options.rows:
         with TemporaryDirectory() as folder:
-            path = Path(folder, "modes.edgeret")
-            build(path, texts[options.queries : options.queries + rows], options.documents, options.commits)
+            path = (options.keep or Path(folder)) / f"{options.documents}-{rows}-{options.commits}.edgeret"
+            if not path.exists():
+                unfinished = path.with_suffix(".part")
+                unfinished.unlink(missing_ok=True)
+                made = texts[options.queries : options.queries + rows]
+                build(unfinished, made, options.documents, options.commits)
+                unfinished.rename(path)
             for line in measure(path, queries, options.model, options.k, options.budget):
                 line = {"rows": rows, "documents": options.documents, "commits": options.commits} | line
                 print(json.dumps(line), flush=True)

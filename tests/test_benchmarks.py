@@ -359,6 +359,19 @@ def test_modes_are_measured_in_one_index(monkeypatch, capsys):
     )
 
 
+def test_identifiers_and_words_of_two_characters_are_found():
+    from benchmarks import exact
+
+    parts = exact.identifiers("part")
+    assert len(parts) == len(set(parts.values())) == exact.ASKED
+    chinese = exact.two_characters(["东京塔很高", "我在东京", "北京塔", "北京"])
+    assert chinese.keys() <= {"东京", "北京", "京塔"}
+    texts = [*parts.values(), "东京塔很高", "我在东京", "北京塔", "北京"]
+    lines = list(exact.measure(texts, {"part": parts, "chinese": chinese}, FakeEncoder(), ["lexical"]))
+    assert [(line["kind"], line["first"]) for line in lines][0] == ("part", exact.ASKED)
+    assert lines[1]["among_ten"] == len(chinese) >= 2
+
+
 def test_passages_of_other_languages_follow_where_there_are_too_few(monkeypatch, tmp_path):
     from benchmarks import words
 
