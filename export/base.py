@@ -6,7 +6,7 @@ import platform
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from edgeret.encode import bundle, tables
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import Graph
 from export import card, convert, golden, hash_head, pieces, rewrite, spread, verify
+from export.rows import Rows
 from export.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -35,6 +36,14 @@ _PACKAGES: Final = ("numpy", "onnx", "onnxruntime", "tokenizers")
 _CPU_FLAGS: Final = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "asimd", "asimddp", "i8mm")
 
 
+class _Parts(NamedTuple):
+    """What a bundle is made of: the token table, the codec, and the INT8 graph of a transformer."""
+
+    rows: Rows
+    codec: Codec
+    model: ModelProto | None
+
+
 def make(
     teacher: Teacher | Table, text: Sequence[Path], out: Path, passages: int, seed: int, cache: Path
 ) -> Bundle:
@@ -46,13 +55,13 @@ def make(
         model = convert.graph(
             teacher, convert.activation_peaks(teacher, hash_head.sample(text, PEAK_TEXTS, seed))
         )
-    texts = golden.texts()
+    texts, parts = golden.texts(), _Parts(Rows.of(teacher), codec, model)
     # A first bundle has vectors that are its own but for rounding: they pass the check at the encoder's start, and then
     # its own can be computed by the very code that will be judged.
-    near = _Quantized(teacher, model)
-    write = partial(_write, teacher, codec, model, out, golden.proof(texts, teacher, near))
+    near = _Quantized(teacher, parts)
+    write = partial(_write, teacher, parts, out, golden.proof(texts, teacher, near))
     own = Encoder.load(write("").path)
-    write = partial(_write, teacher, codec, model, out, golden.proof(texts, teacher, own))
+    write = partial(_write, teacher, parts, out, golden.proof(texts, teacher, own))
     encoder = Encoder.load(write("").path)
     apart = hash_head.sample(text, PARITY_TEXTS, seed + _PARITY_SEED, set(drawn))
     figures = verify.golden(encoder) | verify.parity(encoder, teacher, apart)
@@ -63,14 +72,9 @@ def make(
 class _Quantized:
     """Both sides of a teacher as its INT8 graph and table give them."""
 
-    def __init__(self, teacher: Teacher | Table, model: ModelProto | None) -> None:
-        rows, scales = convert.quantize_rows(teacher.table)
-        self._table, self._tokenizer, self.prompts = (
-            rows * scales[:, None],
-            teacher.tokenizer,
-            teacher.prompts,
-        )
-        self._session = None if model is None else convert.session(model.SerializeToString())
+    def __init__(self, teacher: Teacher | Table, parts: _Parts) -> None:
+        self._table, self._tokenizer, self.prompts = parts.rows.floats(), teacher.tokenizer, teacher.prompts
+        self._session = None if parts.model is None else convert.session(parts.model.SerializeToString())
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return np.stack([self._vector(self.prompts.document + text) for text in texts])
@@ -87,10 +91,8 @@ class _Quantized:
         return total / np.float32(np.linalg.norm(total) or 1)
 
 
-def _write(
-    teacher: Teacher | Table, codec: Codec, model: ModelProto | None, out: Path, proof: Golden, described: str
-) -> Bundle:
-    rows, scales = convert.quantize_rows(teacher.table)
+def _write(teacher: Teacher | Table, parts: _Parts, out: Path, proof: Golden, described: str) -> Bundle:
+    model = parts.model
     words = pieces.files(teacher.tokenizer_json.encode())
     return bundle.write(
         out,
@@ -98,11 +100,11 @@ def _write(
             name=out.name,
             max_tokens=teacher.max_tokens,
             geometry=teacher.geometry,
-            codec=codec,
+            codec=parts.codec,
             kind="static" if model is None else "transformer",
             graphs={} if model is None else {"onnx": Graph(_GRAPH, convert.INPUT, convert.OUTPUT)},
             tensors={
-                "tokens.bin": {"tokens": rows, "token_scales": scales},
+                "tokens.bin": parts.rows.tensors(),
                 "golden.bin": proof.tensors(),
             },
             files={

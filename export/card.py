@@ -124,7 +124,8 @@ def table(figures: dict[str, float]) -> str:
 def _changes(bundle: Bundle) -> str:
     if bundle.manifest.kind == "static":
         return "- Changes: the table as int8 rows, its tokens' weights in it."
-    return """- Changes: token table as int8 rows outside the graph; weights of the dense layers as 7 bits in int8,
+    table = "rows of 4 bits" if bundle.placed("tokens").dtype == "uint8" else "int8 rows"
+    return f"""- Changes: token table as {table} outside the graph; weights of the dense layers as 7 bits in int8,
   a scale for each output, their large inputs evened out first; activations quantized as the graph runs; the
   products inside the attention in float32."""
 

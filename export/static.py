@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from export.convert import quantize_rows
 from export.network import fake_quantize, used_rows
+from export.rows import packed
 
 if TYPE_CHECKING:
     Float32 = NDArray[np.float32]
@@ -67,11 +68,4 @@ class Static(nn.Module):
             # Only the outer layer's answer is scaled back; the inner one's bias is as it is.
             bias = layer.bias.detach().cpu().numpy()
             head[name + "_bias"] = bias / np.float32(self.scale) if name == "outer" else bias
-        return {"tokens.bin": {"tokens": pack_rows(rows), "token_scales": scales}, "head.bin": head}
-
-
-def pack_rows(rows: NDArray[np.int8]) -> NDArray[np.uint8]:
-    """Entries from -7 to 7, int8 [n, dim] -> uint8 [n, dim / 2]: plus 8, two in a byte, the low nibble first."""
-    nibbles = (rows + 8).astype(np.uint8)
-    packed: NDArray[np.uint8] = nibbles[:, ::2] | nibbles[:, 1::2] << 4
-    return packed
+        return {"tokens.bin": {"tokens": packed(rows), "token_scales": scales}, "head.bin": head}

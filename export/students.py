@@ -31,7 +31,8 @@ from export import (
 )
 from export.base import PARITY_TEXTS, PEAK_TEXTS, made_with
 from export.network import Network
-from export.static import BITS, Static, pack_rows
+from export.rows import packed
+from export.static import BITS, Static
 from export.training import Tokens
 
 if TYPE_CHECKING:
@@ -236,6 +237,6 @@ def _graph_parts(student: Network, teacher: Teacher, texts: Sequence[str]) -> Pa
     graph = convert.graph(trained, convert.activation_peaks(trained, texts))
     return (
         {"onnx": Graph(_GRAPH, convert.INPUT, convert.OUTPUT)},
-        {"tokens.bin": {"tokens": pack_rows(rows), "token_scales": scales}},
+        {"tokens.bin": {"tokens": packed(rows), "token_scales": scales}},
         {_GRAPH: graph.SerializeToString(deterministic=True)},
     )

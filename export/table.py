@@ -25,7 +25,7 @@ Float32 = NDArray[np.float32]
 
 # What model2vec reads of a text if nothing else is said.
 _TOKENS: Final = 512
-_KIND: Final = "static table"
+KIND: Final = "static table"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Table:
     table: Float32
     tokenizer_json: str
     prompts: Prompts
-    kind: str = _KIND
+    kind: str = KIND
     max_tokens: int = _TOKENS
 
     @classmethod
