@@ -8,6 +8,7 @@ from statistics import median
 
 import numpy as np
 import pytest
+from counts import long
 
 import edgeret
 from edgeret import Document, Index
@@ -89,6 +90,7 @@ def test_what_one_process_writes_another_reads(path):
     ]
 
 
+@long
 def test_search_costs_less_than_twice_its_encoding(path):
     """With `base`, over 10,000 documents, in processor time; `python -m benchmarks latency` takes the clock."""
     vectors = np.random.default_rng(0).normal(size=(10_000, 384))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counts import long
 from crash import workload
 from damage import lie
 from fake import DIM, FakeEncoder
@@ -175,6 +176,7 @@ def test_a_book_is_read_once_when_it_is_replaced_deleted_and_moved(path, reads, 
         index.check()
 
 
+@long
 def test_a_check_of_one_book_takes_no_longer_than_its_passages(one, tmp_path):
     def seconds(path: Path) -> float:
         with edgeret.Index.open(path, encoder()) as index:

@@ -163,6 +163,7 @@ def test_many_queries_keep_to_the_budget(tmp_path):
 
 
 @linux
+@long
 def test_many_threads_keep_to_the_budget(tmp_path):
     found = run("get_by_threads", tmp_path / "threads.edgeret", "nano", "40MB", 64)
     assert found["idle"] == 1

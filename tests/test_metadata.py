@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import remains
-from counts import tries
+from counts import long, tries
 from fake import DIM, FakeEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -142,6 +142,7 @@ def test_metadata_beyond_the_budget_are_refused(path, encoder):
         assert list(index.ids({"x": {"$exists": True}})) == ["a"]
 
 
+@long
 def test_ten_thousand_changes_take_little_time(path, encoder):
     """2 seconds on a machine with nothing else to do: of this process alone, as others may be at work."""
     vector = np.random.default_rng(0).normal(size=DIM)

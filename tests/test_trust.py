@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from counts import long
 
 from edgeret import Document, Index
 
@@ -44,6 +45,7 @@ def merge(run: Path) -> None:
     PAGE_FILE.write_text(PAGE_FILE.read_text().replace(shown, table(LOG)))
 
 
+@long
 def test_every_promise_has_a_test():
     promises = re.findall(r"^\| (.*) \| (.*) \|$", PAGE.split("## Signing")[0], re.MULTILINE)
     promised = [tests for promise, tests in promises if promise != "promise"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from counts import long, tries
+from counts import CI, long, tries
 from crash import workload
 from damage import describe
 from fake import DIM, FakeEncoder
@@ -191,7 +191,9 @@ def test_a_history_of_every_verb(tmp_path, small):
     history = History(tmp_path)
     for seed, verb in enumerate([*VERBS, *reversed(VERBS), *VERBS[3:]]):
         history.step(verb, seed)
-        history.compare()
+        if CI or seed % 4 == 0:
+            history.compare()
+    history.compare()
 
 
 def test_a_reader_sees_the_words_of_its_own_commit(tmp_path, small):
