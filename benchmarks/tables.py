@@ -23,6 +23,10 @@ NAMES: Final = {
     "static/vicinity": "model2vec + vicinity",
     "bm25s": "bm25s",
     "fts5": "SQLite FTS5",
+    "tantivy": "tantivy",
+    "base/sqlite-vec-hybrid": "sqlite-vec + FTS5, hybrid",
+    "base/lancedb-hybrid": "LanceDB, hybrid",
+    "base/txtai-hybrid": "txtai, hybrid",
 }
 
 

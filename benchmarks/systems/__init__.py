@@ -71,12 +71,16 @@ class Store(Protocol):
 
 
 class Kind(NamedTuple):
-    """A store's class, and what pip installs for it. encodes: it makes the query's vector itself, beside its words."""
+    """A store's class, and what pip installs for it.
+
+    encodes: it makes the query's vector itself, beside its words. shares: the store whose index it asks in another way.
+    """
 
     place: str
     packages: tuple[str, ...]
     holds_text: bool = True
     encodes: bool = False
+    shares: str | None = None
 
 
 _FAISS: Final = ("faiss-cpu", "numpy")
@@ -84,27 +88,32 @@ _USEARCH: Final = ("usearch", "numpy")
 
 STORES: Final = {
     "edgeret": Kind("edgeret:Edgeret", ("numpy", "tqdm")),
-    "edgeret-hybrid": Kind("edgeret:Hybrid", ("numpy", "tqdm"), encodes=True),
+    "edgeret-hybrid": Kind("edgeret:Hybrid", ("numpy", "tqdm"), encodes=True, shares="edgeret"),
     "edgeret-partitions": Kind("edgeret:Partitioned", ("numpy", "tqdm")),
     "faiss-flat": Kind("faiss:Flat", _FAISS, False),
     "faiss-binary": Kind("faiss:Binary", _FAISS, False),
     "faiss-pq": Kind("faiss:FastScan", _FAISS, False),
     "faiss-rabitq": Kind("faiss:RaBitQ", _FAISS, False),
     "usearch-i8": Kind("usearch:I8", _USEARCH, False),
-    "usearch-i8-view": Kind("usearch:I8View", _USEARCH, False),
+    "usearch-i8-view": Kind("usearch:I8View", _USEARCH, False, shares="usearch-i8"),
     "usearch-b1": Kind("usearch:B1", _USEARCH, False),
     "hnswlib": Kind("hnswlib:Hnsw", ("hnswlib", "numpy"), False),
+    "turbovec": Kind("turbovec:Turbo", ("turbovec", "numpy"), False),
     "sqlite-vec-float": Kind("sqlite_vec:Float", ("sqlite-vec", "numpy")),
     "sqlite-vec-int8": Kind("sqlite_vec:Int8", ("sqlite-vec", "numpy")),
     "sqlite-vec-bit": Kind("sqlite_vec:Bit", ("sqlite-vec", "numpy")),
+    "sqlite-vec-hybrid": Kind("sqlite_vec:Hybrid", ("sqlite-vec", "numpy")),
     "lancedb": Kind("lancedb:Lance", ("lancedb", "numpy")),
+    "lancedb-hybrid": Kind("lancedb:Hybrid", ("lancedb", "numpy")),
     "chroma": Kind("chroma:Chroma", ("chromadb",)),
     "qdrant": Kind("qdrant:Local", ("qdrant-client",)),
     "zvec": Kind("zvec:Zvec", ("zvec", "numpy")),
     "txtai": Kind("txtai:Txtai", ("txtai", "torch==2.13.0")),
+    "txtai-hybrid": Kind("txtai:Hybrid", ("txtai", "torch==2.13.0")),
     "vicinity": Kind("vicinity:Basic", ("vicinity",)),
     "bm25s": Kind("bm25s:Words", ("bm25s", "numpy")),
     "fts5": Kind("fts5:Words", ()),
+    "tantivy": Kind("tantivy:Words", ("tantivy",)),
 }
 
 ENCODERS: Final = {
@@ -122,6 +131,8 @@ ENCODERS: Final = {
 
 BASELINE: Final = "fp32/faiss-flat"
 """Every stack takes turns with this one: the fp32 model in its fastest runtime here, and exact search."""
+
+_WORDS: Final = ("bm25s", "fts5", "tantivy")
 
 STACKS: Final = (
     "nano/edgeret-hybrid",
@@ -159,7 +170,7 @@ def encoder_of(stack: str) -> str | None:
 
 def index_of(stack: str) -> str:
     """Stacks of one store share its index, as long as their vectors are of one space, views and modes too."""
-    store = store_of(stack).removesuffix("-view").removesuffix("-hybrid")
+    store = STORES[store_of(stack)].shares or store_of(stack)
     return f"{store}-static" if encoder_of(stack) == "static" else store
 
 

@@ -42,5 +42,22 @@ class Lance:
         self._table = None
 
 
+class Hybrid(Lance):
+    """With its index of words; both lists are fused by its default, reciprocal ranks."""
+
+    def build(self, batches: Iterator[Batch]) -> None:
+        super().build(batches)
+        self._table.create_fts_index("text")
+
+    def add(self, batch: Batch) -> None:
+        super().add(batch)
+        if self._table.list_indices():
+            self._table.optimize()
+
+    def search(self, question: Question) -> list[Hit]:
+        found = self._table.search(query_type="hybrid").vector(question.vector).text(question.text)
+        return [Hit(hit["row"], hit["text"]) for hit in found.limit(K).to_list()]
+
+
 def _records(batch: Batch) -> list[dict[str, Any]]:
     return [{"row": row, "vector": vector, "text": text} for row, text, vector in zip(*batch, strict=True)]

@@ -1,10 +1,13 @@
-"""sqlite-vec: exact search of a virtual table, texts beside the vectors."""
+"""sqlite-vec: exact search of a virtual table, texts beside the vectors; with FTS5, by words too."""
 
 from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import heapq
+import re
 import sqlite3
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +64,44 @@ class Float:
 
     def close(self) -> None:
         self._file.close()
+
+
+class Hybrid(Float):
+    """Beside FTS5: both lists are fused by reciprocal ranks (Cormack, Clarke and Buettcher, SIGIR 2009)."""
+
+    def __init__(self, folder: Path, encoder: Any) -> None:
+        super().__init__(folder, encoder)
+        self._file.execute("CREATE VIRTUAL TABLE IF NOT EXISTS words USING fts5 (text)")
+
+    def add(self, batch: Batch) -> None:
+        super().add(batch)
+        with self._file:
+            self._file.executemany(
+                "INSERT INTO words (rowid, text) VALUES (?, ?)", zip(batch.rows, batch.texts, strict=True)
+            )
+
+    def delete(self, row: int) -> None:
+        super().delete(row)
+        with self._file:
+            self._file.execute("DELETE FROM words WHERE rowid = ?", [row])
+
+    def search(self, question: Question) -> list[Hit]:
+        near = self._file.execute(
+            "SELECT rowid FROM found WHERE vector MATCH ? AND k = ? ORDER BY distance",
+            [question.vector.tobytes(), K * OVERSAMPLE],
+        )
+        words = " OR ".join(f'"{word}"' for word in re.findall(r"\w+", question.text))
+        named = self._file.execute(
+            "SELECT rowid FROM words WHERE words MATCH ? ORDER BY rank LIMIT ?",
+            [words or '""', K * OVERSAMPLE],
+        )
+        scores: dict[int, float] = defaultdict(float)
+        for found in (near, named):
+            for rank, (row,) in enumerate(found, 1):
+                scores[row] += 1 / (60 + rank)
+        best = heapq.nlargest(K, scores, key=scores.__getitem__)
+        read = "SELECT rowid, text FROM words WHERE rowid = ?"
+        return [Hit(*self._file.execute(read, [row]).fetchone()) for row in best]
 
 
 class Int8(Float):

@@ -16,11 +16,13 @@ from benchmarks.systems import Batch, Hit, K, Question, Vectors
 class Txtai:
     """With its default index (FAISS, inverted lists) and texts in SQLite."""
 
+    settings: dict[str, bool] = {}  # noqa: RUF012
+
     def __init__(self, folder: Path, encoder: Any) -> None:
         self._path, self._waiting = folder / "found", iter(())
         # A function it must be, not a method.
         vectors = {"method": "external", "transform": lambda texts: self._next(texts)}
-        self._found = Embeddings(vectors, content=True)
+        self._found = Embeddings(vectors, content=True, **self.settings)
         if self._path.exists():
             self._found.load(str(self._path), config=vectors)
 
@@ -52,3 +54,9 @@ class Txtai:
     def _next(self, texts: list[str]) -> Vectors:
         """Texts are asked for in the order in which they were given."""
         return np.stack([next(self._waiting) for _ in texts])
+
+
+class Hybrid(Txtai):
+    """With its index of words, whose scores and those of the vectors are averaged."""
+
+    settings = {"hybrid": True}  # noqa: RUF012
