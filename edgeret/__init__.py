@@ -12,6 +12,7 @@ with edgeret.Index.create("notes.edgeret", exist_ok=True) as index:
 from edgeret.codec import Codec
 from edgeret.documents import Document, Hit
 from edgeret.encode.encoder import Encoder
+from edgeret.encode.function import FunctionEncoder
 from edgeret.encode.records import TextEncoder
 from edgeret.errors import (
     ArgumentError,
@@ -70,6 +71,7 @@ __all__ = [
     "FilterError",
     "ForkedError",
     "FormatVersionError",
+    "FunctionEncoder",
     "Hit",
     "Index",
     "IndexExistsError",

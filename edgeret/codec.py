@@ -7,7 +7,13 @@ every batch, for ever: `check` can recompute it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+import os
+import zipfile
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -15,7 +21,9 @@ from numpy.typing import NDArray
 
 from edgeret import blocks
 from edgeret.door import checked, integer, numbers, shown
-from edgeret.errors import InvalidQueryError, InvalidVectorError
+from edgeret.errors import BundleError, InvalidQueryError, InvalidVectorError, StorageError
+from edgeret.files import open_regular
+from edgeret.rotation import WIDTHS, learned, possible, shuffled
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -30,6 +38,17 @@ PLANES: Final = 4
 
 _USUAL_BITS: Final = 256
 _PLANE_BITS: Final = (1 << np.arange(PLANES, dtype=np.uint8))[:, None]
+
+# Of a file: more than any index has room for.
+_MOST_BYTES: Final = 1 << 26
+_KINDS: Final = {
+    "projection": np.dtype("i2"),
+    "thresholds": np.dtype("f8"),
+    "query_projection": np.dtype("f4"),
+    "query_thresholds": np.dtype("f4"),
+}
+# What NumPy raises for a file that is not one of its own, cut off, or says that its arrays are huge.
+_UNSOUND: Final = (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError)
 
 _ROWS_AT_ONCE: Final = 1024
 """Vectors projected at a time: their sums take 8 bytes an entry."""
@@ -115,8 +134,9 @@ def unpack(codes: UInt64, bits: int) -> NDArray[np.bool_]:
 class Codec:
     """The 1-bit codec of a space. Codes nest: the first 64 bits of a 256-bit code are the 64-bit code.
 
-    The shipped projection is learned by ITQ (Gong and Lazebnik, CVPR 2011), block by block. Documents and queries have
-    a side each: documents' is in integers, because codes are stored and must be the same on every machine.
+    A bundle has its own. `fit` learns one from vectors by ITQ (Gong and Lazebnik, CVPR 2011), block by block, `random`
+    needs none. Documents and queries have a side each: documents' is in integers, because codes are stored and must be
+    the same on every machine.
 
     Attributes:
         projection: int16 [dim, max_bits], the rotation of documents.
@@ -131,6 +151,113 @@ class Codec:
     query_projection: Float32
     query_thresholds: Float32
     widths: tuple[int, ...]
+
+    @classmethod
+    @checked
+    def fit(cls, vectors: NDArray[np.floating], seed: int = 0, widths: Sequence[int] | None = None) -> Codec:
+        """Learn a codec from vectors of documents. Takes seconds for some thousand, and eight bytes an entry.
+
+        Args:
+            vectors: [n, dim] numbers, of any length but zero: as many as there are dims, better ten times as many.
+            seed: Where the search for the rotation begins.
+            widths: Lengths in bits that codes may have, ascending. None takes those of 64, 128, 256, 384, 512 and 768
+                that `dim` has room for, and of fewer dims `dim` itself.
+
+        Returns:
+            The codec. Another machine may learn another one from the same vectors: `save` it.
+
+        Raises:
+            InvalidVectorError: There are too few vectors, they have fewer than 32 dims, they are all the same, or one
+                is not finite or all zeros.
+        """
+        array = numbers(vectors)
+        if array.ndim != 2 or len(array) < array.shape[1]:
+            raise InvalidVectorError(
+                f"expected vectors [n, dim], as many as they have dims or more, got {shown(array)}: pass more, or take "
+                "Codec.random"
+            )
+        lengths = possible(widths or WIDTHS, array.shape[1])
+        return along(*learned(normalize(array, array.shape[1]), seed, lengths), lengths)
+
+    @classmethod
+    @checked
+    def random(cls, dim: int, seed: int = 0) -> Codec:
+        """Make a codec that needs no vectors: a random rotation, the same on every machine.
+
+        It finds less than one that `fit` learned, most of all where all vectors lie on one side of the origin.
+
+        Args:
+            dim: Entries of a vector, 32 or more.
+            seed: Of the rotation.
+
+        Returns:
+            The codec, with the widths that `fit` takes.
+
+        Raises:
+            InvalidVectorError: `dim` is below 32.
+        """
+        widths = possible(WIDTHS, dim)
+        return along(np.zeros(dim), shuffled(dim, seed)[:, : widths[-1]], widths)
+
+    @classmethod
+    @checked
+    def load(cls, path: str | os.PathLike[str]) -> Codec:
+        """Read a codec that `save` wrote.
+
+        Args:
+            path: The file.
+
+        Returns:
+            The codec.
+
+        Raises:
+            BundleError: The file is something else, or damaged.
+            StorageError: It cannot be read.
+        """
+        try:
+            with open_regular(Path(path)) as stream, np.load(stream, allow_pickle=False) as found:
+                if sum(entry.file_size for entry in found.zip.infolist()) > _MOST_BYTES:
+                    raise ValueError(f"more than {_MOST_BYTES} bytes")
+                arrays = {field.name: found[field.name] for field in fields(cls)}
+        except _UNSOUND as error:
+            raise _no_codec(path, str(error)) from None
+        widths = arrays.pop("widths")
+        shape = arrays["projection"].shape
+        expected = {
+            "projection": shape,
+            "thresholds": shape[1:],
+            "query_projection": shape,
+            "query_thresholds": shape[1:],
+        }
+        kinds = [_KINDS[name] for name in arrays]
+        if len(shape) != 2 or [array.dtype for array in arrays.values()] != kinds or widths.dtype != np.int64:
+            raise _no_codec(path, "arrays of other types")
+        if {name: array.shape for name, array in arrays.items()} != expected or widths.ndim != 1:
+            raise _no_codec(path, "arrays that do not fit together")
+        lengths = widths.tolist()
+        if lengths != sorted(set(lengths)) or not lengths or lengths[0] < 1 or lengths[-1] != shape[1]:
+            raise _no_codec(path, f"the widths {lengths!r:.80}")
+        if not all(np.isfinite(array).all() for array in arrays.values()):
+            raise _no_codec(path, "a NaN or an infinity")
+        return cls(**arrays, widths=tuple(lengths))
+
+    @checked
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the codec to a file, in the place of one that is there: about six bytes for each dim and bit.
+
+        Args:
+            path: The file.
+
+        Raises:
+            StorageError: The medium refused.
+        """
+        arrays = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        packed = io.BytesIO()
+        np.savez(packed, allow_pickle=False, **arrays)
+        try:
+            Path(path).write_bytes(packed.getvalue())
+        except OSError as error:
+            raise StorageError(f"cannot write '{path}' ({error.strerror}): choose another path") from None
 
     @property
     def dim(self) -> int:
@@ -253,6 +380,27 @@ class Codec:
                 f"expected {expected} {shape}, got {shown(array)}: pass what normalize or quantize makes"
             )
         return integer("bits", bits, 1, self.projection.shape[1], InvalidQueryError)
+
+
+def along(center: Float64, projection: Float64, widths: Sequence[int]) -> Codec:
+    """The codec that takes signs along a projection [dim, widths[-1]], from a center [dim] on."""
+    # A bit does not change with its column's scale, and columns of one scale lose least by rounding.
+    columns = projection * (np.iinfo(np.int16).max / np.abs(projection).max(axis=0))
+    integers = np.rint(columns).astype(np.int16)
+    # As bundles store it, so that a codec read back is this one.
+    queries = (projection / np.abs(projection).max()).astype(np.float16).astype(np.float32)
+    # A sum of zeros may be -0, on some machines: then it is 0 too.
+    return Codec(
+        projection=integers,
+        thresholds=center @ integers.astype(np.float64) + 0.0,
+        query_projection=queries,
+        query_thresholds=(center @ queries.astype(np.float64) + 0.0).astype(np.float32),
+        widths=tuple(widths),
+    )
+
+
+def _no_codec(path: object, found: str) -> BundleError:
+    return BundleError(f"expected a codec in '{path}', found {found}: fit it again")
 
 
 def _lengths(stored: Int8) -> Float64:

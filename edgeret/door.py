@@ -41,6 +41,9 @@ _LARGEST: Final = 2**63 - 1
 _LONGEST_SUFFIX: Final = "-partitions"
 """Of the files that lie beside an index."""
 
+_MOST_DIM: Final = 4096
+"""Of a codec that is made here: it has as many rows and columns."""
+
 _ENCODER: Final = ("name", "dim", "geometry", "space", "codec", "planned_bytes", "encode", "token_spans")
 
 _Parameters = ParamSpec("_Parameters")
@@ -347,6 +350,24 @@ def _where(name: str, value: object) -> Mapping[str, Any]:
     return value
 
 
+def _widths(name: str, value: object) -> list[int]:
+    found = [
+        integer("each width", bits, 1, _MOST_DIM, InvalidQueryError)
+        for bits in _several(name, value, "lengths in bits", InvalidQueryError)
+    ]
+    if not found or found != sorted(set(found)):
+        raise InvalidQueryError(f"expected ascending {name}, got {found!r:.80}: sort them, each once")
+    return found
+
+
+def _codec(name: str, value: object) -> object:
+    if isinstance(value, type) or not hasattr(value, "query_projection"):
+        raise ArgumentError(
+            f"expected {name} to be a codec, got {shown(value)}: pass what Codec.fit, random or load returns"
+        )
+    return value
+
+
 def _texts(name: str, value: object) -> list[str]:
     several = _several(name, value, "texts", ArgumentError)
     return [text("each text", entry, InvalidDocumentError) for entry in several]
@@ -359,7 +380,7 @@ def _backend(name: str, value: object) -> str:
 def _callable(name: str, value: object) -> object:
     if not callable(value):
         raise ArgumentError(
-            f"expected {name} to be a function, got {shown(value)}: pass one that takes two numbers"
+            f"expected {name} to be a function, got {shown(value)}: pass one, not what it returns"
         )
     return value
 
@@ -402,6 +423,15 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "model": _model,
     "name_or_path": _bundle,
     "backend": _backend,
+    # A codec, and an encoder of functions.
+    "vectors": lambda _, value: numbers(value),
+    "seed": partial(integer, most=2**32 - 1),
+    "widths": _widths,
+    "dim": partial(integer, least=1, most=_MOST_DIM),
+    "name": text,
+    "codec": _codec,
+    "passage_words": partial(integer, least=1),
+    **dict.fromkeys(("encode", "encode_query"), _callable),
     # How an index is made, opened and changed.
     "bits": _bits,
     "filters": _filters,

@@ -32,8 +32,8 @@ def mismatch(store: Store, encoder: TextEncoder) -> SpaceMismatchError:
     if store.description.geometry == encoder.geometry:
         difference, remedy = "another codec", "give it the codes of this one with 'edgeret recode'"
     return SpaceMismatchError(
-        f"index '{store.path}' is of space {store.description.space[:8]} with {store.bits} bits, bundle "
-        f"'{encoder.name}' is of space {encoder.space[:8]}, {difference}: open it with a bundle of its own space, "
+        f"index '{store.path}' is of space {store.description.space[:8]} with {store.bits} bits, model "
+        f"'{encoder.name}' is of space {encoder.space[:8]}, {difference}: open it with a model of its own space, "
         f"or {remedy}"
     )
 

@@ -119,6 +119,7 @@ def _distill(arguments: argparse.Namespace) -> int:
 
 
 def _codec(arguments: argparse.Namespace) -> int:
+    from edgeret.codec import Codec
     from export import card, hash_head, hash_training, rewrite
     from export.teacher import Teacher
 
@@ -127,7 +128,7 @@ def _codec(arguments: argparse.Namespace) -> int:
     material = _gather(arguments, teacher)
     held_out = teacher.encode(material.held_out)
     fitted = material.documents[:_FITTED].astype(np.float32)
-    start = hash_head.fit(fitted, arguments.seed)
+    start = Codec.fit(fitted, arguments.seed)
     learned = start
     if arguments.steps:
         learned = hash_training.learn(

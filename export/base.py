@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeret.codec import Codec
 from edgeret.encode import bundle, tables
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import Graph
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from onnx import ModelProto
 
-    from edgeret.codec import Codec
     from edgeret.encode.bundle import Bundle, Golden
     from export.table import Table
 
@@ -49,7 +49,9 @@ def make(
 ) -> Bundle:
     """Fit the codec on `passages` passages of text, quantize the teacher and write its bundle to `out`."""
     drawn = hash_head.sample(text, passages, seed)
-    codec = hash_head.fit(hash_head.encode(drawn, teacher.encode, teacher.geometry, cache), seed)
+    vectors = hash_head.encode(drawn, teacher.encode, teacher.geometry, cache)
+    # A static table has none for a text of which it knows no word.
+    codec = Codec.fit(vectors[vectors.any(axis=1)], seed)
     model = None
     if isinstance(teacher, Teacher):
         model = convert.graph(

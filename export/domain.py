@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from export import hash_head, hash_training
+from edgeret.codec import Codec
+from export import hash_training
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgeret.codec import Codec
 
 Float32 = NDArray[np.float32]
 
@@ -61,7 +61,7 @@ def pseudo_queries(passages: Sequence[str], count: int, seed: int) -> list[tuple
 
 def fit(domain: Float32, general: Float32, seed: int) -> Codec:
     """Fit a codec to unit vectors [n, dim] of the domain and, for what the domain lacks, as many general ones."""
-    return hash_head.fit(np.concatenate([domain, general[: len(domain)]]), seed)
+    return Codec.fit(np.concatenate([domain, general[: len(domain)]]), seed)
 
 
 def compare(

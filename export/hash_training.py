@@ -1,6 +1,6 @@
 """A codec that is learned: ranking by code is drawn to ranking by float vector.
 
-It starts from `hash_head.fit` and learns both projections and their thresholds. For every width, the KL divergence
+It starts from `Codec.fit` and learns both projections and their thresholds. For every width, the KL divergence
 of the scores by code from the teacher's cosines, over a batch of queries and documents, is made small; signs are
 tanh made steeper step by step (HashNet: Cao et al., ICCV 2017), and each bit is asked to be one for half of the
 documents.

@@ -19,7 +19,7 @@ PACKAGE = ROOT / "edgeret"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("errors", "native"),
-    ("blocks", "bm25", "documents", "door", "files", "stems", "turns"),
+    ("blocks", "bm25", "documents", "door", "files", "rotation", "stems", "turns"),
     ("codec", "postings", "reports", "scan", "words"),
     ("phrases", "plan"),
     ("encode", "storage"),

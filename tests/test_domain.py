@@ -15,7 +15,7 @@ from test_hash_training import DIM, WIDTHS, vectors
 
 from edgeret.codec import Codec
 from edgeret.encode.bundle import Bundle
-from export import base, domain, hash_head
+from export import base, domain
 from export.__main__ import main
 from export.teacher import Teacher
 
@@ -29,7 +29,7 @@ def narrow(count: int, seed: int) -> np.ndarray:
 
 
 def codec_of(rows: np.ndarray) -> Codec:
-    return hash_head.fit(rows, 0, WIDTHS)
+    return Codec.fit(rows, 0, WIDTHS)
 
 
 def test_a_codec_of_the_domain_finds_more_there():

@@ -24,6 +24,7 @@ from edgeret import (
     EdgeretError,
     Encoder,
     EngineError,
+    FunctionEncoder,
     Hit,
     Index,
     Plan,
@@ -92,6 +93,10 @@ BAD: dict[str, list[Any]] = {
     "into": ["out", b"out", 5, [], io.BytesIO],
     "model": NOT_MODELS,
     "name_or_path": [*NOT_MODELS, FakeEncoder()],
+    "vectors": [*NOT_VECTORS, np.ones((2, DIM)), np.ones((40, 31)), np.ones((40, 32))],
+    "seed": [*NOT_INTEGERS, -1, 2**70],
+    "widths": [*NOT_SEVERAL, [], [64, 32], [64, 64], ["64"], [0], [2**20]],
+    "dim": [*NOT_INTEGERS, 0, 31, 10**6],
     "backend": [*NOT_STRINGS, "no backend"],
     "bits": [*NOT_INTEGERS, 0, -64, 2**62, 10**5000],
     "filters": [*NOT_SEVERAL, [1], [b"a"], [""], ["a", "a"], [None], [["a"]], [f"k{n}" for n in range(2100)]],
@@ -178,9 +183,10 @@ def bound(index, tmp_path, encoder) -> Callable[[str], Callable[..., Any]]:
         "changes": {"0": {"year": 1}}, "metadata": {"year": 1}, "key": "year", "indexes": [index],
         "query": "cats", "queries": ["cats"], "text": "cats", "texts": ["cats"], "bits": 64, "rows": 10, "count": 3,
         "stored": np.full((2, DIM), 127, np.int8), "vector": unit, "encoder": {}, "budget": None, "divisor": 2,
-        "codec_bytes": 10,
+        "codec_bytes": 10, "dim": DIM, "vectors": np.random.default_rng(0).normal(size=(64, 32)),
     }  # fmt: skip
-    owners = {"Index": index, "Encoder": nano, "Codec": codec, "Plan": plan}
+    function = FunctionEncoder(encoder.encode, DIM, "of the tests")
+    owners = {"Index": index, "Encoder": nano, "Codec": codec, "Plan": plan, "FunctionEncoder": function}
 
     def call(name: str, **arguments: Any) -> Any:
         owner, _, method = name.partition(".")

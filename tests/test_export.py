@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgeret.codec import quantize, unpack
+from edgeret.codec import Codec, quantize, unpack
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.encoder import Encoder
-from edgeret.errors import BundleError
+from edgeret.errors import BundleError, InvalidVectorError
 
 pytest.importorskip("onnx", reason="export needs the packages of the extra 'export': onnx is missing")
 pytest.importorskip(
@@ -273,7 +273,7 @@ def test_fitted_codes_nest_and_follow_the_vectors_better_with_every_width():
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(3000, 128)) @ np.diag(np.linspace(1.2, 0.8, 128)) + rng.normal(size=128)
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-    codec = hash_head.fit(vectors, seed=0)
+    codec = Codec.fit(vectors, seed=0)
     assert codec.widths == (64, 128)
     stored = quantize(vectors)
     assert (codec.encode(stored, 64)[:, 0] == codec.encode(stored, 128)[:, 0]).all()
@@ -286,9 +286,9 @@ def test_fitted_codes_nest_and_follow_the_vectors_better_with_every_width():
         weights = vectors[:20] @ codec.query_projection[:, :bits] - codec.query_thresholds[:bits]
         likeness.append(np.corrcoef((weights @ signs.T).ravel(), exact.ravel())[0, 1])
     assert 0.5 < likeness[0] < likeness[1]
-    assert hash_head.fit(vectors[:, :32], seed=0).widths == (32,)
-    with pytest.raises(BundleError, match="at least 32 dims, got 31"):
-        hash_head.fit(vectors[:, :31], seed=0)
+    assert Codec.fit(vectors[:, :32], seed=0).widths == (32,)
+    with pytest.raises(InvalidVectorError, match="at least 32 dims, got 31"):
+        Codec.fit(vectors[:, :31], seed=0)
 
 
 def test_base_writes_a_bundle_that_verify_accepts(folder, text_file, tmp_path, capsys):

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("torch", reason="training needs the packages of the extra 'export': torch is missing")
 pytest.importorskip("onnx", reason="export needs the packages of the extra 'export': onnx is missing")
 
-from edgeret.codec import quantize, unpack
+from edgeret.codec import Codec, quantize, unpack
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.encoder import Encoder
 from export import hash_head, hash_training
@@ -26,7 +26,7 @@ def vectors(count: int, seed: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def start():
-    return hash_head.fit(vectors(3000, 0), 0, WIDTHS)
+    return Codec.fit(vectors(3000, 0), 0, WIDTHS)
 
 
 def test_no_steps_leave_the_codes_as_they_were(start):
@@ -85,13 +85,13 @@ def test_a_prefix_sees_every_dim():
     base = 8 * sample[:50] @ axes[:, -32:] @ axes[:, -32:].T
     apart = np.random.default_rng(1).normal(size=(50, 32)) @ axes[:, :32].T
     same = {}
-    for fit in (hash_head.fit, hash_head.fit_nested):
+    for fit in (Codec.fit, hash_head.fit_nested):
         codec = fit(sample, 0, WIDTHS)
         pair = [base + sign * apart for sign in (1, -1)]
         projected = [rows @ codec.projection[:, :32] > codec.thresholds[:32] for rows in pair]
         same[fit] = (projected[0] == projected[1]).mean()
     assert same[hash_head.fit_nested] > 0.99
-    assert same[hash_head.fit] < 0.9
+    assert same[Codec.fit] < 0.9
 
 
 def test_the_decoded_codec_gives_vectors_back_with_the_least_error():
@@ -114,7 +114,7 @@ def test_a_direction_in_which_nothing_varies_is_harmless():
     flat = vectors(3000, 0)
     flat[:, -1] = 0
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
-    codec = hash_head.fit(flat, 0, WIDTHS)
+    codec = Codec.fit(flat, 0, WIDTHS)
     assert np.isfinite(codec.query_projection).all()
     found = hash_training.recalls(codec, flat[:50], flat[50:1050], (100,))
     assert found["96@100"] > 0.7

@@ -125,7 +125,7 @@ def test_a_document_larger_than_sqlite_stores_is_refused_by_name(index, document
 
 def test_an_index_of_another_space_is_refused_with_the_remedy(path, encoder):
     Index.create(path, model=encoder, bits=64).close()
-    with pytest.raises(SpaceMismatchError, match="another geometry: open it with a bundle of its own space"):
+    with pytest.raises(SpaceMismatchError, match="another geometry: open it with a model of its own space"):
         Index.open(path, model=FakeEncoder(seed=1))
     recoded = FakeEncoder()
     recoded.space = "f" * 32

@@ -384,6 +384,11 @@ def _pack(file: str, arrays: Mapping[str, NDArray[Any]]) -> tuple[bytes, dict[st
     return bytes(blob), entries
 
 
+def codec_id(codec: Codec) -> str:
+    """Fingerprint of a codec, 32 hex digits."""
+    return _codec_id(_codec_tensors(codec))
+
+
 def _codec_tensors(codec: Codec) -> dict[str, NDArray[Any]]:
     return {
         "projection": codec.projection,

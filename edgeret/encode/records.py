@@ -118,7 +118,7 @@ def load_for(model: str | os.PathLike[str] | TextEncoder | None, path: Path, rec
         return load(model)
     missing = BundleError(
         f"expected the name of a bundle that is installed, index '{path}' was made with {recorded!r:.200}: "
-        f"pass model= with its name or folder (--model), or set {MODELS} to the folder around it"
+        f"pass model= with its name or folder (--model), or the encoder itself, or set {MODELS} to the folder around it"
     )
     if not PLAIN_NAME.fullmatch(recorded):
         raise missing
@@ -213,7 +213,9 @@ def spread(encoder: TextEncoder) -> float:
     """The standard deviation of the cosines between unrelated texts, as the bundle knows it, or of a few texts here."""
     if isinstance(encoder, Encoder) and encoder.bundle.manifest.spread is not None:
         return encoder.bundle.manifest.spread
-    vectors = normalize(encoder.encode(list(_UNRELATED)), encoder.dim)
+    # As queries, since a document's text may be the name of a picture to an encoder that is not ours.
+    asked = np.concatenate([encode_query(text, encoder).vectors[:1] for text in _UNRELATED])
+    vectors = normalize(asked, encoder.dim)
     return float((vectors @ vectors.T)[np.triu_indices(len(vectors), 1)].std())
 
 
