@@ -18,6 +18,7 @@ Line = dict[str, Any]
 
 PATH: Final = Path(__file__).parent / "results" / "systems.jsonl"
 SIZES: Final = PATH.with_name("sizes.jsonl")
+BOARDS: Final = PATH.with_name("boards.jsonl")
 KEY: Final = ("kind", "system", "rows", "threads", "collection", "run", "model", "query_model", "machine")
 """What tells measurements apart; of several lines with the same key the last one counts."""
 
@@ -37,6 +38,13 @@ def read(path: Path = PATH) -> list[Line]:
 def sizes() -> list[Line]:
     """The lines of `python -m benchmarks sizes`; of two with the same packages the last one counts."""
     return [json.loads(text) for text in SIZES.read_text(encoding="utf-8").splitlines()]
+
+
+def boards(path: Path = BOARDS) -> list[Line]:
+    """The rows of `edgeret bench --json` that users of boards have sent in; none, as long as there is no file."""
+    return (
+        [json.loads(text) for text in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    )
 
 
 def key(line: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -1,6 +1,6 @@
 """The report: tables and pictures of the lines that `compare` stored; it measures nothing.
 
-    python -m benchmarks report [--results FILE] [--out FOLDER] [--readme FILE]
+    python -m benchmarks report [--results FILE] [--boards FILE] [--out FOLDER] [--readme FILE]
 
 What has not been measured is named, and so is every measure in which somebody is ahead of edgeret.
 """
@@ -17,6 +17,7 @@ from typing import Final
 from benchmarks import effort, figures, ledger, systems
 from benchmarks.figures import Figures
 from benchmarks.fresh import ROOT
+from benchmarks.ledger import Line
 from benchmarks.tables import NAMES, Row, name, number, share, table, why
 
 OPENING: Final = """\
@@ -69,6 +70,7 @@ def main(argv: list[str]) -> int:
     """Write the page and its pictures; return the exit code."""
     parser = argparse.ArgumentParser("python -m benchmarks report", description=__doc__)
     parser.add_argument("--results", type=Path, default=ledger.PATH)
+    parser.add_argument("--boards", type=Path, default=ledger.BOARDS, help="rows of edgeret bench --json")
     parser.add_argument("--out", type=Path, default=ROOT / "docs", help="(docs)")
     parser.add_argument("--readme", type=Path, help="has the short table, between two marks")
     options = parser.parse_args(argv)
@@ -85,7 +87,7 @@ def main(argv: list[str]) -> int:
 
     pictures = plots.draw(found, options.out / "plots")
     page = options.out / "benchmarks.md"
-    page.write_text(text(found, pictures, options.results), encoding="utf-8")
+    page.write_text(text(found, pictures, options.results, ledger.boards(options.boards)), encoding="utf-8")
     print(page)
     if options.readme:
         before, _, rest = options.readme.read_text(encoding="utf-8").partition(_MARKS[0])
@@ -127,7 +129,9 @@ def brief(found: Figures) -> str:
     return f"{_MARKS[0]}\n{rows:,} documents, one core:\n\n{table(head, body)}{_MARKS[1]}"
 
 
-def text(found: Figures, pictures: Sequence[tuple[str, str]], results: Path) -> str:
+def text(
+    found: Figures, pictures: Sequence[tuple[str, str]], results: Path, boards: Sequence[Line] = ()
+) -> str:
     """The page."""
     shown = results.relative_to(ROOT) if results.is_relative_to(ROOT) else results.name
     parts = [
@@ -153,6 +157,7 @@ def text(found: Figures, pictures: Sequence[tuple[str, str]], results: Path) -> 
         "## Quality\n\n" + _quality(found),
         "## Installed size and code\n\n" + _installing(found),
         "## Where others are ahead\n\n" + _losses(found),
+        "## Boards\n\n" + _boards(boards),
         "## Promises\n\n" + _promises(found),
         "## Two runs\n\n" + _agreement(found),
         "## What did not finish, and what is missing\n\n" + _missing(found),
@@ -326,6 +331,36 @@ def _losses(found: Figures) -> str:
         "core. Stores with `base/` have edgeret's own encoder.\n\n"
         + (table(head, body) if losses else "Nobody, in what has been measured.\n")
     )
+
+
+def _boards(rows: Sequence[Line]) -> str:
+    """What users of boards have measured."""
+    if not rows:
+        return "No row of a board has been sent in yet: `edgeret bench --json` prints one.\n"
+    head = (
+        "board",
+        "model",
+        "scan",
+        "documents",
+        "p50 ms",
+        "hybrid ms",
+        "add one ms",
+        "memory MB",
+        "edgeret",
+    )
+    body = [
+        [
+            str(row["cpu"]),
+            f"`{row['model']}`",
+            str(row["scan"]),
+            f"{row['documents']:,}",
+            *(number(row.get(name)) for name in ("p50_ms", "hybrid_ms", "add_ms")),
+            number(row["rss_over_import_bytes"] / 1e6) if row.get("rss_over_import_bytes") else "",
+            str(row["edgeret"]),
+        ]
+        for row in rows
+    ]
+    return "The demo's documents and questions, as `edgeret bench --json` asks them.\n\n" + table(head, body)
 
 
 def _promises(found: Figures) -> str:

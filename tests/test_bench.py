@@ -34,7 +34,7 @@ def test_a_row_tells_what_was_measured_and_on_what(row):
     assert row["numpy"]
     assert row["scan_rows"] == 1_000_000
     measured = [value for name, value in row.items() if name.endswith(("_ms", "_per_s", "_per_1000"))]
-    assert len(measured) == 11
+    assert len(measured) == 12
     assert min(measured) > 0
     assert row["encode_ms"] < row["p50_ms"] <= row["p95_ms"]
 

@@ -303,6 +303,23 @@ def test_the_page_is_made_of_what_there_is(lines, tmp_path):
     assert len(list((tmp_path / "out" / "plots").iterdir())) == 5
 
 
+def test_rows_of_boards_are_shown(lines, tmp_path):
+    sent = tmp_path / "boards.jsonl"
+    assert ledger.boards(sent) == []
+    row = {
+        "cpu": "Cortex-A76",
+        "model": "nano",
+        "scan": "native-neon-dot",
+        "documents": 2500,
+        "edgeret": "0.2.0",
+    }
+    sent.write_text(
+        json.dumps({**row, "p50_ms": 1.25, "hybrid_ms": 2.5, "rss_over_import_bytes": 30_000_000})
+    )
+    page = report.text(Figures.choose(lines[:1], []), [], Path("lines"), ledger.boards(sent))
+    assert "| Cortex-A76 | `nano` | native-neon-dot | 2,500 | 1.25 | 2.5 |  | 30 | 0.2.0 |" in page
+
+
 def test_the_page_can_do_without_pictures(lines):
     page = report.text(Figures.choose(lines[:1], []), [], Path("lines"))
     assert "not measured" in page
