@@ -9,12 +9,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, Self, TypeVar
 
 from edgeret import door, reports, scan, stems
 from edgeret.codec import Float32
 from edgeret.documents import Document, Given, Hit, Record, as_document
 from edgeret.encode.bundle import DEFAULT_MODEL
+from edgeret.encode.passages import Span
 from edgeret.encode.records import TextEncoder, encode, load, load_for, own_vector, plan_for, shortened
 from edgeret.errors import (
     ArgumentError,
@@ -47,6 +48,19 @@ from edgeret.upkeep.reencode import reencode
 from edgeret.upkeep.repair import repair
 
 Answer = TypeVar("Answer")
+
+_TOGETHER: Final = 8
+"""Documents that are encoded together, for each thread of the encoder: few, since a search under a budget waits."""
+
+_SHORT: Final = 4096
+"""Characters of a document, with its metadata, that waits for others."""
+
+
+class _Waiting(NamedTuple):
+    """A document to encode, and its own vector, as of its only passage."""
+
+    record: Record
+    known: Mapping[Span, bytes]
 
 
 class Index:
@@ -97,6 +111,7 @@ class Index:
         self._store.limit(most_bytes)
         self._connections = Connections(self._store, self._plan.cache_bytes, most_bytes)
         self._staging = Staging(self._store, self._connections.alive)
+        self._together = _TOGETHER * getattr(encoder, "threads", 1)
         self._searcher = Searcher(self._connections, encoder, self._plan, self._memory_lock, near, fallback)
 
     @classmethod
@@ -793,16 +808,19 @@ class Index:
             # What an interrupted `add` of another turn may have left is not asked for.
             self._staging.spare()
             fresh = 0
+            waiting: dict[str, _Waiting] = {}
             for given in documents:
                 self._connections.alive()
                 document = as_document(given)
                 self._admit(document)
                 record = Record.of(document)
-                fresh += self._stage(record, first=not fresh)
+                fresh += self._accept(record, waiting, first=not fresh)
                 ids.append(record.id)
                 if commit_every is not None and len(ids) % commit_every == 0:
+                    self._stage(waiting)
                     self._staging.publish()
                     fresh, safe = 0, len(ids)
+            self._stage(waiting)
             self._staging.publish()
         except EdgeretError as error:
             told = error
@@ -844,8 +862,13 @@ class Index:
                     "split it, or raise the memory budget"
                 )
 
-    def _stage(self, record: Record, first: bool) -> bool:
-        """Encode a document that is not there; whether it was so. first: of those that are committed together."""
+    def _accept(self, record: Record, waiting: dict[str, _Waiting], first: bool) -> bool:
+        """Have a document wait to be encoded if it is not there; whether it was so.
+
+        first: of those that are committed together.
+        """
+        if record.id in waiting:
+            self._stage(waiting)
         own = own_vector(record, self._encoder)
         if self._staging.holds(record, None if own is None else own[0]):
             return False
@@ -853,10 +876,20 @@ class Index:
             # Whoever is to be refused is refused before hours of encoding.
             self._staging.await_lock()
         known = {} if own is None else {(0, len(record.text)): own.tobytes()}
-        self._staging.stage(
-            self._memory_lock.hold(lambda: encode(record, self._encoder, self._store.bits, known))
-        )
+        waiting[record.id] = _Waiting(record, known)
+        if len(waiting) >= self._together or len(record.text) + len(record.metadata) > _SHORT:
+            self._stage(waiting)
         return True
+
+    def _stage(self, waiting: dict[str, _Waiting]) -> None:
+        """Encode the documents that wait, if there are any; then none waits."""
+        if not waiting:
+            return
+        records, known = zip(*waiting.values(), strict=True)
+        waiting.clear()
+        encoded = self._memory_lock.hold(lambda: encode(records, self._encoder, self._store.bits, known))
+        for one in encoded:
+            self._staging.stage(one)
 
     def _change(self, work: Callable[[], Answer]) -> Answer:
         self._connections.alive()

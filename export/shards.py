@@ -71,7 +71,7 @@ class Shards:
         if not self.has(name):
             with translated(staged):
                 records = _records(staged.read_bytes())
-            encoded = [encode(record, self.encoder, self.bits, {}) for record in records]
+            encoded = encode(records, self.encoder, self.bits)
             content = io.BytesIO()
             np.savez(
                 content,

@@ -460,3 +460,30 @@ def test_a_warm_index_has_done_what_the_first_search_does(index, path, encoder):
         assert encoder.encoded == ["a cat"]
     with pytest.raises(ClosedError):
         reader.warm_up()
+
+
+def test_short_documents_are_encoded_together_and_long_ones_at_once(path):
+    calls = []
+
+    class Counting(FakeEncoder):
+        def encode(self, texts):
+            calls.append(len(texts))
+            return super().encode(texts)
+
+    words = "red cat " * 700
+    with Index.create(path, model=Counting(passage_tokens=3000), bits=64) as index:
+        calls.clear()
+        given = [Document(str(number % 18), f"red cat number{number}") for number in range(20)]
+        index.add([*given[:3], Document("long", words), *given[3:]])
+        assert calls == [4, 8, 8, 1]
+        assert len(index) == 19
+        assert [index.get(str(number)).text for number in (0, 1, 2)] == [
+            "red cat number18", "red cat number19", "red cat number2",
+        ]  # fmt: skip
+        calls.clear()
+        assert index.add(given[:18], commit_every=3) == [str(number) for number in range(18)]
+        assert calls == [2]
+        calls.clear()
+        index.add([Document("same", "a red cat"), Document("same", "a blue dog")])
+        assert calls == [1, 1]
+        assert index.get("same").text == "a blue dog"

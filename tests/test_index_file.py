@@ -129,7 +129,7 @@ def test_an_index_of_another_space_is_refused_with_the_remedy(path, encoder):
         Index.open(path, model=FakeEncoder(seed=1))
     recoded = FakeEncoder()
     recoded.space = "f" * 32
-    with pytest.raises(SpaceMismatchError, match=r"another codec: open it with a bundle.*'edgeret recode'"):
+    with pytest.raises(SpaceMismatchError, match=r"another codec: open it with a model.*'edgeret recode'"):
         Index.open(path, model=recoded)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, repeat
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -23,7 +24,7 @@ from edgeret.errors import BundleError
 from edgeret.plan import Plan
 
 _AT_ONCE: Final = 64
-"""Passages of a document whose vectors are in memory as floating-point numbers."""
+"""Passages whose vectors are in memory as floating-point numbers."""
 
 _UNRELATED: Final = (
     "The ferry leaves the island twice a day.",
@@ -173,31 +174,44 @@ def own_vector(record: Record, encoder: TextEncoder) -> Int8 | None:
     return quantize(normalize(numbers(record.vector)[None], encoder.dim))
 
 
-def encode(record: Record, encoder: TextEncoder, bits: int, known: Mapping[Span, bytes]) -> Encoded:
-    """Passages, int8 vectors and codes of `bits` bits of a record.
+def encode(
+    records: Sequence[Record],
+    encoder: TextEncoder,
+    bits: int,
+    known: Sequence[Mapping[Span, bytes]] | None = None,
+) -> list[Encoded]:
+    """Passages, int8 vectors and codes of `bits` bits of records, whose texts are encoded together.
 
-    known: vectors of passages, as they are stored, that need no encoding; one that the record brings is a passage's.
+    known: of each record, vectors of passages, as they are stored, that need no encoding; one that a record brings is a
+    passage's.
     """
     # An encoder that is not ours has an answer of its own to what it does not know.
     encode_texts = encoder.encode_passages if isinstance(encoder, Encoder) else encoder.encode
-    spans = _spans(record.text, encoder) if record.vector is None else [(0, len(record.text))]
-    vectors = np.empty((len(spans), encoder.dim), dtype=np.int8)
+    spans = [_spans(record, encoder) for record in records]
+    passages = [
+        (record, span, stored.get(span))
+        for record, own, stored in zip(records, spans, known or repeat({}, len(records)), strict=True)
+        for span in own
+    ]
+    vectors = np.empty((len(passages), encoder.dim), dtype=np.int8)
     missing = []
-    for number, span in enumerate(spans):
-        if span in known:
-            vectors[number] = np.frombuffer(known[span], dtype=np.int8)
+    for number, (record, _, stored) in enumerate(passages):
+        if stored is not None:
+            vectors[number] = np.frombuffer(stored, dtype=np.int8)
+        elif record.vector is not None:
+            vectors[number] = quantize(normalize(numbers(record.vector)[None], encoder.dim))
         else:
             missing.append(number)
-    if missing and (own := own_vector(record, encoder)) is not None:
-        vectors[:] = own
-    elif missing:
-        for first in range(0, len(missing), _AT_ONCE):
-            part = missing[first : first + _AT_ONCE]
-            texts = [record.text[slice(*spans[number])] for number in part]
-            vectors[part] = quantize(normalize(encode_texts(texts), encoder.dim))
+    for first in range(0, len(missing), _AT_ONCE):
+        part = missing[first : first + _AT_ONCE]
+        texts = [record.text[slice(*span)] for record, span, _ in map(passages.__getitem__, part)]
+        vectors[part] = quantize(normalize(encode_texts(texts), encoder.dim))
     parts = (vectors[first : first + _AT_ONCE] for first in range(0, len(vectors), _AT_ONCE))
     codes = np.concatenate([encoder.codec.encode(part, bits) for part in parts])
-    return Encoded(record, spans, vectors, codes)
+    return [
+        Encoded(record, own, vectors[stop - len(own) : stop], codes[stop - len(own) : stop])
+        for record, own, stop in zip(records, spans, accumulate(map(len, spans)), strict=True)
+    ]
 
 
 def encode_query(text: str, encoder: TextEncoder) -> Asked:
@@ -219,8 +233,12 @@ def spread(encoder: TextEncoder) -> float:
     return float((vectors @ vectors.T)[np.triu_indices(len(vectors), 1)].std())
 
 
-def _spans(text: str, encoder: TextEncoder) -> list[Span]:
+def _spans(record: Record, encoder: TextEncoder) -> list[Span]:
+    whole = [(0, len(record.text))]
+    if record.vector is not None:
+        return whole
     # Of other encoders, what their tokenizer takes is theirs.
+    text = record.text
     windows = encoder.token_windows(text) if isinstance(encoder, Encoder) else [encoder.token_spans(text)]
     # A text of characters that no token stands for is still one passage.
-    return split_windows(text, windows, encoder.passage_tokens) or [(0, len(text))]
+    return split_windows(text, windows, encoder.passage_tokens) or whole

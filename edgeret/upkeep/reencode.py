@@ -252,5 +252,5 @@ class _Reencoding:
         return Record(document.id, document.text, "{}", vector)
 
     def _encoded(self, record: Record) -> Passages:
-        encoded = encode(record, self._encoder, self._bits, {})
+        (encoded,) = encode([record], self._encoder, self._bits)
         return encoded.passages

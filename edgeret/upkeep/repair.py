@@ -105,7 +105,7 @@ def _write(salvage: Salvage, target: Path, encoder: TextEncoder) -> RepairSummar
                     lost.append(found.record.id)
                     continue
                 own_lost.append(found.record.id)
-            written = encode(found.record, encoder, bits, found.known)
+            (written,) = encode([found.record], encoder, bits, [found.known])
             if found.contexts:
                 written = replace(written, contexts=[found.contexts.get(span) for span in written.spans])
             reused = sum(span in found.known for span in written.spans)
