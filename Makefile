@@ -81,7 +81,7 @@ bench-full: $(VENV)/ready-bench
 	$(BIN)/python -m benchmarks compare --minutes $(MINUTES) --run $(RUN) --kinds $(KINDS)
 	$(BIN)/python -m benchmarks report --readme README.md
 
-KERNELS := scan static tokenize unigram bpe words postings checksum
+KERNELS := scan static tokenize unigram bpe words postings checksum terms
 KERNEL_FLAGS := -std=c11 -O2 -g -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer
 

@@ -7,13 +7,9 @@
 
 #include "checksum.h"
 
-/* A number of 64 bits; 0 if it is none. */
-static int number_of(PyObject *object, int64_t *number)
-{
-    int overflow = 0;
-    *number = PyLong_Check(object) ? PyLong_AsLongLongAndOverflow(object, &overflow) : (overflow = 1);
-    return !overflow;
-}
+#include "lines.h"
+
+#define HEAD 4 /* numbers before a line's content */
 
 /* Copies a line's numbers and content; 0 if they are not what was written. */
 static int take_line(PyObject *line, Py_ssize_t width, int64_t *head, char *content)
@@ -28,7 +24,7 @@ static int take_line(PyObject *line, Py_ssize_t width, int64_t *head, char *cont
     if (!PyBytes_Check(octets) || PyBytes_Size(octets) != width || !number_of(PyTuple_GetItem(line, HEAD + 1), &told))
         return 0;
     memcpy(content, PyBytes_AsString(octets), (size_t)width);
-    return told == line_checksum(head, (const uint8_t *)content, (size_t)width);
+    return told == checksum_of(head, HEAD, (const uint8_t *)content, (size_t)width);
 }
 
 static PyObject *py_sound_lines(PyObject *module, PyObject *args)

@@ -32,7 +32,7 @@ from edgeret.storage.terms import (
     Reader,
     Segment,
     Writer,
-    find,
+    find_all,
     list_keys,
     merged,
     parse,
@@ -695,14 +695,18 @@ class _Reading:
         """What there is of each word."""
         exact = [wanted for wanted in query if not wanted.is_prefix]
         entries: dict[Wanted, list[tuple[Segment, Entry]]] = {wanted: [] for wanted in exact}
-        terms = [wanted.term.encode() for wanted in exact]
+        terms = tuple(wanted.term.encode() for wanted in exact)
         asked = json.dumps([wanted.term for wanted in exact])
         for segment in self.segments if exact else ():
-            for number, page, crc, content in self.connection.execute(_PAGES_OF, (asked, segment.segment)):
-                if terms[number] >= segment.begins:
-                    entry = find(self._sound(page, crc, content), terms[number], self.damaged)
-                    if entry is not None:
-                        entries[exact[number]].append((segment, entry))
+            lines = self.connection.execute(_PAGES_OF, (asked, segment.segment)).fetchall()
+            if segment.begins:
+                lines = [line for line in lines if terms[line[0]] >= segment.begins]
+            for (number, page, _, content), entry in zip(
+                lines, find_all(lines, terms, self.damaged), strict=True
+            ):
+                self._count(page, content)
+                if entry is not None:
+                    entries[exact[number]].append((segment, entry))
         return [
             self._expanded(wanted) if wanted.is_prefix else self._exact(wanted, entries[wanted])
             for wanted in query
@@ -712,14 +716,12 @@ class _Reading:
         net = self.tail.net(wanted.term) + sum(entry.net for _, entry in entries)
         return _Asked(wanted, net, entries, [wanted.term] if wanted.term in self.tail.rows else [])
 
-    def _sound(self, page: int, crc: int, content: object) -> bytes:
-        """A page, verified and counted once."""
-        entries = sound(page, crc, content, self.damaged)
+    def _count(self, page: int, content: bytes) -> None:
+        """Count a page once."""
         if page not in self._seen:
             self._seen.add(page)
-            self.octets += len(entries)
+            self.octets += len(content)
             self.runs += 1
-        return entries
 
     def _expanded(self, wanted: Wanted) -> _Asked:
         """All terms that begin with a prefix: a word that stands where one of them does."""
@@ -769,7 +771,9 @@ class _Reading:
             if exists is None or (exists[1] > prefix and not exists[1].startswith(prefix)):
                 return
             page = exists[0] + 1
-            parsed = parse(self._sound(exists[0], *exists[2:]), self.damaged)
+            content = sound(exists[0], *exists[2:], self.damaged)
+            self._count(exists[0], content)
+            parsed = parse(content, self.damaged)
             names = parsed.names.split(b"\n")
             for number in range(bisect_left(names, max(prefix, segment.begins)), len(names)):
                 name = names[number]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 import struct
 from bisect import bisect_left
@@ -16,8 +15,14 @@ from numpy.typing import NDArray
 from edgeret import blocks, postings
 from edgeret.blocks import BLOCK_ROWS, Mask
 from edgeret.errors import CorruptIndexError, InvalidQueryError
+from edgeret.native import is_allowed
 from edgeret.postings import Int64, UInt8
 from edgeret.storage.checksum import checksum
+
+try:
+    from edgeret.storage import _terms
+except ImportError:
+    _terms = None  # type: ignore[assignment]
 
 _PAGE_OCTETS: Final = 4000
 """Of a page and its first term: they fit in a page of the file without overflowing."""
@@ -109,15 +114,33 @@ class Page(NamedTuple):
         return _read_entry(self.entries, start, end, int(self.flags[number]), damaged)
 
 
-def find(entries: bytes, term: bytes, damaged: Damaged) -> Entry | None:
+def find_all(
+    lines: list[tuple[int, int, int, bytes]], terms: tuple[bytes, ...], damaged: Damaged
+) -> list[Entry | None]:
+    """For each line the entry of its term, or None if its page has none.
+
+    lines: of each a place in `terms`, and a page with its number and checksum, which is verified.
+    """
+    if _terms is not None and is_allowed():
+        found = _terms.find(lines, terms)
+        if found is not None:
+            return [None if entry is None else Entry._make(entry) for entry in found]
+    # Whatever is damaged is named here.
+    return [
+        _find(sound(page, crc, entries, damaged), terms[number], damaged)
+        for number, page, crc, entries in lines
+    ]
+
+
+def _find(entries: bytes, term: bytes, damaged: Damaged) -> Entry | None:
     """The entry of one term in a page, without looking at the others."""
-    count, octets = _HEAD.unpack_from(entries)
-    end = _HEAD.size + octets
-    at = entries.find(b"\n" + term + b"\n", _HEAD.size, end)
-    if at < 0:
-        return None
-    number = entries.count(b"\n", _HEAD.size, at)
     try:
+        count, octets = _HEAD.unpack_from(entries)
+        end = _HEAD.size + octets
+        at = entries.find(b"\n" + term + b"\n", _HEAD.size, end)
+        if at < 0:
+            return None
+        number = entries.count(b"\n", _HEAD.size, at)
         start, stop = _PLACES.unpack_from(entries, end + 2 * number)
     except struct.error as error:
         raise damaged("a page of its terms holds none") from error
@@ -161,12 +184,14 @@ def list_keys(segment: Segment, entry: Entry) -> range:
 
 def read_lists(connection: sqlite3.Connection, keys: Sequence[int], damaged: Damaged) -> dict[int, bytes]:
     """Lists that are outside of pages, verified."""
-    found = {}
-    for key, crc, rows in connection.execute(
-        "SELECT list, crc, rows FROM lexicon_lists WHERE list IN (SELECT value FROM json_each(?)) ORDER BY list",
-        (json.dumps(list(keys)),),
-    ):
-        found[key] = sound(key, crc, rows, damaged)
+    lines = connection.execute(
+        "SELECT list, crc, rows FROM json_each(?) AS asked CROSS JOIN lexicon_lists ON list = asked.value",
+        (str([*keys]),),
+    ).fetchall()
+    if _terms is None or not is_allowed() or not _terms.are_sound(lines):
+        for line in lines:
+            sound(*line, damaged)
+    found = {key: rows for key, _, rows in lines}
     if len(found) != len(keys):
         raise damaged(f"it has {len(found)} of {len(keys)} lists of a term")
     return found

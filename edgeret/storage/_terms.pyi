@@ -1,0 +1,6 @@
+from typing import Any
+
+def are_sound(lines: list[tuple[Any, ...]], /) -> bool: ...
+def find(
+    lines: list[tuple[Any, ...]], terms: tuple[bytes, ...], /
+) -> list[tuple[int, bytes | None, int, int] | None] | None: ...
