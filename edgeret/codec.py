@@ -8,6 +8,7 @@ every batch, for ever: `check` can recompute it.
 from __future__ import annotations
 
 import io
+import math
 import os
 import zipfile
 import zlib
@@ -35,6 +36,9 @@ UInt64 = NDArray[np.uint64]
 
 PLANES: Final = 4
 """Bits per dimension of an asymmetric query."""
+
+FIXED: Final = np.float32(2**30)
+"""What 1 is in a vector in fixed point."""
 
 _USUAL_BITS: Final = 256
 _PLANE_BITS: Final = (1 << np.arange(PLANES, dtype=np.uint8))[:, None]
@@ -105,13 +109,19 @@ def dequantize(stored: Int8) -> Float32:
 
 
 def cosines(stored: Int8, vector: Float32) -> Float32:
-    """Cosines, float32 [n], of int8 vectors [n, dim] to a unit vector [dim]; equal rows have equal ones, bit by bit."""
-    rows = stored.astype(np.float32)
-    # einsum sums row by row: a matrix product may round equal rows differently, and ties would not be ties.
+    """Cosines, float32 [n], of int8 vectors [n, dim] to a unit vector [dim]; the same on every machine, bit by bit."""
+    # Of integers below 2**53, whose products sum up exactly in any order.
+    rows = stored.astype(np.float64)
     lengths = np.sqrt(np.maximum(np.einsum("ij,ij->i", rows, rows), 1))
+    found = rows @ fixed(vector).astype(np.float64) / (lengths * FIXED)
     # Rounding makes some of equal vectors a little more than 1.
-    scores: Float32 = np.clip(np.einsum("ij,j->i", rows, vector) / lengths, -1, 1)
+    scores: Float32 = np.minimum(np.maximum(found, -1), 1).astype(np.float32)
     return scores
+
+
+def fixed(vectors: Float32) -> Int32:
+    """Unit vectors [..., dim] in fixed point."""
+    return np.rint(vectors * FIXED).astype(np.int32)
 
 
 def words(bits: int) -> int:
@@ -122,6 +132,8 @@ def words(bits: int) -> int:
 def pack(signs: NDArray[np.bool_]) -> UInt64:
     """Signs, bool [n, bits] -> uint64 [n, words]; bit i of a code is bit i % 64 of word i // 64; pads are 0."""
     count, bits = signs.shape
+    if not bits % 64:
+        return blocks.pack(signs).view("<u8").astype(np.uint64, copy=False)
     packed = np.zeros((count, words(bits) * 8), dtype=np.uint8)
     packed[:, : -(-bits // 8)] = blocks.pack(signs)
     return packed.view("<u8").astype(np.uint64, copy=False)
@@ -349,7 +361,7 @@ class Codec:
         """
         bits = self._check(vector, "f4", 1, bits)
         weights = vector @ self.query_projection[:, :bits] - self.query_thresholds[:bits]
-        spacing = _GAUSSIAN_SPACING * float(np.sqrt(np.mean(weights**2)))
+        spacing = _GAUSSIAN_SPACING * math.sqrt(float(weights @ weights) / bits)
         top = 2**PLANES - 1
         levels = np.full(bits, top // 2, dtype=np.uint8)
         if spacing > 0:

@@ -112,14 +112,17 @@ class Hit(_Found):
 _FOUND: Final = ("id", "score", "text", "start", "end", "_json", "cosine", "lexical", "relevance")
 """Of a hit, what is known when it is found."""
 
+# What is frozen lets nobody else in, and `object.__setattr__` looks each name up.
+_PUTS: Final = [getattr(Hit, name).__set__ for name in _FOUND]
+
 
 def make_hit(
     identity: str, score: float, text: str, span: tuple[int, int], json: str, *scores: float | None
 ) -> Hit:
     """A hit whose metadata are parsed when they are first asked for. scores: those after `metadata`, in order."""
     hit = Hit.__new__(Hit)
-    for name, value in zip(_FOUND, (identity, score, text, *span, json, *scores), strict=True):
-        object.__setattr__(hit, name, value)
+    for put, value in zip(_PUTS, (identity, score, text, *span, json, *scores), strict=True):
+        put(hit, value)
     return hit
 
 

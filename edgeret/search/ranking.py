@@ -23,7 +23,9 @@ def rank(scores: Iterable[tuple[int, float]], k: int | None = None) -> Scores:
 
 def best_per_document(rows: Int64, documents: Int64, scores: Float64) -> Int64:
     """The best passage of each document: their places, best first, equal scores by row; all arrays [n]."""
-    order = np.lexsort((rows, -scores))
+    order: Int64 = np.lexsort((rows, -scores))
+    if len(set(documents.tolist())) == len(documents):
+        return order
     best: dict[int, int] = {}
     for document, place in zip(documents[order].tolist(), order.tolist(), strict=True):
         best.setdefault(document, place)

@@ -54,6 +54,9 @@ _LIKED: Final = 0.75
 _DISLIKED: Final = 0.15
 """What the mean of each counts beside the query (Manning, Raghavan and Schütze, Introduction to IR, 2008, 9.1.1)."""
 
+_ROUNDING: Final = 1e-6
+"""A vector of unit length is no further from it."""
+
 _QUERIES_AT_ONCE: Final = 32
 """The scan reads the codes once for so many queries; more would gain nothing and hold their candidates."""
 
@@ -489,8 +492,10 @@ class Searcher:
 
         return self._loading.hold(load)
 
-    def _moved(self, feedback: Feedback | None) -> Float32:
+    def _moved(self, feedback: Feedback | None) -> Float32 | None:
         """What feedback adds to each query's vector, float32 [dim] (Rocchio, in The SMART Retrieval System, 1971)."""
+        if not any(feedback or ()):
+            return None
         moved: Float32 = np.zeros(self._encoder.dim, dtype=np.float32)
         for ids, weight in zip(feedback or ((), ()), (_LIKED, -_DISLIKED), strict=True):
             for id in ids:
@@ -504,15 +509,15 @@ class Searcher:
             raise InvalidQueryError(f"no document {id!r:.80} to compare others with: check the id")
         return vectors
 
-    def _encode(self, queries: Sequence[Query | Asked], mode: str, moved: Float32) -> _Part:
+    def _encode(self, queries: Sequence[Query | Asked], mode: str, moved: Float32 | None) -> _Part:
         count = len(queries)
         if mode == "lexical":
             none = np.empty((0, self._encoder.dim), dtype=np.float32)
             planes = np.empty((0, 0, 0), dtype=np.uint64)
             return _Part(queries, none, planes, [], [0] * count, [True] * count)
         asked = [self._encoded(query) for query in queries]
-        vectors = np.concatenate([normalize(found.vectors, self._encoder.dim) for found in asked])
-        if moved.any():
+        vectors = np.concatenate([_unit(found.vectors, self._encoder.dim) for found in asked])
+        if moved is not None:
             vectors = normalize(vectors + moved, self._encoder.dim)
         planes = np.stack([self._encoder.codec.encode_query(vector, self._bits) for vector in vectors])
         stops = list(accumulate(len(found.vectors) for found in asked))
@@ -545,6 +550,15 @@ class Searcher:
             return self._codes
 
         return self._loading.hold(load)
+
+
+def _unit(vectors: Float32, dim: int) -> Float32:
+    """The vectors, of unit length: most of our own are, and to make them so again takes longer than to see that."""
+    if vectors.shape == (1, dim) and vectors.dtype == np.float32:
+        (vector,) = vectors
+        if abs(float(vector @ vector) - 1) < _ROUNDING:
+            return vectors
+    return normalize(vectors, dim)
 
 
 def common_mode(searchers: Sequence[Searcher], query: Query, mode: str | None) -> str:

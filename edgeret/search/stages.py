@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import reduce
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.blocks import Mask
-from edgeret.codec import Float32, Float64, Int64, cosines
+from edgeret.codec import Float32, Float64, Int64
 from edgeret.errors import InvalidQueryError
 from edgeret.search.candidates import Candidates, Finder, Request
 from edgeret.search.fusion import DEEPER, NEXT, POOL, depth, pool, words_weight
@@ -263,7 +262,7 @@ def _pooled(
     shares = dict(zip(match.rows.tolist(), match.scores.tolist(), strict=True))
     shares |= zip(by_meaning.tolist(), match.must_scores.tolist(), strict=True)
     rows = pool([*(found.rows.tolist() for found in near), match.rows.tolist()], width * len(near))
-    known = np.array([shares[row] for row in rows])
+    known = np.array([shares[row] for row in sorted(rows)])
     answer = _rescored(store, request.vectors[question.rows], np.array(rows, np.int64))
     answer.cosines, answer.shares = answer.scores, known
     answer.scores = answer.cosines + weight * known
@@ -283,8 +282,8 @@ def fuse_lists(store: Store, vectors: Float32, by_meaning: Answer, by_words: Ans
     scores = list(zip(heads, by_meaning.scores.tolist(), strict=True))
     others = by_words.heads[[doc not in heads for doc in by_words.heads[:, 1].tolist()]]
     heads |= {head[1]: head for head in others.tolist()}
-    nearest = _rescored(store, vectors, others[:, 0]).scores.tolist()
-    scores += zip(others[:, 1].tolist(), nearest, strict=True)
+    rescored = _rescored(store, vectors, others[:, 0])
+    scores += zip(rescored.heads[:, 1].tolist(), rescored.scores.tolist(), strict=True)
     found = zip(by_words.heads[:, 1].tolist(), by_words.scores.tolist(), strict=True)
     fused = fuse(scores, list(found), k)
     return Answer(
@@ -305,11 +304,12 @@ def rescore(store: Store, vector: Float32, rows: Int64) -> Answer:
 
 
 def _rescored(store: Store, vectors: Float32, rows: Int64) -> Answer:
-    """The passages of `rows`, in their order, by cosine to the nearest of unit vectors [n, dim]."""
-    heads, scores = [], []
-    for first in range(0, max(len(rows), 1), _ROWS_AT_ONCE):
-        lines = store.rows.lines(rows[first : first + _ROWS_AT_ONCE])
-        # Their vectors have served then, and there may be many.
-        heads.append(lines.heads)
-        scores.append(reduce(np.maximum, [cosines(lines.vectors, vector) for vector in vectors]))
-    return Answer(np.concatenate(heads), np.concatenate(scores).astype(np.float64), candidates=len(rows))
+    """The passages of `rows`, in ascending order, by cosine to the nearest of unit vectors [n, dim]."""
+    # In row order: neighbors share pages, and a slow card is read forwards. Some at a time: they bring their vectors.
+    rows = np.sort(rows)
+    parts = [
+        store.rows.scored(rows[first : first + _ROWS_AT_ONCE], vectors)
+        for first in range(0, max(len(rows), 1), _ROWS_AT_ONCE)
+    ]
+    heads, scores = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
+    return Answer(heads, scores.astype(np.float64), candidates=len(rows))

@@ -8,12 +8,12 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
-from functools import cache
+from functools import cache, reduce
 from typing import Any, Final
 
 import numpy as np
 
-from edgeret.codec import Int8, Int64
+from edgeret.codec import Float32, Int8, Int64, cosines, fixed
 from edgeret.native import is_allowed
 
 try:
@@ -47,6 +47,24 @@ def sound_lines(lines: list[tuple[Any, ...]], width: int) -> tuple[Int64, Int8]:
         np.frombuffer(heads, np.int64).reshape(-1, 4)[:sound],
         np.frombuffer(contents, np.int8).reshape(-1, width)[:sound],
     )
+
+
+def score_lines(lines: list[tuple[Any, ...]], vectors: Float32) -> tuple[Int64, Float32]:
+    """The same lines as int64 [n, 4], and the cosine, float32 [n], of each content to the nearest of unit vectors.
+
+    Lines end, too, before the first whose last number is less than the one before it, or whose that is negative.
+    vectors: float32 [queries, width].
+    """
+    width = vectors.shape[1]
+    if _checksum is not None and is_allowed():
+        found = _checksum.score_lines(lines, width, fixed(vectors).tobytes())
+        heads, scores = np.frombuffer(found[0], np.int64).reshape(-1, 4), np.frombuffer(found[1], np.float32)
+        return heads[: found[2]], scores[: found[2]]
+    heads, contents = sound_lines(lines, width)
+    wrong = np.flatnonzero((heads[:, 2] < 0) | (heads[:, 2] > heads[:, 3]))
+    sound = int(wrong[0]) if len(wrong) else len(heads)
+    scores = reduce(np.maximum, [cosines(contents[:sound], vector) for vector in vectors])
+    return heads[:sound], scores
 
 
 def _sound_lines(lines: list[tuple[Any, ...]], width: int) -> tuple[bytes, bytes, int]:

@@ -528,7 +528,9 @@ class Lexicon:
             if lists
         ]
         must = np.empty(0, np.int64) if must_rows is None else must_rows
-        distinct, places = np.unique(must, return_inverse=True)
+        distinct, places = must, np.arange(len(must))
+        if (must[1:] <= must[:-1]).any():
+            distinct, places = np.unique(must, return_inverse=True)
         try:
             best = postings.top_k(words, k, bm25.impacts(state.rows, state.length), mask, distinct)
         except InvalidQueryError as error:
@@ -654,7 +656,7 @@ class _Tail:
         self.stamp = stamp
 
     def net(self, term: str) -> int:
-        return len(self.rows.get(term, ())) - self.removed[term]
+        return len(self.rows.get(term, ())) - self.removed.get(term, 0)
 
     def lists(self, terms: list[str]) -> Iterator[bytes]:
         """The lists of terms that have rows here, packed."""

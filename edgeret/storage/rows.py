@@ -18,7 +18,7 @@ from edgeret.blocks import Bitmap, Mask
 from edgeret.codec import Float32, Int8, Int64, dequantize
 from edgeret.documents import Record, digest_of, parse
 from edgeret.errors import CorruptIndexError
-from edgeret.storage.checksum import checksum, sound_lines
+from edgeret.storage.checksum import checksum, score_lines, sound_lines
 from edgeret.storage.schema import filter_columns
 from edgeret.storage.session import Session
 
@@ -103,19 +103,38 @@ class Rows:
         # In row order: neighbors share pages, and a slow card is read forwards.
         order = np.argsort(rows)
         wanted: list[int] = rows[order].tolist()
-        read = list[tuple[Any, ...]]()
-        for part in _parts(wanted):
-            read += self._connection.execute(_asking(_PASSAGES, "row", len(part)), part).fetchall()
-        if len(read) < len(wanted):
-            raise self._missing(min(set(wanted).difference(row for row, *_ in read)))
+        read = self._read(wanted)
         found = Lines(*sound_lines(read, self._session.dim))
         spans = found.heads[:, 2:]
         if len(spans) < len(read) or (spans[:, 0] < 0).any() or (spans[:, 0] > spans[:, 1]).any():
-            for line in read:
-                self._verified(line)
+            self._refuse(read)
         heads, vectors = np.empty_like(found.heads), np.empty_like(found.vectors)
         heads[order], vectors[order] = found
         return Lines(heads, vectors)
+
+    def scored(self, rows: Int64, vectors: Float32) -> tuple[Int64, Float32]:
+        """The heads, as of `Lines`, of the passages of `rows`, each verified, and the cosines, float32 [n], to vectors.
+
+        rows: distinct, in ascending order. vectors: float32 [queries, dim], unit rows, of which the nearest counts.
+        """
+        read = self._read(rows.tolist())
+        heads, scores = score_lines(read, vectors)
+        if len(heads) < len(read):
+            self._refuse(read)
+        return heads, scores
+
+    def _read(self, rows: list[int]) -> list[tuple[Any, ...]]:
+        read = list[tuple[Any, ...]]()
+        for part in _parts(rows):
+            read += self._connection.execute(_asking(_PASSAGES, "row", len(part)), part).fetchall()
+        if len(read) < len(rows):
+            raise self._missing(min(set(rows).difference(row for row, *_ in read)))
+        return read
+
+    def _refuse(self, read: list[tuple[Any, ...]]) -> None:
+        """Raise what is to be said of the first line that is not what was written."""
+        for line in read:
+            self._verified(line)
 
     def passage(self, row: int) -> Passage:
         """One passage, verified."""

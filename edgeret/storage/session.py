@@ -60,6 +60,8 @@ class Session:
         self._cache_bytes = cache_bytes
         self._most_bytes: int | None = None
         self._doubtful = False
+        # Within a transaction that reads, what it sees.
+        self._seen: Counters | None = None
         if known is not None:
             known.check()
         file.check_path(path)
@@ -266,8 +268,10 @@ class Session:
             with file.translated(self.path, self._most_bytes):
                 try:
                     connection.execute("BEGIN")
-                    yield self._begun(file.patiently(self.path, self.counters))
+                    self._seen = file.patiently(self.path, self.counters)
+                    yield self._begun(self._seen)
                 finally:
+                    self._seen = None
                     _roll_back(connection)
         finally:
             if self.place.changed():
@@ -308,6 +312,8 @@ class Session:
 
         Raises SpaceMismatchError if another connection has given the index other codes since this one was opened.
         """
+        if self._seen is not None:
+            return self._seen
         row = self.connection.execute(
             "SELECT generation, next_row, tail_changed, documents, passages, crc,"
             " (SELECT value FROM meta WHERE key = 'crc') FROM state"

@@ -219,10 +219,13 @@ class _Live:
         self._full: dict[int, Bitmap] = {}
         self._tail = blocks.empty()
         self._last_row = -1
+        self._mask: Mask = {}
 
     def at(self, session: Session) -> Mask:
         """Those that the session's transaction sees."""
         state, codes = session.counters(), Codes(session)
+        if state == self._known:
+            return self._mask
         first_row = state.next_row - state.next_row % blocks.BLOCK_ROWS
         since = self._known.generation if self._known.generation <= state.generation else -1
         kept = {block: self._full[block] for block in codes.block_numbers() if block in self._full}
@@ -239,4 +242,5 @@ class _Live:
             blocks.choose(self._tail, rows - first_row)
             self._last_row = int(rows[-1])
         self._known, self._full = state, kept
-        return {**kept, first_row // blocks.BLOCK_ROWS: self._tail.copy()}
+        self._mask = {**kept, first_row // blocks.BLOCK_ROWS: self._tail.copy()}
+        return self._mask
