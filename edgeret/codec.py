@@ -121,7 +121,8 @@ def cosines(stored: Int8, vector: Float32) -> Float32:
 
 def fixed(vectors: Float32) -> Int32:
     """Unit vectors [..., dim] in fixed point."""
-    return np.rint(vectors * FIXED).astype(np.int32)
+    found: Int32 = np.rint(vectors * FIXED).astype(np.int32)
+    return found
 
 
 def words(bits: int) -> int:

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeret.codec import cosines
 from edgeret.storage import checksum
-from edgeret.storage.checksum import sound_lines
+from edgeret.storage.checksum import score_lines, sound_lines
 
 numbers = st.integers(-(2**63), 2**63 - 1)
 heads = st.lists(st.tuples(numbers, numbers, numbers, numbers), max_size=6)
@@ -62,6 +63,21 @@ class TestBuild:
         lines = written([(1, 2, 3, 4)] * 2, 8)
         lines[1] = tuple(odd if place == part else value for place, value in enumerate(lines[1]))
         assert len(sound_lines(lines, 8)[0]) == 1
+
+    @given(st.integers(0, 5), st.integers(1, 40), st.integers(1, 3))
+    def test_scores_are_cosines_bit_by_bit(self, count, width, queries):
+        lines = written([(row, 2, 3, 4) for row in range(count)], width)
+        vectors = np.random.default_rng(width).normal(size=(queries, width)).astype(np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        heads, scores = score_lines(lines, vectors)
+        stored = sound_lines(lines, width)[1]
+        assert heads[:, 0].tolist() == list(range(count))
+        assert scores.tobytes() == np.max([cosines(stored, vector) for vector in vectors], axis=0).tobytes()
+
+    @pytest.mark.parametrize("span", [(-1, 4), (5, 4)])
+    def test_scores_end_before_a_span_that_is_none(self, span):
+        lines = written([(1, 2, 3, 4), (2, 2, *span)], 8)
+        assert [len(found) for found in score_lines(lines, np.eye(1, 8, dtype=np.float32))] == [1, 1]
 
     @pytest.mark.parametrize("width", [7, 9])
     def test_a_content_of_another_size_is_damage(self, width):

@@ -520,6 +520,28 @@ def test_content_that_somebody_forged_is_named_or_found(filled, table, seed):
             work()
 
 
+@pytest.mark.parametrize("forged", [False, True])
+def test_both_builds_find_the_same_in_a_page(filled, forged):
+    if terms._terms is None:
+        pytest.skip("this edgeret is built without its native terms")
+    rng = np.random.default_rng(7)
+    names = tuple(f"w{number}".encode() for number in range(80))
+    for page, content in filled.connection.execute("SELECT page, entries FROM lexicon_terms").fetchall():
+        octets = bytearray(content)
+        if forged:
+            octets[int(rng.integers(len(octets)))] ^= 1 << int(rng.integers(8))
+        crc = checksum(page, content=bytes(octets))
+        for number, name in enumerate(names):
+            try:
+                expected = [terms._find(bytes(octets), name, filled.damaged)]
+            except CorruptIndexError:
+                expected = None
+            assert terms._terms.find([(number, page, crc, bytes(octets))], names) == expected
+        assert terms._terms.find([(0, page, crc ^ 1, bytes(octets))], names) is None
+        assert terms._terms.are_sound([(page, crc, bytes(octets))])
+        assert not terms._terms.are_sound([(page, crc, bytes(octets[1:]))])
+
+
 @pytest.mark.parametrize("change", ["more", "fewer", "other", "twice"])
 def test_other_texts_are_told(filled, change):
     texts = contents(filled)

@@ -773,7 +773,7 @@ class _Reading:
             if exists is None or (exists[1] > prefix and not exists[1].startswith(prefix)):
                 return
             page = exists[0] + 1
-            content = sound(exists[0], *exists[2:], self.damaged)
+            content = sound(exists[0], exists[2], exists[3], self.damaged)
             self._count(exists[0], content)
             parsed = parse(content, self.damaged)
             names = parsed.names.split(b"\n")

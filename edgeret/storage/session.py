@@ -264,6 +264,7 @@ class Session:
             self.renew()
         # Its own: where an interrupt has left this behind, it ends when there may be another one.
         connection = self.connection
+        self._seen = None
         try:
             with file.translated(self.path, self._most_bytes):
                 try:
@@ -289,6 +290,7 @@ class Session:
         """
         self.place.check()
         connection = self.connection
+        self._seen = None
         with file.translated(self.path, self._most_bytes):
             try:
                 file.patiently(self.path, lambda: connection.execute("BEGIN IMMEDIATE"), self.wait)

@@ -189,8 +189,8 @@ def read_lists(connection: sqlite3.Connection, keys: Sequence[int], damaged: Dam
         (str([*keys]),),
     ).fetchall()
     if _terms is None or not is_allowed() or not _terms.are_sound(lines):
-        for line in lines:
-            sound(*line, damaged)
+        for key, crc, rows in lines:
+            sound(key, crc, rows, damaged)
     found = {key: rows for key, _, rows in lines}
     if len(found) != len(keys):
         raise damaged(f"it has {len(found)} of {len(keys)} lists of a term")
