@@ -18,7 +18,9 @@ from edgeret.native import is_allowed
 
 try:
     from edgeret.storage import _checksum
+    from edgeret.storage._checksum import score_lines as _score_lines
 except ImportError:
+    # Not built, or of an older source.
     _checksum = None  # type: ignore[assignment]
 
 _HEAD: Final = struct.Struct("<4q")
@@ -57,7 +59,7 @@ def score_lines(lines: list[tuple[Any, ...]], vectors: Float32) -> tuple[Int64, 
     """
     width = vectors.shape[1]
     if _checksum is not None and is_allowed():
-        found = _checksum.score_lines(lines, width, fixed(vectors).tobytes())
+        found = _score_lines(lines, width, fixed(vectors).tobytes())
         heads, scores = np.frombuffer(found[0], np.int64).reshape(-1, 4), np.frombuffer(found[1], np.float32)
         return heads[: found[2]], scores[: found[2]]
     heads, contents = sound_lines(lines, width)
