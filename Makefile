@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS ?= dev
 
-.PHONY: demo test test-full coverage lint docs bench bench-full native sanitize neon runtimes fresh clean
+.PHONY: demo test frameworks test-full coverage lint docs bench bench-full native sanitize neon runtimes fresh clean
 
 $(VENV)/ready-$(EXTRAS): pyproject.toml setup.py $(wildcard native/*)
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,18 @@ ROOM := $(shell grep -qs '^[^ ]* /dev/shm tmpfs [^ ]*noexec' /proc/mounts || df 
 # As many processes as cores, each with one thread; each gets neighbors of one file, whose fixtures are made once.
 test: $(VENV)/ready-$(EXTRAS)
 	$(ROOM:%=TMPDIR=%) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+# The adapters, under the frameworks' own suites (docs/frameworks.md). These bring plugins of pytest, and packages that others
+# would import, so they have an environment of their own; asyncio_* is what one of the plugins asks for.
+build/frameworks/ready: pyproject.toml setup.py $(wildcard native/*)
+	$(PYTHON) -m venv build/frameworks
+	build/frameworks/bin/python -m pip install --quiet --editable '.[langchain,llamaindex,haystack]' langchain-tests \
+	    pytest hypothesis
+	touch $@
+
+frameworks: build/frameworks/ready
+	HAYSTACK_TELEMETRY_ENABLED=False EDGERET_REQUIRE_TESTS=1 build/frameworks/bin/python -m pytest \
+	    -o asyncio_mode=auto -o asyncio_default_fixture_loop_scope=function tests/frameworks
 
 # The long counts; docs/trust.md shows those of such a run.
 test-full: $(VENV)/ready-$(EXTRAS)

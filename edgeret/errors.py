@@ -38,6 +38,10 @@ class BackendError(EdgeretError):
     """No installed backend can run the bundle, or the backend answers wrongly."""
 
 
+class ExtraMissingError(EdgeretError, ImportError):
+    """A package is missing that an extra brings: an adapter's framework, or what a service is made of."""
+
+
 class StemmerError(EdgeretError):
     """The package that stems the words of an index's language is missing."""
 

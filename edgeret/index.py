@@ -667,6 +667,11 @@ class Index:
         """
         return self._alone(lambda: check(self._store, self._encoder.codec, quick))
 
+    @property
+    def encoder(self) -> TextEncoder:
+        """What encodes its texts and queries."""
+        return self._encoder
+
     def info(self) -> reports.Info:
         """Return the index's settings, counts and sizes."""
         return self._read(self._info)

@@ -27,7 +27,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("search",),
     ("upkeep", "fleet"),
     ("index", "signing"),
-    ("__init__", "smoke"),
+    ("__init__", "smoke", "adapters", "service"),
     ("shell",),
     ("__main__",),
 )
@@ -37,6 +37,8 @@ _SQL = re.compile(
     r"\s*((SELECT|INSERT|UPDATE|DELETE|CREATE|PRAGMA|DROP|ALTER|WITH) \S|(BEGIN|COMMIT|ROLLBACK|VACUUM)\b)"
 )
 _RUNTIMES = {"onnxruntime", "ai_edge_litert", "tflite_runtime", "tokenizers"}
+_FRAMEWORKS = {"langchain_core", "llama_index", "haystack"}
+_SERVERS = {"mcp", "starlette", "uvicorn"}
 _THREADS = {"threading", "_thread", "concurrent", "multiprocessing", "queue"}
 
 
@@ -126,6 +128,8 @@ RULES = (
     Rule("has SQL", _is_sql, frozenset({"storage", "blocks"})),
     Rule("imports sqlite3", _imports({"sqlite3"}), frozenset({"storage", "smoke"})),
     Rule("imports a runtime", _imports(_RUNTIMES), frozenset({"encode", "smoke"})),
+    Rule("imports a framework", _imports(_FRAMEWORKS), frozenset({"adapters"})),
+    Rule("imports what serves", _imports(_SERVERS), frozenset({"service"})),
     Rule("asks whether an encoder is ours", _asks_for("Encoder"), frozenset({"encode.records"})),
     Rule("packs bits", _takes("packbits", "unpackbits"), frozenset({"blocks"})),
     # A traceback that somebody keeps would keep its read lock: a loop has it, and lets go, or it is fetched.
@@ -150,6 +154,8 @@ EXAMPLES = (
     Fault("has SQL", "upkeep.check", "run('SELECT row FROM passages')"),
     Fault("imports sqlite3", "index", "from sqlite3 import connect"),
     Fault("imports a runtime", "search.searcher", "def late():\n    import onnxruntime"),
+    Fault("imports a framework", "index", "from langchain_core.documents import Document"),
+    Fault("imports what serves", "shell.cli", "import uvicorn"),
     Fault("asks whether an encoder is ours", "index", "isinstance(encoder, Encoder)"),
     Fault("packs bits", "codec", "np.packbits(signs)"),
     Fault("keeps a statement", "storage.store", "found = connection.execute(statement)"),

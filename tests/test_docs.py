@@ -38,7 +38,8 @@ def snippets(language: str) -> list[tuple[str, str, str]]:
     for page in PAGES:
         fences = [*blocks(page), ("", "")]
         for number, (kind, source) in enumerate(fences[:-1]):
-            if kind == language:
+            # `make frameworks` runs those of the page that needs them.
+            if kind == language and page.stem != "frameworks":
                 following = fences[number + 1]
                 found.append(
                     (f"{page.name}-{number}", source, following[1] if following[0] == "text" else "")

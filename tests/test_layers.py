@@ -16,6 +16,7 @@ HEAVY = {
     "ai_edge_litert",
     "usearch",
     "cryptography",
+    "pydantic",
 }
 
 

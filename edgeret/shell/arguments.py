@@ -214,6 +214,19 @@ def parser() -> argparse.ArgumentParser:
         "--docs", type=int, default=demo.ENTRIES, metavar="N", help=f"documents (default: {demo.ENTRIES})"
     )
 
+    mcp = verb("mcp", "serve indexes to a model's tools over standard input and output", opening)
+    mcp.add_argument("paths", metavar="INDEX", nargs="+", help="an index file")
+    serve = verb("serve", "serve an index over HTTP, to programs of this machine", path, opening)
+    serve.add_argument(
+        "--host", default="127.0.0.1",
+        help="address to listen at; any but a loopback address lets other machines in (default: 127.0.0.1)",
+    )  # fmt: skip
+    serve.add_argument("--port", type=int, default=8765, help="(default: 8765; 0 takes a free one)")
+    for one in (mcp, serve):
+        one.add_argument(
+            "--write", action="store_true", help="let documents be added; an index that is missing is made"
+        )
+
     shown = verb("demo", "search the docstrings of Python's own standard library", opening, waiting, making)
     shown.add_argument(
         "path", metavar="PATH", nargs="?", help="keep the index here (default: a temporary file)"

@@ -373,6 +373,27 @@ def _bench(arguments: argparse.Namespace) -> None:
     _answer(arguments, bench.measure(arguments.model, arguments.docs))
 
 
+def _mcp(arguments: argparse.Namespace) -> None:
+    from edgeret.service import mcp
+
+    mcp.serve(arguments.paths, arguments.model, arguments.memory_budget, arguments.write)
+
+
+def _serve(arguments: argparse.Namespace) -> None:
+    from edgeret.service import web
+
+    if arguments.write:
+        index = Index.create(
+            arguments.path, arguments.model, memory_budget=arguments.memory_budget, exist_ok=True
+        )
+    else:
+        index = _open(arguments, readonly=True)
+    with index:
+        if not web.is_loopback(arguments.host):
+            _say(f"other machines can reach {arguments.host}, and nobody is asked for a password")
+        web.serve(index, arguments.host, arguments.port, arguments.write, _say)
+
+
 def _demo(arguments: argparse.Namespace) -> None:
     documents = demo.corpus(None if arguments.all else demo.ENTRIES)
     with tempfile.TemporaryDirectory(prefix="edgeret-") as folder:
@@ -498,5 +519,7 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "models": _models,
     "plan": _plan,
     "bench": _bench,
+    "mcp": _mcp,
+    "serve": _serve,
     "demo": _demo,
 }
