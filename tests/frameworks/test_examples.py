@@ -14,7 +14,7 @@ EXAMPLES = [(source, shown) for (kind, source), (_, shown) in pairwise(FENCES) i
 
 @pytest.mark.parametrize(
     ("package", "example"),
-    zip(("langchain_core", "llama_index", "haystack"), EXAMPLES, strict=True),
+    [*zip(("langchain_core", "llama_index", "haystack"), EXAMPLES, strict=True)],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_an_example_prints_what_the_page_shows(package, example, tmp_path, monkeypatch):
