@@ -33,7 +33,7 @@ test: $(VENV)/ready-$(EXTRAS)
 # would import, so they have an environment of their own; asyncio_* is what one of the plugins asks for.
 build/frameworks/ready: pyproject.toml setup.py $(wildcard native/*)
 	$(PYTHON) -m venv build/frameworks
-	build/frameworks/bin/python -m pip install --quiet --editable '.[langchain,llamaindex,haystack]' langchain-tests \
+	build/frameworks/bin/python -m pip install --quiet --no-compile --editable '.[langchain,llamaindex,haystack]' langchain-tests \
 	    pytest hypothesis
 	touch $@
 

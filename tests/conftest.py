@@ -33,6 +33,7 @@ MAY_BE_SKIPPED = (
     "make test-arm64 lays out",  # which runs these
     "built without its native",  # as EDGERET_NO_NATIVE=1 asks
     "make frameworks brings",  # and runs these
+    "has no recreate_index",  # of Haystack's suite: what is optional
     "which the extra `bench` brings",  # gigabytes of rivals
     "'export-tflite'",  # `make runtimes` runs these in an environment of their own
     "cgroup",  # not every machine lets one be made

@@ -119,7 +119,8 @@ class EdgeretVectorStore(types.BasePydanticVectorStore):
                 f"expected a mode that the index has, got {query.mode.value!r}: use default, hybrid or text_search"
             )
         asked = query.query_embedding if query.query_str is None else query.query_str
-        where = _where(query.filters, query.node_ids, query.doc_ids)
+        # A retriever's empty list means all.
+        where = _where(query.filters, query.node_ids or None, query.doc_ids or None)
         hits = self._index.search(
             asked,
             query.hybrid_top_k or query.similarity_top_k,

@@ -11,8 +11,6 @@ from dataclasses import asdict
 from ipaddress import ip_address
 from typing import Any, Final
 
-import numpy as np
-
 from edgeret.codec import Float32
 from edgeret.documents import Document
 from edgeret.errors import (
@@ -163,12 +161,16 @@ class _Service:
         encode: Callable[[list[str]], Float32] = getattr(encoder, side, encoder.encode)
         vectors = await run_in_threadpool(encode, texts)
         tokens = sum(len(encoder.token_spans(text)) for text in texts)
-        form = _base64 if asked.get("encoding_format") == "base64" else np.ndarray.tolist
+        packed = asked.get("encoding_format") == "base64"
         return JSONResponse(
             {
                 "object": "list",
                 "data": [
-                    {"object": "embedding", "index": number, "embedding": form(vector)}
+                    {
+                        "object": "embedding",
+                        "index": number,
+                        "embedding": _base64(vector) if packed else vector.tolist(),
+                    }
                     for number, vector in enumerate(vectors)
                 ],
                 "model": encoder.name,
@@ -177,7 +179,7 @@ class _Service:
         )
 
 
-def _base64(vector: np.ndarray[Any, Any]) -> str:
+def _base64(vector: Float32) -> str:
     return base64.b64encode(vector.astype("<f4").tobytes()).decode()
 
 
