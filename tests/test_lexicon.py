@@ -56,6 +56,7 @@ def small(monkeypatch):
 
 def make_small(patch) -> None:
     patch.setattr(lexicon, "TAIL_ROWS", 3)
+    patch.setattr(lexicon, "STEP_OCTETS", 300)
     patch.setattr(lexicon, "_PENDING_ROWS", 9)
     patch.setattr(terms, "_PAGE_OCTETS", 110)
     patch.setattr(terms, "_INLINE_OCTETS", 24)
@@ -225,6 +226,21 @@ def test_a_step_of_merging_is_bounded(small, opened):
     assert steps > 5
     assert opened.summary().segments == 1
     opened.verify(texts.items)
+
+
+@pytest.mark.parametrize("moved", [200, 600, 1200])
+def test_a_rewrite_takes_over_a_merge_that_is_under_way(small, opened, moved):
+    """Of its segments more terms may have moved than the first step of the rewrite takes."""
+    rng = np.random.default_rng(moved)
+    texts = {row: [f"w{number}" for number in rng.integers(0, 200, 6)] for row in range(400)}
+    for row, own in texts.items():
+        opened.add(row, own)
+        if row % 40 == 39:
+            opened.flush(seal=True)
+    assert opened.merge(None, moved)
+    opened.rewrite(None)
+    opened.verify(texts.items)
+    assert opened.summary().segments == 1
 
 
 def test_what_is_removed_leaves_the_file_when_it_is_rewritten(tmp_path, small):

@@ -470,6 +470,8 @@ class Reader:
 
     def drop_below(self, begins: bytes) -> Segment:
         """Delete what holds only terms below; the segment as it is then."""
+        # Of a merge that was under way more may have moved: a page still has those terms.
+        begins = max(begins, self.segment.begins)
         number = self.segment.segment
         self.connection.execute(
             "DELETE FROM lexicon_terms WHERE page >= ? AND page < coalesce((SELECT page FROM lexicon_terms"
