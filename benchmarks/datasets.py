@@ -3,7 +3,7 @@
 import gzip
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,11 +24,14 @@ class Collection:
     qrels: dict[str, dict[str, int]]
 
 
-def read(folder: Path) -> Collection:
-    """Read a collection; raises FileNotFoundError or ValueError (which file, which line)."""
+def read(folder: Path, asked: str = "queries") -> Collection:
+    """Read a collection; raises FileNotFoundError or ValueError (which file, which line).
+
+    asked: the file of its queries, without .jsonl: some have the same ones in other languages.
+    """
     qrels = _read_qrels(folder / "qrels.tsv")
     judged = {query for query, grades in qrels.items() if max(grades.values()) > 0}
-    queries = {_id: record["text"] for _id, record in _read_records(folder, "queries") if _id in judged}
+    queries = {_id: record["text"] for _id, record in _read_records(folder, asked) if _id in judged}
     if not queries:
         raise ValueError(
             f"expected queries with a relevant document in {folder}, found none: mend its qrels.tsv"
@@ -57,6 +60,18 @@ def sample(collection: Collection, max_queries: int, seed: int) -> Collection:
         queries={query: collection.queries[query] for query in kept},
         qrels={query: collection.qrels[query] for query in kept},
     )
+
+
+def draw(collection: Collection, queries: int, documents: int, seed: int) -> Collection:
+    """Draw at most so many queries, with the documents that are judged for them and random others up to `documents`."""
+    drawn = sample(collection, queries, seed)
+    judged = {document for grades in drawn.qrels.values() for document in grades}
+    others = [document for document in drawn.documents if document not in judged]
+    count = min(len(others), max(0, documents - len(judged)))
+    kept = judged | {
+        others[row] for row in np.random.default_rng(seed).choice(len(others), count, replace=False)
+    }
+    return replace(drawn, documents={name: text for name, text in drawn.documents.items() if name in kept})
 
 
 def _read_records(folder: Path, stem: str) -> Iterator[tuple[str, dict[str, Any]]]:

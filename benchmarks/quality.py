@@ -205,7 +205,13 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "--rescore", type=int, default=40, help="candidates that are rescored, a multiple of 10"
     )
     parser.add_argument("--max-queries", type=int, default=1000, help="queries drawn from a collection")
-    parser.add_argument("--seed", type=int, default=0, help="of that draw")
+    parser.add_argument(
+        "--documents", type=int, help="drawn too, beside those that are judged for the queries (default: all)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of these draws")
+    parser.add_argument(
+        "--language", help="of the queries, which are in queries_LANGUAGE then (default: the documents')"
+    )
     parser.add_argument(
         "--teacher", type=Path, help="the teacher's folder (default: the installed package's)"
     )
@@ -228,9 +234,14 @@ def _run(options: argparse.Namespace) -> None:
         "bits": options.bits,
         "rescore": options.rescore,
     }
+    asked = "queries"
+    if options.language:
+        asked, settings["language"] = f"queries_{options.language}", options.language
     measured = []
     for directory in options.collections:
-        collection = datasets.sample(datasets.read(directory), options.max_queries, options.seed)
+        collection = datasets.read(directory, asked)
+        most = options.documents or len(collection.documents)
+        collection = datasets.draw(collection, options.max_queries, most, options.seed)
         measured.append(measure(collection, encoder, query_encoder, teacher, options.bits, options.rescore))
         print(json.dumps({"collection": collection.name} | settings | row(measured[-1])), flush=True)
     line = mean_row(measured)

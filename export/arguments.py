@@ -44,7 +44,7 @@ def parser() -> argparse.ArgumentParser:
         help="plain or .gz, a passage a line, named NAME-LANGUAGE",
     )
     fewer.add_argument(
-        "--pieces", type=int, default=110_000, help="tokens to keep at most (default: %(default)s)"
+        "--pieces", type=int, default=120_000, help="tokens to keep at most (default: %(default)s)"
     )
     fewer.add_argument("--out", type=Path, required=True, help="folder of the new teacher")
 

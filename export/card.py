@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -47,7 +48,10 @@ def describe(
 Golden texts include single punctuation marks and many scripts, which are the hard cases of INT8.
 `python -m export verify FOLDER --teacher DIR --text FILE...` measures on a sample of its own.
 """
-    return with_codec(described, passages, [file.name.split(".")[0] for file in text])
+    # The files of one source in several languages differ by what is behind the hyphen.
+    return with_codec(
+        described, passages, list(dict.fromkeys(re.split("[-.]", file.name)[0] for file in text))
+    )
 
 
 def with_codec(card: str, texts: int, sources: Sequence[str]) -> str:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 Int64 = NDArray[np.int64]
 
 # Of each language; where there are no blanks, a word is a sentence.
-_WORDS: Final = 25_000
+_WORDS: Final = 100_000
 _AT_ONCE: Final = 20_000
 _COPIED: Final = ("*.json", "*.md", "*_Pooling/*", "*_Normalize/*")
 

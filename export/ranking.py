@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from benchmarks import datasets, metrics
 from benchmarks.quality import rank_float
@@ -13,6 +10,7 @@ from benchmarks.quality import rank_float
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from benchmarks.datasets import Collection
@@ -20,14 +18,7 @@ if TYPE_CHECKING:
 
 def draw(folder: Path, queries: int, documents: int, seed: int) -> Collection:
     """Draw at most so many queries, with the documents that are judged for them and random others up to `documents`."""
-    drawn = datasets.sample(datasets.read(folder), queries, seed)
-    judged = {document for grades in drawn.qrels.values() for document in grades}
-    others = [document for document in drawn.documents if document not in judged]
-    count = min(len(others), max(0, documents - len(judged)))
-    kept = judged | {
-        others[row] for row in np.random.default_rng(seed).choice(len(others), count, replace=False)
-    }
-    return replace(drawn, documents={name: text for name, text in drawn.documents.items() if name in kept})
+    return datasets.draw(datasets.read(folder), queries, documents, seed)
 
 
 def ndcg10(collection: Collection, documents: NDArray[np.float32], queries: NDArray[np.float32]) -> float:

@@ -59,6 +59,15 @@ def test_packed_collection_reads_the_same(folder):
     assert datasets.read(folder) == plain
 
 
+def test_questions_in_another_language_and_a_draw_of_documents(folder):
+    (folder / "queries_de.jsonl").write_text('{"_id": "q2", "text": "Motor kaputt"}\n')
+    found = datasets.read(folder, "queries_de")
+    assert (found.queries, found.qrels) == ({"q2": "Motor kaputt"}, {"q2": {"d3": 1}})
+    drawn = datasets.draw(found, 1, 2, 0)
+    assert (len(drawn.documents), "d3" in drawn.documents) == (2, True)
+    assert datasets.draw(found, 1, 9, 0) == found
+
+
 def test_broken_line_is_named(folder):
     with (folder / "corpus.jsonl").open("a") as file:
         file.write('{"_id": "d5"}\n')
