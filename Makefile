@@ -153,7 +153,7 @@ build/release/ready: $(wildcard *.toml *.py *.in *.md edgeret/*.py* edgeret/*/*.
 	cd build/release/sdist && tar --sort=name --format=posix --pax-option=delete=atime,delete=ctime \
 	    --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -cf - edgeret-*/ | \
 	    gzip -9n >$(CURDIR)/dist/$$(basename *.tar.gz)
-	for machine in x86_64 aarch64; do \
+	umask 022; for machine in x86_64 aarch64; do \
 	    ln -s /usr/include/$$(uname -m)-linux-gnu build/release/headers/$$machine-linux-gnu && \
 	    CC=$$machine-linux-gnu-gcc CFLAGS=-g0 CPPFLAGS="-I$(CURDIR)/build/release/headers" EDGERET_REQUIRE_NATIVE=1 \
 	        _PYTHON_HOST_PLATFORM=linux-$$machine build/release/bin/python -m pip wheel --quiet --no-deps \
