@@ -52,17 +52,51 @@ _Result = TypeVar("_Result")
 
 def checked(call: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
     """Let only arguments in that `call` can have: each is checked, and made plain, by its parameter's name."""
-    named = {parameter.name: _passage(parameter) for parameter in inspect.signature(call).parameters.values()}
-    ordered = list(named.values())
+    return _entered(call, inspect.signature(call))
+
+
+def checked_with(
+    options: Callable[..., object],
+) -> Callable[[Callable[_Parameters, _Result]], Callable[_Parameters, _Result]]:
+    """`checked` for calls whose last parameter is `**options`: those are, by name, parameters of `options`.
+
+    The signature that a call shows has them one by one.
+    """
+
+    def enclose(call: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+        signature = inspect.signature(call)
+        *own, _ = signature.parameters.values()
+        names = {parameter.name for parameter in own}
+        others = [
+            parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+            for parameter in inspect.signature(options).parameters.values()
+            if parameter.name not in names
+        ]
+        return _entered(call, signature.replace(parameters=[*own, *others]))
+
+    return enclose
+
+
+def _entered(
+    call: Callable[_Parameters, _Result], signature: inspect.Signature
+) -> Callable[_Parameters, _Result]:
+    named = {parameter.name: _passage(parameter) for parameter in signature.parameters.values()}
+    ordered = [
+        named[parameter.name]
+        for parameter in signature.parameters.values()
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+    ]
 
     @wraps(call)
     def enter(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
         plain = [check(value) for check, value in zip(ordered, args, strict=False)]
         # What is too much, or has no such name, Python itself refuses.
         plain += args[len(ordered) :]
-        by_name = {name: named.get(name, _as_it_is)(value) for name, value in kwargs.items()}
-        return call(*plain, **by_name)
+        if not named.keys() >= kwargs.keys():
+            signature.bind(*args, **kwargs)
+        return call(*plain, **{name: named[name](value) for name, value in kwargs.items()})
 
+    enter.__signature__ = signature  # type: ignore[attr-defined]
     return enter
 
 

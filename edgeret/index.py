@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, NoReturn, Self, TypeVar
+from typing import Any, Final, NamedTuple, NoReturn, Self, TypeVar, Unpack
 
 from edgeret import door, reports, scan, stems
 from edgeret.codec import Float32
@@ -30,8 +30,9 @@ from edgeret.errors import (
 )
 from edgeret.plan import COPIES, footprint, parse_bytes
 from edgeret.search import partitions
-from edgeret.search.searcher import Feedback, Searcher, Terms, common_mode
-from edgeret.search.stages import Query, Where
+from edgeret.search.options import Options, Terms, Where
+from edgeret.search.searcher import Searcher, common_mode
+from edgeret.search.stages import Query
 from edgeret.space import check_space, describe
 from edgeret.storage import file, listing
 from edgeret.storage.migration import open_index
@@ -48,6 +49,9 @@ from edgeret.upkeep.reencode import reencode
 from edgeret.upkeep.repair import repair
 
 Answer = TypeVar("Answer")
+
+asking: Final = door.checked_with(Terms)
+"""Of the calls that take the options of a search."""
 
 _TOGETHER: Final = 8
 """Documents that are encoded together, for each thread of the encoder: few, since a search under a budget waits."""
@@ -382,18 +386,14 @@ class Index:
 
     # -- reading
 
-    @door.checked
+    @asking
     def search(
         self,
         query: Query,
         k: int = 10,
         where: Where | None = None,
         mode: str | None = None,
-        oversample: int | None = None,
-        min_score: float | None = None,
-        offset: int | None = None,
-        feedback: Feedback | None = None,
-        prefix: bool = False,
+        **options: Unpack[Options],
     ) -> list[Hit]:
         """Find the `k` best documents for a query, each by its best passage.
 
@@ -434,22 +434,16 @@ class Index:
             CorruptIndexError: What was read is damaged.
             SpaceMismatchError: The file was recoded or re-encoded since it was opened.
         """
-        return self._searcher.explain(
-            [query], Terms(k, where, mode, oversample, min_score, offset, feedback, prefix)
-        )[0].hits
+        return self._searcher.explain([query], Terms(k, where, mode, **options))[0].hits
 
-    @door.checked
+    @asking
     def search_many(
         self,
         queries: Iterable[Query],
         k: int = 10,
         where: Where | None = None,
         mode: str | None = None,
-        oversample: int | None = None,
-        min_score: float | None = None,
-        offset: int | None = None,
-        feedback: Feedback | None = None,
-        prefix: bool = False,
+        **options: Unpack[Options],
     ) -> list[list[Hit]]:
         """Search for several queries, all in the same state of the index; the codes are read once for many of them.
 
@@ -458,11 +452,7 @@ class Index:
             k: Documents to return for each query.
             where: As in `search`; evaluated once.
             mode: As in `search`.
-            oversample: As in `search`.
-            min_score: As in `search`.
-            offset: As in `search`.
-            feedback: As in `search`.
-            prefix: As in `search`.
+            options: The other keywords of `search`.
 
         Returns:
             A list of hits for each query, in order.
@@ -470,22 +460,16 @@ class Index:
         Raises:
             EdgeretError: What `search` raises.
         """
-        return self._searcher.search(
-            list(queries), Terms(k, where, mode, oversample, min_score, offset, feedback, prefix)
-        )
+        return self._searcher.search(list(queries), Terms(k, where, mode, **options))
 
-    @door.checked
+    @asking
     def explain(
         self,
         query: Query,
         k: int = 10,
         where: Where | None = None,
         mode: str | None = None,
-        oversample: int | None = None,
-        min_score: float | None = None,
-        offset: int | None = None,
-        feedback: Feedback | None = None,
-        prefix: bool = False,
+        **options: Unpack[Options],
     ) -> reports.Explanation:
         """Search as `search` does, and return the counts and the time of each stage too.
 
@@ -494,11 +478,7 @@ class Index:
             k: As in `search`.
             where: As in `search`.
             mode: As in `search`.
-            oversample: As in `search`.
-            min_score: As in `search`.
-            offset: As in `search`.
-            feedback: As in `search`.
-            prefix: As in `search`.
+            options: The other keywords of `search`.
 
         Returns:
             The hits, counts, and milliseconds.
@@ -506,9 +486,7 @@ class Index:
         Raises:
             EdgeretError: What `search` raises.
         """
-        found = self._searcher.explain(
-            [query], Terms(k, where, mode, oversample, min_score, offset, feedback, prefix)
-        )[0]
+        found = self._searcher.explain([query], Terms(k, where, mode, **options))[0]
         unknown = self._read(lambda store, _: listing.unknown_keys(store, where or {}))
         return replace(found, unknown_keys=unknown)
 
@@ -532,7 +510,7 @@ class Index:
             InvalidQueryError: There is no such document, or `k` is below 1.
             EdgeretError: What `search` raises.
         """
-        return self._searcher.similar(id, Terms(k, where, "dense", None, min_score))
+        return self._searcher.similar(id, Terms(k, where, "dense", min_score=min_score))
 
     @door.checked
     def get(self, id: str) -> Document | None:
@@ -967,6 +945,6 @@ def search_indexes(
     found = [
         (index, hit)
         for index in several
-        for hit in index.search(query, k, where, mode, oversample, min_score)
+        for hit in index.search(query, k, where, mode, oversample=oversample, min_score=min_score)
     ]
     return sorted(found, key=lambda pair: -pair[1].score)[:k]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from itertools import accumulate, groupby, repeat
 from operator import itemgetter
@@ -22,6 +22,7 @@ from edgeret.plan import LEAST_OVERSAMPLING, Plan, oversampling
 from edgeret.reports import Explanation
 from edgeret.search import fusion
 from edgeret.search.candidates import ByPartitions, Finder, Request, by_all_codes
+from edgeret.search.options import Feedback, Terms
 from edgeret.search.partitions import Coverage, Partitions
 from edgeret.search.snapshot import CodeSnapshot
 from edgeret.search.stages import (
@@ -31,7 +32,6 @@ from edgeret.search.stages import (
     Condition,
     Query,
     Question,
-    Where,
     better,
     choose_mode,
     dense,
@@ -47,9 +47,6 @@ from edgeret.turns import Turn
 
 Kept = TypeVar("Kept")
 
-Feedback = tuple[Collection[str], Collection[str]]
-"""Ids of documents that the answer should be like, and unlike."""
-
 _LIKED: Final = 0.75
 _DISLIKED: Final = 0.15
 """What the mean of each counts beside the query (Manning, Raghavan and Schütze, Introduction to IR, 2008, 9.1.1)."""
@@ -62,39 +59,6 @@ _QUERIES_AT_ONCE: Final = 32
 
 _CONFIRMED: Final = 10
 """Hits of a query whose codes in the partitions are compared with those of their vectors."""
-
-
-_RANKED: Final = 1000
-"""Documents of the ranking that pages are cut of, and ten times as many where one reaches beyond them."""
-
-
-class Terms(NamedTuple):
-    """What is asked of all queries of a call, as of `Index.search`."""
-
-    k: int
-    where: Where | None
-    mode: str | None
-    oversample: int | None
-    min_score: float | None
-    offset: int | None = None
-    feedback: Feedback | None = None
-    prefix: bool = False
-
-    @property
-    def ranked(self) -> int:
-        """How many documents are ranked: pages are cut of one ranking, so that none has a hit of another."""
-        ranked = self.k
-        if self.offset is not None:
-            ranked = _RANKED
-            while ranked < self.offset + self.k:
-                ranked *= fusion.DEEPER
-        return ranked
-
-    def page(self, ranked: Sequence[_Shown]) -> Sequence[_Shown]:
-        """Those that are asked for."""
-        first = self.offset or 0
-        least = self.min_score
-        return [one for one in ranked[first : first + self.k] if least is None or one.score >= least]
 
 
 class _Shown(NamedTuple):

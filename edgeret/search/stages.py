@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -29,9 +29,6 @@ MODES: Final = ("dense", "lexical", "hybrid")
 
 Query = str | NDArray[np.floating[Any]]
 """A text, or a vector [dim] of the index's space."""
-
-Where = Mapping[str, Any]
-"""A condition on metadata, such as {"year": {"$gte": 2020}}."""
 
 
 @dataclass(frozen=True, slots=True)

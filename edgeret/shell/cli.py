@@ -151,11 +151,11 @@ def _search(arguments: argparse.Namespace) -> None:
             arguments.k,
             arguments.where,
             arguments.mode,
-            arguments.oversample,
-            arguments.min_score,
-            arguments.offset,
-            feedback if any(feedback) else None,
-            arguments.prefix,
+            oversample=arguments.oversample,
+            min_score=arguments.min_score,
+            offset=arguments.offset,
+            feedback=feedback if any(feedback) else None,
+            prefix=arguments.prefix,
         )
         _warn(index, arguments.where, len(hits))
     if arguments.json:
