@@ -56,6 +56,9 @@ class Document:
 Given = Document | str | Mapping[str, Any]
 """A document as it may be given: a string is its text, a mapping has its attributes as keys."""
 
+_NOTHING: Final = object()
+"""In the place of a value that there is not; null is one."""
+
 _KEYS: Final = ("id", "text", "metadata", "vector")
 
 
@@ -245,6 +248,18 @@ def parse(metadata: str) -> dict[str, Any] | None:
     except ValueError:
         value = None
     return value if isinstance(value, dict) else None
+
+
+def values_of(metadata: Mapping[str, Any], key: str) -> list[Any]:
+    """The values that `where` compares with a key, or finds behind its dots; a list gives its elements."""
+    found = [metadata[key]] if key in metadata else []
+    if "." in key:
+        value: Any = metadata
+        for step in key.split("."):
+            value = value.get(step, _NOTHING) if isinstance(value, Mapping) else _NOTHING
+        found += [] if value is _NOTHING else [value]
+    elements = [element for value in found for element in (value if isinstance(value, list) else [value])]
+    return [element for element in elements if not isinstance(element, Mapping | list)]
 
 
 def _parse_deep(text: str) -> Any:

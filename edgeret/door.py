@@ -13,7 +13,9 @@ import operator
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Final, ParamSpec, TypeGuard, TypeVar
@@ -37,6 +39,7 @@ MOST_FILTERS: Final = 1000
 MOST_THREADS: Final = 1024
 
 _UNITS: Final = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+_SECONDS: Final = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
 _LARGEST: Final = 2**63 - 1
 _LONGEST_SUFFIX: Final = "-partitions"
 """Of the files that lie beside an index."""
@@ -341,6 +344,46 @@ def _feedback(name: str, value: object) -> tuple[list[str], list[str]]:
     return liked, disliked
 
 
+def _boost(name: str, value: object) -> dict[str, Any]:
+    known = {"key", "halflife", "weight", "now"}
+    if not isinstance(value, Mapping) or not {"key", "halflife"} <= value.keys() <= known:
+        raise InvalidQueryError(
+            f"expected {name} to have a key and a halflife, got {shown(value)}: write "
+            '{"key": "date", "halflife": "30d"}'
+        )
+    halflife = value["halflife"]
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]+)", halflife) if isinstance(halflife, str) else None
+    seconds = float(found[1]) * _SECONDS.get(found[2], 0) if found else 0
+    if not 0 < seconds < math.inf:
+        raise InvalidQueryError(
+            f"expected a halflife of a number and one of {', '.join(_SECONDS)}, got {shown(halflife)}: write '30d'"
+        )
+    return {
+        "key": text("the key of boost", value["key"], FilterError),
+        "halflife": seconds,
+        "weight": _share("the weight of boost", value.get("weight", 0.5)),
+        "now": _moment(value["now"]) if "now" in value else time.time(),
+    }
+
+
+def _moment(value: object) -> float:
+    if _is_real(value) and math.isfinite(value):
+        return float(value)
+    try:
+        found = datetime.fromisoformat(value)  # type: ignore[arg-type]
+        return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidQueryError(
+            f"expected the now of boost to be an ISO date or seconds since 1970, got {shown(value)}: leave it out"
+        ) from None
+
+
+def _share(name: str, value: object) -> float:
+    if not _is_real(value) or not 0 <= value <= 1:
+        raise InvalidQueryError(f"expected {name} to be a number from 0 to 1, got {shown(value)}")
+    return float(value)
+
+
 def _id(name: str, value: object) -> str:
     if not isinstance(value, str):
         raise InvalidQueryError(
@@ -495,6 +538,11 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "mode": partial(text, refusal=InvalidQueryError),
     "min_score": _score,
     "feedback": _feedback,
+    "per_document": lambda name, value: None if value is None else _count(name, value),
+    "per_group": _count,
+    "diversity": _share,
+    "boost": _boost,
+    "group_by": partial(text, refusal=FilterError),
     "offset": partial(integer, most=_LARGEST, refusal=InvalidQueryError),
     "oversample": _count,
     "text": partial(text, refusal=InvalidDocumentError),

@@ -421,13 +421,25 @@ class Index:
                 the query's vector. None moves nothing.
             prefix: Whether the query is still being typed, for a search at each letter: the word that it ends with
                 stands for all words that begin with it, of which the 64 most frequent ones count.
+            per_document: Passages that are shown of one document, each a hit, at the most. None shows all that are
+                good enough for one of the `k` places.
+            diversity: What it counts that a hit differs from those before it, 0 to 1, beside its score: maximal
+                marginal relevance over the stored vectors of the 100 best, of 1,000 if more are asked for, and so on.
+                None leaves the order of the scores.
+            boost: {"key": "date", "halflife": "30d"}: the older a document is by this metadata key (ISO dates, or
+                seconds since 1970), the less its score, by a half at the most and by half of that after a half-life
+                (s, min, h, d, w, y). "weight", 0 to 1, is another most than 0.5; "now" another date than that of the
+                call. The best are chosen as of `diversity`. None has all of one age.
+            group_by: A metadata key: of the documents with the same value only the best are shown, as many as
+                `per_group`. Those without it are shown all. None groups nothing.
+            per_group: Documents that are shown of one group at the most.
 
         Returns:
-            Hits, best first; equal scores by age, the oldest first.
+            Hits, best first, unless `diversity` orders them; equal scores by age, the oldest first.
 
         Raises:
-            InvalidQueryError: The query is empty, `k` is below 1, the mode is unknown or needs a text, or a document
-                of the feedback is missing.
+            InvalidQueryError: The query is empty, `k` is below 1, the mode is unknown or needs a text, a document
+                of the feedback is missing, or `group_by` stands beside `per_document` or `diversity`.
             InvalidVectorError: The vector has another dim, is not finite, or is all zeros.
             FilterError: `where` has an unknown operator or a value of the wrong kind.
             BudgetError: So many candidates, or a document that was found, do not fit the memory budget.

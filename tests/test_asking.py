@@ -1,6 +1,7 @@
 """Pages of one ranking, documents like one that is there, and several indexes at once."""
 
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -26,7 +27,9 @@ def many(tmp_path_factory) -> Index:
     with Index.create(path, FakeEncoder(), bits=64, filters=["shelf"]) as index:
         index.add(
             Document(
-                f"d{n}", " ".join(sentence(n - n % 3) for _ in range(1 + 7 * (n % 5 == 0))), {"shelf": n % 4}
+                f"d{n}",
+                " ".join(sentence(n - n % 3) for _ in range(1 + 7 * (n % 5 == 0))),
+                {"shelf": n % 4},
             )
             for n in range(1300)
         )
@@ -36,14 +39,21 @@ def many(tmp_path_factory) -> Index:
 # -- pages
 
 
-@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
-@pytest.mark.parametrize("where", [None, {"shelf": {"$lt": 3}}])
-def test_pages_of_ten_are_one_search_for_a_thousand(many, mode, where):
-    whole = many.search("red cat never", 1000, where, mode)
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("dense", {}),
+        ("lexical", {"where": {"shelf": {"$lt": 3}}}),
+        ("hybrid", {}),
+        ("hybrid", {"where": {"shelf": {"$lt": 3}}, "per_document": None}),
+    ],
+)
+def test_pages_of_ten_are_one_search_for_a_thousand(many, mode, options):
+    whole = many.search("red cat never", 1000, mode=mode, **options)
     for offset in range(0, 1000, 10 if CI else 90):
-        page = many.search("red cat never", 10, where, mode, offset=offset)
+        page = many.search("red cat never", 10, mode=mode, offset=offset, **options)
         assert page == whole[offset : offset + 10]
-    assert len({hit.id for hit in whole}) == len(whole) > 600
+    assert len({(hit.id, hit.start) for hit in whole}) == len(whole) > 600
 
 
 @pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
@@ -65,6 +75,153 @@ def test_pages_of_several_queries_and_of_explain(many):
     assert many.explain("red cat", 3, offset=4).hits == pages[0]
     least = pages[0][1].score
     assert many.search("red cat", 3, offset=4, min_score=least) == pages[0][:2]
+
+
+# -- passages, diversity, recency, groups
+
+
+@pytest.fixture(scope="module")
+def long(tmp_path_factory) -> Index:
+    """60 documents, every third of them with eight passages."""
+    path = tmp_path_factory.mktemp("long") / "x.edgeret"
+    with Index.create(path, FakeEncoder(), bits=64) as index:
+        texts = (" ".join(sentence(8 * n + m) for m in range(1 + 7 * (n % 3 == 0))) for n in range(60))
+        index.add(Document(f"d{n}", text, {"shelf": n % 4, "size": n // 5}) for n, text in enumerate(texts))
+        yield index
+
+
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_each_passage_that_is_good_enough_is_shown(long, mode):
+    found = long.search("red cat never", 500, mode=mode, per_document=None)
+    best = {}
+    for hit in sorted(found, key=lambda hit: -hit.score):
+        best.setdefault(hit.id, hit.score)
+    assert best == {hit.id: hit.score for hit in long.search("red cat never", 500, mode=mode)}
+    assert len(found) > len(best)
+    if mode != "lexical":
+        # There, only those with one of the words.
+        assert len(found) == long.info().passages
+    assert all(hit.relevance is None for hit in found)
+    two = long.search("red cat never", 500, mode=mode, per_document=2)
+    assert two == [hit for hit in found if hit in two]
+    assert max(sum(hit.id == id for hit in two) for id in best) == 2
+    assert long.search("red cat never", 10, mode=mode, per_document=None) == found[:10]
+    if mode == "dense":
+        assert [hit.score for hit in found] == sorted((hit.score for hit in found), reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "options"),
+    [
+        ("lexical", {"per_document": 2}),
+        ("hybrid", {"per_document": None, "diversity": 0.3}),
+        ("hybrid", {"boost": {"key": "shelf", "halflife": "1s", "now": 4}}),
+        ("dense", {"group_by": "size", "per_group": 3}),
+    ],
+)
+def test_pages_of_what_is_arranged_are_one_search_too(long, monkeypatch, mode, options):
+    # So that there are several rounds of groups.
+    monkeypatch.setattr(edgeret.search.options, "_RANKED", 10)
+    monkeypatch.setattr(edgeret.search.options, "POOL", 10)
+    whole = long.search("red cat never", 10, mode=mode, **options)
+    assert whole == long.search("red cat never", 10, mode=mode, offset=0, **options)
+    monkeypatch.setattr(edgeret.search.options, "_RANKED", 100)
+    whole = long.search("red cat never", 50, mode=mode, offset=0, **options)
+    paged = [
+        hit
+        for offset in range(0, 50, 10)
+        for hit in long.search("red cat never", 10, mode=mode, offset=offset, **options)
+    ]
+    same = paged == whole
+    assert same
+    assert len({(hit.id, hit.start) for hit in whole}) == len(whole) > 30
+
+
+def test_passages_of_one_document_and_of_a_vector(long):
+    for query in ("red cat", long.vectors("d0")[0]):
+        found = long.search(query, 50, {"$id": "d0"}, per_document=None)
+        assert {hit.start for hit in found} == {hit.start for hit in found if hit.id == "d0"}
+        assert len({hit.start for hit in found}) == len(long.vectors("d0")) > 1
+
+
+def test_a_phrase_holds_for_each_passage(long):
+    found = long.search('"red cat"', 100, per_document=None)
+    assert found
+    assert all("red cat" in hit.text for hit in found)
+
+
+def test_diversity_is_maximal_marginal_relevance(long):
+    plain = long.search("red cat", 60, mode="dense")
+    query = long._encoder.encode(["red cat"])[0]
+    vectors = {
+        hit.id: next(one for one in long.vectors(hit.id) if abs(one @ query - hit.score) < 1e-5)
+        for hit in plain
+    }
+
+    def marginal(hit) -> float:
+        return 0.6 * hit.score - 0.4 * max(vectors[hit.id] @ vectors[one.id] for one in chosen)
+
+    chosen = [plain[0]]
+    while len(chosen) < 5:
+        chosen.append(max((hit for hit in plain if hit not in chosen), key=marginal))
+    assert long.search("red cat", 5, mode="dense", diversity=0.4) == chosen != plain[:5]
+    assert long.search("red cat", 5, diversity=0) == long.search("red cat", 100)[:5]
+
+
+def test_a_boost_halves_by_age(index):
+    dates = {"new": "2024-05-31", "month": "2024-05-01T00:00Z", "never": None, "seconds": 1_714_521_600}
+    index.add(Document(id, "a red cat", {"meta": {"seen": date}}) for id, date in dates.items())
+    plain = index.search("red cat")[0].score
+    boost = {"key": "meta.seen", "halflife": "30d", "now": "2024-05-31"}
+    found = {hit.id: hit.score / plain for hit in index.search("red cat", boost=boost)}
+    assert list(found) == ["new", "month", "seconds", "never"]
+    assert found == pytest.approx({"new": 1, "month": 0.75, "seconds": 0.75, "never": 0.5})
+    found = {hit.id: hit.score / plain for hit in index.search("red cat", boost={**boost, "weight": 1.0})}
+    assert found == pytest.approx({"new": 1, "month": 0.5, "seconds": 0.5, "never": 0})
+    assert index.search("red cat", 1, boost={"key": "meta.seen", "halflife": "1y"})[0].id == "new"
+
+
+def test_groups_show_their_best(index):
+    places = [
+        ("a", 1),
+        ("b", 1.0),
+        ("c", True),
+        ("d", "1"),
+        ("e", [2, 1]),
+        ("f", 2),
+        ("g", {"x": 1}),
+        ("h", 0),
+    ]
+    texts = {
+        id: f"a red cat sleeps {'and then ' * number} in a house" for number, (id, _) in enumerate(places)
+    }
+    index.add(Document(id, texts[id], {"place": place}) for id, place in places)
+    index.add([Document("none", "a red cat"), Document("nothing", "a red cat", {"place": None})])
+    index.add([Document("also", "a red cat and a dog", {"place": None})])
+    plain = [hit.id for hit in index.search("a red cat sleeps in a house", 20)]
+    found = [hit.id for hit in index.search("a red cat sleeps in a house", 20, group_by="place")]
+    assert found == [id for id in plain if id not in ("b", "e", "also")]
+    two = [hit.id for hit in index.search("a red cat sleeps in a house", 20, group_by="place", per_group=2)]
+    assert two == [id for id in plain if id != "e"]
+
+
+@pytest.mark.parametrize("options", [{}, {"where": {"shelf": {"$gt": 0}}}, {"mode": "lexical"}])
+def test_groups_are_looked_for_beyond_the_best(long, monkeypatch, options):
+    monkeypatch.setattr(edgeret.search.options, "POOL", 10)
+    found = long.search("red cat", 12, group_by="shelf", per_group=3, **options)
+    shelves = [hit.metadata["shelf"] for hit in found]
+    assert Counter(shelves).most_common() == [(shelf, 3) for shelf in dict.fromkeys(shelves)]
+    plain = long.search("red cat", 60, **options)
+    for shelf in set(shelves):
+        own = [hit.id for hit in plain if hit.metadata["shelf"] == shelf]
+        assert [hit.id for hit in found if hit.metadata["shelf"] == shelf] == own[:3]
+
+
+def test_options_that_exclude_one_another_are_refused(long):
+    with pytest.raises(InvalidQueryError, match="leave per_document and diversity out"):
+        long.search("red", group_by="shelf", per_document=2)
+    with pytest.raises(InvalidQueryError, match="expected group_by"):
+        long.search("red", per_group=2)
 
 
 # -- like one that is there

@@ -122,6 +122,13 @@ BAD: dict[str, list[Any]] = {
     "limit": [*NOT_INTEGERS, "2", -1],
     "mode": [*NOT_STRINGS, "magic", ""],
     "feedback": [*NOT_SEVERAL, ["0"], (["0"], "0"), (["0"], [5]), (["none"], []), ([], ["none"]), ([], [], [])],
+    "per_document": [*NOT_INTEGERS, "2", 0, -1],
+    "per_group": [*NOT_INTEGERS, "2", 0, -1, 2],
+    "diversity": ["0.5", True, [0.5], {}, math.nan, -0.1, 1.1, 1j, np.array([0, 1])],
+    "boost": [*NOT_STRINGS[:7], {"key": "year"}, {"halflife": "1d"}, {"key": "year", "halflife": "30"},
+        *({"key": "year", "halflife": "1d", **more} for more in ({"weight": 2}, {"now": "x"}, {"a": 1}, {"key": 5})),
+        *({"key": "year", "halflife": halflife} for halflife in (30, "0d", "d", "1 parsec", "9" * 400 + "y"))],
+    "group_by": [*NOT_STRINGS, "\ud800", "a" + ".a" * 16],
     "offset": [*NOT_INTEGERS, "2", -1, 2**63],
     "indexes": [*NOT_SEVERAL, [], [5], ["a"], [None], [FakeEncoder()], {"a"}],
     "oversample": [*NOT_INTEGERS, 0, -1],
@@ -136,7 +143,7 @@ BAD: dict[str, list[Any]] = {
     **{name: [*NOT_INTEGERS, -1] for name in ("rows", "count", "partitions", "codec_bytes")},
 }  # fmt: skip
 
-NULLABLE = {"budget", "language"}
+NULLABLE = {"budget", "language", "per_document"}
 """Parameters that take None, though it is not their default."""
 
 

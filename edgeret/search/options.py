@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypedDict, TypeVar
 
-from edgeret.search.fusion import DEEPER
+from edgeret.errors import InvalidQueryError
+from edgeret.search.fusion import DEEPER, POOL
+from edgeret.storage.filters import compile_where
 
 Where = Mapping[str, Any]
 """A condition on metadata, such as {"year": {"$gte": 2020}}."""
@@ -25,6 +27,11 @@ class Options(TypedDict, total=False):
     offset: int | None
     feedback: Feedback | None
     prefix: bool
+    per_document: int | None
+    diversity: float | None
+    boost: Mapping[str, Any] | None
+    group_by: str | None
+    per_group: int
 
 
 class Terms(NamedTuple):
@@ -38,15 +45,46 @@ class Terms(NamedTuple):
     offset: int | None = None
     feedback: Feedback | None = None
     prefix: bool = False
+    per_document: int | None = 1
+    diversity: float | None = None
+    boost: Mapping[str, Any] | None = None
+    group_by: str | None = None
+    per_group: int = 1
+
+    def check(self) -> None:
+        """Raise InvalidQueryError for options that cannot stand beside one another, FilterError for a wrong key."""
+        if self.group_by is None and self.per_group != 1:
+            raise InvalidQueryError("expected group_by beside per_group, got none: name a metadata key")
+        if self.group_by is not None and (self.per_document != 1 or self.diversity is not None):
+            raise InvalidQueryError(
+                "group_by shows a document once, and in its order: leave per_document and diversity out"
+            )
+        if self.group_by is not None:
+            compile_where({self.group_by: {"$exists": True}}, {})
+
+    @property
+    def is_arranged(self) -> bool:
+        """Whether the ranking is not shown as it is."""
+        return self.reorders or self.per_document != 1 or self.per_group != 1
+
+    @property
+    def reorders(self) -> bool:
+        """Whether what is shown is chosen of more than are asked for."""
+        return self.diversity is not None or self.boost is not None or self.group_by is not None
+
+    @property
+    def end(self) -> int:
+        """Where the page ends."""
+        return (self.offset or 0) + self.k
 
     @property
     def ranked(self) -> int:
         """How many documents are ranked: pages are cut of one ranking, so that none has a hit of another."""
-        ranked = self.k
-        if self.offset is not None:
-            ranked = _RANKED
-            while ranked < self.offset + self.k:
-                ranked *= DEEPER
+        if self.offset is None and not self.reorders:
+            return self.k
+        ranked = POOL if self.offset is None else _RANKED
+        while ranked < self.end:
+            ranked *= DEEPER
         return ranked
 
     def page(self, ranked: Sequence[Scored]) -> Sequence[Scored]:

@@ -13,14 +13,14 @@ import numpy as np
 
 from edgeret import phrases, words
 from edgeret.blocks import Mask, count
-from edgeret.codec import Float32, UInt64, normalize
+from edgeret.codec import Float32, Int64, UInt64, dequantize, normalize
 from edgeret.documents import Hit, make_hit
 from edgeret.encode.encoder import Asked
 from edgeret.encode.records import TextEncoder, encode_query, recorded_name, spread
 from edgeret.errors import InvalidQueryError, PartitionsError, SpaceMismatchError
 from edgeret.plan import LEAST_OVERSAMPLING, Plan, oversampling
 from edgeret.reports import Explanation
-from edgeret.search import fusion
+from edgeret.search import arrangement, fusion
 from edgeret.search.candidates import ByPartitions, Finder, Request, by_all_codes
 from edgeret.search.options import Feedback, Terms
 from edgeret.search.partitions import Coverage, Partitions
@@ -38,6 +38,7 @@ from edgeret.search.stages import (
     fuse_lists,
     hybrid,
     lexical,
+    scored,
 )
 from edgeret.storage import schema
 from edgeret.storage.filters import compile_where
@@ -56,6 +57,9 @@ _ROUNDING: Final = 1e-6
 
 _QUERIES_AT_ONCE: Final = 32
 """The scan reads the codes once for so many queries; more would gain nothing and hold their candidates."""
+
+_IN_FLOATS: Final = 8
+"""Candidates whose vectors are compared with one another, in floating-point numbers, take as much as so many."""
 
 _CONFIRMED: Final = 10
 """Hits of a query whose codes in the partitions are compared with those of their vectors."""
@@ -196,6 +200,13 @@ class Searcher:
             raise InvalidQueryError(
                 "mode 'lexical' has no vector that feedback could move: use 'dense' or 'hybrid'"
             )
+        if terms.is_arranged:
+            terms.check()
+            if terms.per_document != 1 and mode != "dense" and not self._fuses:
+                raise InvalidQueryError(
+                    f"mode {mode!r} does not score each passage in a file of format 1: run 'edgeret upgrade', or use "
+                    "mode='dense'"
+                )
         self._connections.alive()
         if not queries:
             return []
@@ -267,17 +278,19 @@ class Searcher:
 
     def _answer_all(self, store: Store, call: _Call, asked: _Part) -> list[Explanation]:
         clock = Clock()
-        answers: list[Answer] = []
-        coverage = None
-        if call.mode == "hybrid" and self._fuses:
-            answers, coverage = self._fused(store, call, asked)
-        elif call.mode != "lexical":
-            answers, coverage = self._nearest(store, call, asked)
-        if call.mode == "lexical" or (call.mode == "hybrid" and not self._fuses):
-            answers = self._by_words(store, call, asked, answers)
+        answers, coverage = self._rank(store, call, asked)
         search_ms = clock.lap()
-        shown = [self._shown(store, call, *pair) for pair in zip(asked.queries, answers, strict=True)]
-        hits = _hits(store, shown, call.condition)
+        if call.terms.is_arranged:
+            shown = [
+                self._arranged(store, call, asked.only(number), answer)
+                for number, answer in enumerate(answers)
+            ]
+        else:
+            shown = [
+                self._shown(store, call, query, answer)
+                for query, answer in zip(asked.queries, answers, strict=True)
+            ]
+        hits = _hits(store, [call.terms.page(found) for found in shown], call.condition)
         if call.mode == "lexical":
             for query, found in zip(asked.queries, hits, strict=True):
                 store.lexicon.check_words(str(query), [hit.text for hit in found], call.terms.prefix)
@@ -309,16 +322,80 @@ class Searcher:
             for found, answer, windows, known in zip(hits, answers, asked.windows, asked.known, strict=True)
         ]
 
-    def _shown(self, store: Store, call: _Call, query: Query | Asked, answer: Answer) -> Sequence[_Shown]:
-        """What is shown of an answer."""
+    def _rank(self, store: Store, call: _Call, asked: _Part) -> tuple[list[Answer], Coverage | None]:
+        """The answer to each query, as far as documents are ranked."""
+        answers: list[Answer] = []
+        coverage = None
+        if call.mode == "hybrid" and self._fuses:
+            answers, coverage = self._fused(store, call, asked)
+        elif call.mode != "lexical":
+            answers, coverage = self._nearest(store, call, asked)
+        if call.mode == "lexical" or (call.mode == "hybrid" and not self._fuses):
+            answers = self._by_words(store, call, asked, answers)
+        return answers, coverage
+
+    def _shown(self, store: Store, call: _Call, query: Query | Asked, answer: Answer) -> list[_Shown]:
+        """What may be shown of an answer."""
         scores = answer.scores.tolist()
-        shown = [
+        return [
             _Shown(doc, (start, end), score, *told)
             for (_, doc, start, end), score, told in zip(
                 answer.heads[: call.k].tolist(), scores, self._told(store, call, query, answer), strict=False
             )
         ]
-        return call.terms.page(shown)
+
+    def _arranged(self, store: Store, call: _Call, asked: _Part, answer: Answer) -> list[_Shown]:
+        """The same, at least to the end of the page, where the ranking is not shown as it is. asked: one query."""
+        terms = call.terms
+        (query,) = asked.queries
+        if terms.per_document != 1:
+            scored = partial(self._scored, store, call, asked)
+            most = call.k if terms.reorders else terms.end
+            answer = arrangement.passages(store, answer, call.mask, scored, terms.per_document, most)
+            call = call._replace(k=len(answer))
+        shown = self._reordered(store, call, answer, self._shown(store, call, query, answer))
+        if terms.group_by is None:
+            return shown
+        groups = arrangement.Groups(terms.group_by, terms.per_group)
+        kept: list[_Shown] = []
+        while shown:
+            values = arrangement.values(store, [one.doc for one in shown], terms.group_by)
+            kept += [one for one, own in zip(shown, values, strict=True) if groups.admit(one.doc, own)]
+            if len(kept) >= terms.end:
+                break
+            call = call._replace(mask=groups.others(store, call.mask))
+            (answer,), _ = self._rank(store, call, asked)
+            shown = self._reordered(store, call, answer, self._shown(store, call, query, answer))
+        return kept
+
+    def _reordered(self, store: Store, call: _Call, answer: Answer, shown: list[_Shown]) -> list[_Shown]:
+        """What is shown of an answer, by recency and diversity."""
+        terms = call.terms
+        rows = answer.heads[: len(shown), 0]
+        scores = np.array([one.score for one in shown])
+        if terms.boost is not None and shown:
+            dates = arrangement.values(store, [one.doc for one in shown], terms.boost["key"])
+            scores = arrangement.recent(dates, scores, terms.boost)
+            order = np.lexsort((rows, -scores))
+            rows, scores = rows[order], scores[order]
+            shown = [
+                shown[place]._replace(score=score)
+                for place, score in zip(order.tolist(), scores.tolist(), strict=True)
+            ]
+        if terms.diversity is not None and shown:
+            self._plan.admit(_IN_FLOATS * len(rows))
+            vectors = dequantize(store.rows.lines(rows).vectors)
+            chosen = arrangement.diverse(vectors, scores, terms.diversity, terms.end)
+            shown = [shown[place] for place in chosen]
+        return shown
+
+    def _scored(self, store: Store, call: _Call, asked: _Part, rows: Int64) -> Answer:
+        """Passages as the answer to one query has them."""
+        self._plan.admit(len(rows))
+        (query,) = asked.queries
+        text = query if isinstance(query, str) else None
+        question = Question(text, slice(None), self._spread or 0.0, call.terms.prefix)
+        return scored(store, rows, question, asked.vectors, call.mode)
 
     def _told(
         self, store: Store, call: _Call, query: Query | Asked, answer: Answer
@@ -335,7 +412,10 @@ class Searcher:
         if not isinstance(query, str):
             return ((cosine, None, None) for cosine in cosines)
         encoder, model = self._encoder, store.description.model
-        fitted = fusion.relevance(encoder.geometry, recorded_name(encoder), model, words.VERSION)
+        fitted = None
+        # It was measured where each document is shown once.
+        if call.terms.per_document == 1:
+            fitted = fusion.relevance(encoder.geometry, recorded_name(encoder), model, words.VERSION)
         shares = answer.shares.tolist()
         return (
             (cosine, shares[number], fitted and fitted.probability(*fusion.features(cosine, scores, number)))

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeret import blocks
 from edgeret.blocks import Mask
 from edgeret.codec import Float32, Float64, Int64
 from edgeret.errors import InvalidQueryError
@@ -266,6 +267,28 @@ def _pooled(
     answer.scanned = sum(found.scanned for found in near)
     answer.octets, answer.runs, answer.weight = match.octets, match.runs, weight
     answer.collapse()
+    return answer
+
+
+def scored(store: Store, rows: Int64, question: Question, vectors: Float32, mode: str) -> Answer:
+    """Passages with the scores that a search gives them; where only words are asked, those that have one.
+
+    vectors: float32 [n, dim], of the question. question: without a text only meaning is asked.
+    """
+    match = Match(rows[:0], np.empty(0), np.zeros(len(rows)))
+    if question.text is not None and mode != "dense":
+        match = store.lexicon.search(question.text, 1, blocks.mask(rows), None, rows, question.prefix)
+    if mode == "lexical":
+        said = match.must_scores > 0
+        heads = store.rows.lines(rows[said]).heads
+        answer = Answer(heads, match.must_scores[said], candidates=len(heads))
+    else:
+        answer = _rescored(store, vectors, rows)
+    if mode == "hybrid":
+        answer.weight = words_weight(question.spread, match.evidence)
+        answer.cosines, answer.shares = answer.scores, match.must_scores
+        answer.scores = answer.cosines + answer.weight * answer.shares
+    answer.octets, answer.runs = match.octets, match.runs
     return answer
 
 

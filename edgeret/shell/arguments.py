@@ -105,6 +105,19 @@ def parser() -> argparse.ArgumentParser:
             help=f"a document that the answer should be {how}; may be repeated",
         )  # fmt: skip
     search.add_argument("--prefix", action="store_true", help="the last word is a beginning of words")
+    search.add_argument(
+        "--per-document", type=_number_or_all, default=1, metavar="N",
+        help="passages to show of one document, or 'all' (default: 1)",
+    )  # fmt: skip
+    search.add_argument(
+        "--diversity", type=float, metavar="SHARE", help="0 to 1, what it counts that hits differ"
+    )
+    search.add_argument(
+        "--boost", nargs=2, metavar=("KEY", "HALFLIFE"),
+        help="prefer what is new by the dates of this metadata key, such as: date 30d",
+    )  # fmt: skip
+    search.add_argument("--group-by", metavar="KEY", help="show the best of each value of this metadata key")
+    search.add_argument("--per-group", type=int, default=1, metavar="N", help="so many of each (default: 1)")
     search.add_argument("--min-score", type=float, metavar="SCORE", help="leave out hits below it")
     search.add_argument(
         "--oversample",
@@ -292,6 +305,10 @@ def _answering() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("--json", action="store_true", help="answer with one JSON value")
     return options
+
+
+def _number_or_all(text: str) -> int | None:
+    return None if text == "all" else int(text)
 
 
 def _json_object(text: str) -> dict[str, Any]:

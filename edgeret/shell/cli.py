@@ -156,6 +156,11 @@ def _search(arguments: argparse.Namespace) -> None:
             offset=arguments.offset,
             feedback=feedback if any(feedback) else None,
             prefix=arguments.prefix,
+            per_document=arguments.per_document,
+            diversity=arguments.diversity,
+            boost=arguments.boost and dict(zip(("key", "halflife"), arguments.boost, strict=True)),
+            group_by=arguments.group_by,
+            per_group=arguments.per_group,
         )
         _warn(index, arguments.where, len(hits))
     if arguments.json:

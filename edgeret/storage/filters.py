@@ -251,7 +251,7 @@ def _compares(key: str, operator: str, operand: Any, column: str | None) -> _Par
         raise FilterError(
             f"expected a number or a string after {operator}, got {_kind(operand)}: only these have an order"
         )
-    if isinstance(operand, str) and _is_date(operand):
+    if isinstance(operand, str) and is_date(operand):
         return _orders_dates(key, operator, operand, column)
     bound = f"{_COMPARISONS[operator]} json_extract(?, '$[0]')"
     parameters = (json.dumps([_scalar(operator, operand)]),)
@@ -260,7 +260,8 @@ def _compares(key: str, operator: str, operand: Any, column: str | None) -> _Par
     return found if column is None else _join(" AND ", [_Part(f"d.{column} {bound}", parameters), found])
 
 
-def _is_date(text: str) -> bool:
+def is_date(text: str) -> bool:
+    """Whether a string is an ISO date, as `where` orders them."""
     if not _DATE.fullmatch(text):
         return False
     try:
