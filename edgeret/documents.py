@@ -6,10 +6,10 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,12 +62,40 @@ _NOTHING: Final = object()
 _KEYS: Final = ("id", "text", "metadata", "vector")
 
 
-class _Found:
-    """What a hit has beside its fields."""
+Span = tuple[int, int]
+"""Start and stop, in characters."""
 
-    __slots__ = ("_json",)
+
+class Highlights(NamedTuple):
+    """What a person looks at first in a passage. Spans are of `Hit.text`, in characters.
+
+    Attributes:
+        sentence: The sentence that is nearest to the query by meaning; of a "lexical" search, that with the most of its
+            words.
+        words: Where the query's words stand, in order, in whatever form.
+    """
+
+    sentence: Span
+    words: list[Span]
+
+
+class Origin(Protocol):
+    """The search that a hit is of: answers what is asked of it later, and costs nothing if nothing is."""
+
+    def highlights(self, text: str) -> Highlights:
+        """Those of a passage."""
+
+    def context(self, identity: str, span: Span) -> str | None:
+        """What was encoded before a passage of a document, and is not in its text."""
+
+
+class _Found:
+    """What a hit has beside its fields, until it is copied or pickled."""
+
+    __slots__ = ("_json", "_origin")
 
     _json: str
+    _origin: Origin
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +128,25 @@ class Hit(_Found):
     lexical: float | None = None
     relevance: float | None = None
 
+    @property
+    def highlights(self) -> Highlights | None:
+        """The best sentence and the query's words in `text`. None of a hit that was copied, pickled or made by hand.
+
+        Found when it is asked for, each time: the sentences are encoded then.
+        """
+        origin: Origin | None = getattr(self, "_origin", None)
+        return None if origin is None else origin.highlights(self.text)
+
+    @property
+    def passage(self) -> str:
+        """The passage as it was encoded: the headings above it, where a reader gave them to it, a line, and `text`.
+
+        The index is asked when this is: if it has changed the passage since, or of a copy, this is `text` alone.
+        """
+        origin: Origin | None = getattr(self, "_origin", None)
+        context = None if origin is None else origin.context(self.id, (self.start, self.end))
+        return self.text if context is None else f"{context}\n{self.text}"
+
     def __getattr__(self, name: str) -> Any:
         if name != "metadata":
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
@@ -127,6 +174,12 @@ def make_hit(
     for put, value in zip(_PUTS, (identity, score, text, *span, json, *scores), strict=True):
         put(hit, value)
     return hit
+
+
+def trace(hits: Iterable[Hit], origin: Origin) -> None:
+    """Let hits know the search that they are of."""
+    for hit in hits:
+        object.__setattr__(hit, "_origin", origin)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Pages of one ranking, documents like one that is there, and several indexes at once."""
 
+import dataclasses
+import pickle
 import random
 from collections import Counter
 
@@ -11,6 +13,7 @@ from fake import DIM, FakeEncoder
 import edgeret
 from edgeret import Document, Index
 from edgeret.errors import ArgumentError, InvalidQueryError, SpaceMismatchError
+from edgeret.storage.rows import context_checksum
 
 WORDS = ["red", "blue", "cat", "dog", "house", "bird", "fast", "never"]
 
@@ -222,6 +225,39 @@ def test_options_that_exclude_one_another_are_refused(long):
         long.search("red", group_by="shelf", per_document=2)
     with pytest.raises(InvalidQueryError, match="expected group_by"):
         long.search("red", per_group=2)
+
+
+# -- what a person looks at first
+
+
+def test_highlights_are_the_words_and_the_nearest_sentence(index):
+    text = "Zebras graze far away. A red-hot cat sleeps, and CATS purr! The end."
+    index.add([Document("a", text)])
+    for query, mode in (("red cats", None), ("red cats", "dense"), ("red cats", "lexical")):
+        (hit,) = index.search(query, mode=mode)
+        found = hit.highlights
+        assert text[slice(*found.sentence)] == "A red-hot cat sleeps, and CATS purr!"
+        assert [text[slice(*span)] for span in found.words] == ["red", "cat", "CATS"]
+    assert index.search("slee", prefix=True)[0].highlights.words == [(text.index("sleeps"), text.index(","))]
+    assert index.search(index.vectors("a")[0])[0].highlights.words == []
+    assert index.search_many(["end", "zebras graze"])[1][0].highlights.sentence == (0, text.index(" A red"))
+    for copy in (dataclasses.replace(hit), pickle.loads(pickle.dumps(hit))):
+        assert copy == hit
+        assert copy.highlights is None
+        assert copy.passage == text
+
+
+def test_a_passage_is_shown_with_what_was_encoded_before_it(index):
+    index.add([Document("a", "A red cat sleeps.")])
+    (hit,) = index.search("cat")
+    assert hit.passage == hit.text
+    with index._store.writing():
+        index._store.connection.execute(
+            "INSERT INTO contexts VALUES (0, ?, ?)", (context_checksum(0, "Pets > Cats"), "Pets > Cats")
+        )
+    assert hit.passage == "Pets > Cats\nA red cat sleeps."
+    index.add([Document("a", "A blue cat sleeps here.")])
+    assert hit.passage == hit.text == "A red cat sleeps."
 
 
 # -- like one that is there

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import chain, pairwise
 from typing import Final
 
 import numpy as np
@@ -26,6 +26,13 @@ _BLANKS: Final = np.array([code for code in range(0x3001) if chr(code).isspace()
 
 Span = tuple[int, int]
 Int64 = NDArray[np.int64]
+
+
+def sentences(text: str) -> list[Span]:
+    """The sentences of a text, and what stands between empty lines, without the whitespace around them."""
+    ends = sorted(match.end() for end in (_SENTENCE_END, _PARAGRAPH_END) for match in end.finditer(text))
+    found = [_strip(text, start, end) for start, end in pairwise([0, *ends, len(text)])]
+    return [(start, end) for start, end in found if start < end]
 
 
 def split(text: str, token_spans: Sequence[Span], limit: int) -> list[Span]:

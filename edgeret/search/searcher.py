@@ -14,14 +14,16 @@ import numpy as np
 from edgeret import phrases, words
 from edgeret.blocks import Mask, count
 from edgeret.codec import Float32, Int64, UInt64, dequantize, normalize
-from edgeret.documents import Hit, make_hit
+from edgeret.documents import Highlights, Hit, Span, make_hit, trace
 from edgeret.encode.encoder import Asked
+from edgeret.encode.passages import sentences
 from edgeret.encode.records import TextEncoder, encode_query, recorded_name, spread
 from edgeret.errors import InvalidQueryError, PartitionsError, SpaceMismatchError
 from edgeret.plan import LEAST_OVERSAMPLING, Plan, oversampling
 from edgeret.reports import Explanation
 from edgeret.search import arrangement, fusion
 from edgeret.search.candidates import ByPartitions, Finder, Request, by_all_codes
+from edgeret.search.highlights import highlights
 from edgeret.search.options import Feedback, Terms
 from edgeret.search.partitions import Coverage, Partitions
 from edgeret.search.snapshot import CodeSnapshot
@@ -126,6 +128,31 @@ class _Part(NamedTuple):
         )
 
 
+class _Origin(NamedTuple):
+    """The search that hits are of, as of `documents.Origin`. vectors: float32 [n, dim], of the query; none of words."""
+
+    searcher: Searcher
+    query: Query | Asked
+    vectors: Float32
+    mode: str
+    prefix: bool
+
+    def highlights(self, text: str) -> Highlights:
+        """Those of a passage."""
+        language = self.searcher.language
+        asked = words.asked(self.query, language, self.prefix) if isinstance(self.query, str) else []
+        similarity = None if self.mode == "lexical" else self._similarity
+        return highlights(text, sentences(text), asked, language, similarity)
+
+    def _similarity(self, texts: Sequence[str]) -> Float32:
+        found: Float32 = (self.searcher.encoded(texts) @ self.vectors.T).max(axis=1)
+        return found
+
+    def context(self, identity: str, span: Span) -> str | None:
+        """What was encoded before a passage."""
+        return self.searcher.context(identity, span)
+
+
 class Searcher:
     """Answers queries from any thread; keeps the newest picture of the codes for all of them.
 
@@ -164,6 +191,19 @@ class Searcher:
     def fuses(self) -> bool:
         """Whether meaning and words have one score: not in files of format 1."""
         return self._fuses
+
+    @property
+    def language(self) -> str | None:
+        """By whose stems words are found."""
+        return self._connections.first.description.language
+
+    def encoded(self, texts: Sequence[str]) -> Float32:
+        """The vectors of some sentences, float32 [n, dim], of unit length."""
+        return self._memory_lock.hold(lambda: normalize(self._encoder.encode(texts), self._encoder.dim))
+
+    def context(self, identity: str, span: Span) -> str | None:
+        """What was encoded before a passage of a document, if it is there still."""
+        return self._connections.read(lambda store, _: store.rows.context_of(identity, span))
 
     def covered(self, store: Store, state: Counters) -> int:
         """How many passages the partitions cover."""
@@ -291,6 +331,9 @@ class Searcher:
                 for query, answer in zip(asked.queries, answers, strict=True)
             ]
         hits = _hits(store, [call.terms.page(found) for found in shown], call.condition)
+        for number, found in enumerate(hits):
+            only = asked.only(number)
+            trace(found, _Origin(self, only.queries[0], only.vectors, call.mode, call.terms.prefix))
         if call.mode == "lexical":
             for query, found in zip(asked.queries, hits, strict=True):
                 store.lexicon.check_words(str(query), [hit.text for hit in found], call.terms.prefix)

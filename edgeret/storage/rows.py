@@ -324,6 +324,15 @@ class Rows:
         ).fetchall()
         return {row: self._verified_context(row, crc, context) for row, crc, context in found}
 
+    def context_of(self, identity: str, span: tuple[int, int]) -> str | None:
+        """What was encoded before a passage of a document, as of `contexts`; None: nothing, or there is none such."""
+        found = self._connection.execute(
+            "SELECT p.row FROM documents d JOIN passages p ON p.doc = d.doc"
+            " WHERE d.id = ? AND p.start = ? AND p.stop = ?",
+            (identity, *span),
+        ).fetchone()
+        return None if found is None else self.contexts(found).get(found[0])
+
     def _verified_context(self, row: int, crc: int, context: object) -> str:
         if not isinstance(context, str) or context_checksum(row, context) != crc:
             raise self._session.damaged(f"the context of row {row} is not what was written")
