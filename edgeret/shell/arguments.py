@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Collection, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any, Final, NoReturn
 
 from edgeret import stems
@@ -15,6 +17,9 @@ from edgeret.storage.file import WAIT_S
 
 NO_STEMS: Final = "none"
 """In the place of a language: words are found as they are."""
+
+_FILES: Final = ("PATH", "INPUT", "TARGET", "OLD", "NEW", "UPDATE", "PEM")
+"""Arguments that are completed by the names of files."""
 
 _EXIT_CODES: Final = """\
 exit codes:
@@ -39,14 +44,50 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+class _Completion(argparse.Action):
+    """Writes what a shell reads to complete verbs, options and paths."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, _: object, shell: Any, option_string: str | None = None
+    ) -> None:
+        try:
+            import shtab
+        except ImportError:
+            parser.error(f"{option_string} needs the package shtab: run pip install 'edgeret[completion]'")
+        for taken in _actions(parser):
+            if taken.metavar in _FILES:
+                taken.complete = shtab.FILE  # type: ignore[attr-defined]
+        sys.stdout.write(shtab.complete(parser, shell))
+        parser.exit()
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """All that a parser and those of its verbs take."""
+    for action in parser._actions:
+        yield action
+        if isinstance(action.choices, Mapping):
+            for inner in action.choices.values():
+                yield from _actions(inner)
+
+
 class _Parser(argparse.ArgumentParser):
-    """Quotes what was typed without what could steer a terminal."""
+    """Quotes what was typed without what could steer a terminal, and says which verb may have been meant."""
+
+    verbs: Collection[str] = ()
 
     def parse_args(self, *args: Any, **options: Any) -> Any:
+        words = args[0] if args and args[0] is not None else sys.argv[1:]
+        verb = next((word for word in words if not word.startswith("-")), "")
+        meant = get_close_matches(verb, self.verbs, n=1)
+        if verb not in self.verbs and meant:
+            self.error(f"no verb {verb!r}: did you mean {meant[0]!r}?")
         found = super().parse_args(*args, **options)
         # Some releases of argparse take a lone -- for an argument of no word.
         if [] in vars(found).values():
             self.error("expected an argument, got --: write ./-- for a file of this name")
+        asks = sys.stdin is not None and sys.stdin.isatty()
+        if getattr(found, "query", "") is None and not asks:
+            self.error("expected a query, got none: name one; on a terminal it is asked for")
         return found
 
     def error(self, message: str) -> NoReturn:
@@ -55,14 +96,19 @@ class _Parser(argparse.ArgumentParser):
 
 def parser() -> argparse.ArgumentParser:
     """The parser of all verbs; it sets `verb`."""
-    shell: argparse.ArgumentParser = _Parser(
+    whole = _Parser(
         prog="edgeret",
         description="Semantic search in one file, without a network.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    shell: argparse.ArgumentParser = whole
     shell.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    shell.add_argument(
+        "--print-completion", action=_Completion, choices=("bash", "zsh", "tcsh"),
+        help="write what this shell reads to complete what is typed, and exit",
+    )  # fmt: skip
     verbs = shell.add_subparsers(title="verbs", required=True, metavar="VERB")
     bounded, waiting, making, answering = _bounded(), _waiting(), _making(), _answering()
     meeting = _meeting()
@@ -93,7 +139,9 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
 
     search = verb("search", "find the documents nearest to a query", path, opening, meeting, answering)
-    search.add_argument("query", metavar="QUERY")
+    search.add_argument(
+        "query", metavar="QUERY", nargs="?", help="(default: on a terminal, asks for one after the other)"
+    )
     search.add_argument("-k", type=int, default=10, help="documents to find (default: 10)")
     search.add_argument("--mode", choices=MODES, help="(default: hybrid)")
     search.add_argument(
@@ -245,7 +293,8 @@ def parser() -> argparse.ArgumentParser:
         "path", metavar="PATH", nargs="?", help="keep the index here (default: a temporary file)"
     )
     shown.add_argument("--all", action="store_true", help=f"all docstrings instead of {demo.ENTRIES}")
-    return shell
+    whole.verbs = verbs.choices
+    return whole
 
 
 def _bounded() -> argparse.ArgumentParser:

@@ -144,31 +144,40 @@ def _index(arguments: argparse.Namespace) -> None:
 
 
 def _search(arguments: argparse.Namespace) -> None:
-    feedback = (arguments.like or [], arguments.unlike or [])
     with _open(arguments, readonly=True) as index:
-        hits = index.search(
-            arguments.query,
-            arguments.k,
-            arguments.where,
-            arguments.mode,
-            oversample=arguments.oversample,
-            min_score=arguments.min_score,
-            offset=arguments.offset,
-            feedback=feedback if any(feedback) else None,
-            prefix=arguments.prefix,
-            per_document=arguments.per_document,
-            diversity=arguments.diversity,
-            boost=arguments.boost and dict(zip(("key", "halflife"), arguments.boost, strict=True)),
-            group_by=arguments.group_by,
-            per_group=arguments.per_group,
-        )
-        _warn(index, arguments.where, len(hits))
+        if arguments.query is None:
+            _converse(lambda question: _find(index, arguments, question))
+        else:
+            _find(index, arguments, arguments.query)
+
+
+def _find(index: Index, arguments: argparse.Namespace, query: str) -> None:
+    feedback = (arguments.like or [], arguments.unlike or [])
+    hits = index.search(
+        query,
+        arguments.k,
+        arguments.where,
+        arguments.mode,
+        oversample=arguments.oversample,
+        min_score=arguments.min_score,
+        offset=arguments.offset,
+        feedback=feedback if any(feedback) else None,
+        prefix=arguments.prefix,
+        per_document=arguments.per_document,
+        diversity=arguments.diversity,
+        boost=arguments.boost and dict(zip(("key", "halflife"), arguments.boost, strict=True)),
+        group_by=arguments.group_by,
+        per_group=arguments.per_group,
+    )
+    _warn(index, arguments.where, len(hits))
     if arguments.json:
         print(as_json([asdict(hit) for hit in hits]))
-    elif hits:
-        print(ranked(hits))
-    else:
+    elif not hits:
         print("nothing found", file=sys.stderr)
+    elif sys.stdout.isatty():
+        print(show.told(hits, show.is_styled(sys.stdout)))
+    else:
+        print(ranked(hits))
 
 
 def _get(arguments: argparse.Namespace) -> None:
@@ -412,11 +421,12 @@ def _demo(arguments: argparse.Namespace) -> None:
                 print(f"\n? {question}")
                 _reply(index, question)
             if sys.stdin.isatty():
-                _converse(index)
+                print("\nask your own; an empty line ends")
+                _converse(lambda question: _reply(index, question))
 
 
-def _converse(index: Index) -> None:
-    print("\nask your own; an empty line ends")
+def _converse(reply: Callable[[str], None]) -> None:
+    """Ask for one question after the other, until a line is empty."""
     while True:
         try:
             question = input("? ").strip()
@@ -425,7 +435,7 @@ def _converse(index: Index) -> None:
             return
         if not question:
             return
-        _reply(index, question)
+        reply(question)
 
 
 def _reply(index: Index, question: str) -> None:

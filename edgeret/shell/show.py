@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from edgeret.documents import Document, Hit
 from edgeret.reports import Progress
 
 _SNIPPET: Final = 100
+_BESIDE: Final = 120
+"""Characters of a passage that are shown on either side of its best sentence."""
+_LONGEST_SENTENCE: Final = 400
+_BOLD, _UNDERLINE, _PLAIN_LINE, _PLAIN = "\033[1m", "\033[4m", "\033[24m", "\033[0m"
 _LONGEST: Final = 1000
 _KEPT: Final = "\n\t"
 _BIDI: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -71,6 +76,59 @@ def counted(values: Sequence[tuple[Any, int]]) -> str:
 def lines(summary: Mapping[str, Any]) -> str:
     """A summary, a line each: floats short, lists with commas."""
     return "\n".join(f"{key}: {_value(value)}" for key, value in summary.items())
+
+
+def told(hits: Sequence[Hit], styled: bool) -> str:
+    """Hits for a person: rank, score, title and headings; below it the passage, about its best sentence.
+
+    styled: whether the sentence is bold, and the query's words in it underlined.
+    """
+    return "\n".join(_told(rank, hit, styled) for rank, hit in enumerate(hits, start=1))
+
+
+def _told(rank: int, hit: Hit, styled: bool) -> str:
+    title = hit.metadata.get("title")
+    headings = hit.passage.removesuffix(hit.text)
+    named = [
+        _snippet(title if isinstance(title, str) else hit.id),
+        *([_snippet(headings)] if headings else []),
+    ]
+    marks = hit.highlights
+    start, stop = (0, 0) if marks is None else marks.sentence
+    stop = min(stop, start + _LONGEST_SENTENCE)
+    words = [] if marks is None else [span for span in marks.words if start <= span[0] and span[1] <= stop]
+    before = one_line(hit.text[:start])[-_BESIDE:]
+    after = one_line(hit.text[stop:])
+    sentence = _styled(hit.text, start, stop, words) if styled else one_line(hit.text[start:stop])
+    beside = after if len(after) <= _BESIDE else after[: _BESIDE - 1] + "…"
+    shown = " ".join(part for part in (before, sentence, beside) if part)
+    return f"{rank:>3}  {hit.score:6.3f}  {' > '.join(named)}\n     {shown}"
+
+
+def _styled(text: str, start: int, stop: int, words: Sequence[tuple[int, int]]) -> str:
+    """A sentence in bold, its words underlined, each part of it harmless."""
+    parts, end = [], start
+    for first, last in words:
+        parts += [_harmless_part(text[end:first]), f"{_UNDERLINE}{one_line(text[first:last])}{_PLAIN_LINE}"]
+        end = last
+    parts.append(_harmless_part(text[end:stop]))
+    return f"{_BOLD}{''.join(parts).strip()}{_PLAIN}"
+
+
+def _harmless_part(text: str) -> str:
+    """One line, the blanks at its ends kept."""
+    line = one_line(text)
+    if not line:
+        return " " if text else ""
+    before, after = ("" if end.isprintable() and end != " " else " " for end in (text[0], text[-1]))
+    return f"{before}{line}{after}"
+
+
+def is_styled(stream: TextIO) -> bool:
+    """Whether a person reads a stream, on a terminal that has bold letters, and does not forbid them (no-color.org)."""
+    return (
+        stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") not in ("", "dumb")
+    )
 
 
 def ranked(hits: Sequence[Hit]) -> str:
