@@ -7,15 +7,14 @@ every batch, for ever: `check` can recompute it.
 
 from __future__ import annotations
 
-import io
+import json
 import math
 import os
-import zipfile
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,16 +42,16 @@ FIXED: Final = np.float32(2**30)
 _USUAL_BITS: Final = 256
 _PLANE_BITS: Final = (1 << np.arange(PLANES, dtype=np.uint8))[:, None]
 
-# Of a file: more than any index has room for.
+_MAGIC: Final = b"edgeret codec 1\n"
+"""Of a file. A line of JSON follows, `dim` and `widths`, the arrays one after the other, and the CRC-32 of it all."""
+
 _MOST_BYTES: Final = 1 << 26
-_KINDS: Final = {
-    "projection": np.dtype("i2"),
-    "thresholds": np.dtype("f8"),
-    "query_projection": np.dtype("f4"),
-    "query_thresholds": np.dtype("f4"),
+_KINDS: Final[dict[str, np.dtype[Any]]] = {
+    "projection": np.dtype("<i2"),
+    "thresholds": np.dtype("<f8"),
+    "query_projection": np.dtype("<f4"),
+    "query_thresholds": np.dtype("<f4"),
 }
-# What NumPy raises for a file that is not one of its own, cut off, or says that its arrays are huge.
-_UNSOUND: Final = (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError)
 
 _ROWS_AT_ONCE: Final = 1024
 """Vectors projected at a time: their sums take 8 bytes an entry."""
@@ -230,32 +229,29 @@ class Codec:
             BundleError: The file is something else, or damaged.
             StorageError: It cannot be read.
         """
+        with open_regular(Path(path)) as stream:
+            content = stream.read(_MOST_BYTES + 1)
+        body = content[:-4]
+        if not body.startswith(_MAGIC) or zlib.crc32(body) != int.from_bytes(content[-4:], "little"):
+            raise BundleError(
+                f"expected a codec in '{path}', found something else, or a part of one: fit it again"
+            )
+        head, _, rest = body[len(_MAGIC) :].partition(b"\n")
         try:
-            with open_regular(Path(path)) as stream, np.load(stream, allow_pickle=False) as found:
-                if sum(entry.file_size for entry in found.zip.infolist()) > _MOST_BYTES:
-                    raise ValueError(f"more than {_MOST_BYTES} bytes")
-                arrays = {field.name: found[field.name] for field in fields(cls)}
-        except _UNSOUND as error:
-            raise _no_codec(path, str(error)) from None
-        widths = arrays.pop("widths")
-        shape = arrays["projection"].shape
-        expected = {
-            "projection": shape,
-            "thresholds": shape[1:],
-            "query_projection": shape,
-            "query_thresholds": shape[1:],
-        }
-        kinds = [_KINDS[name] for name in arrays]
-        if len(shape) != 2 or [array.dtype for array in arrays.values()] != kinds or widths.dtype != np.int64:
-            raise _no_codec(path, "arrays of other types")
-        if {name: array.shape for name, array in arrays.items()} != expected or widths.ndim != 1:
-            raise _no_codec(path, "arrays that do not fit together")
-        lengths = widths.tolist()
-        if lengths != sorted(set(lengths)) or not lengths or lengths[0] < 1 or lengths[-1] != shape[1]:
-            raise _no_codec(path, f"the widths {lengths!r:.80}")
-        if not all(np.isfinite(array).all() for array in arrays.values()):
-            raise _no_codec(path, "a NaN or an infinity")
-        return cls(**arrays, widths=tuple(lengths))
+            said = json.loads(head)
+            dim, widths = said["dim"], tuple(said["widths"])
+            arrays, start = dict[str, NDArray[Any]](), 0
+            for name, kind in _KINDS.items():
+                shape = (dim, widths[-1]) if name.endswith("projection") else widths[-1:]
+                stop = start + math.prod(shape) * kind.itemsize
+                arrays[name] = np.frombuffer(rest[start:stop], kind).reshape(shape)
+                start = stop
+            sound = start == len(rest) and list(widths) == sorted({*widths}) and widths[0] > 0
+        except (ValueError, KeyError, TypeError, IndexError, OverflowError):
+            sound = False
+        if not sound or not all(np.isfinite(array).all() for array in arrays.values()):
+            raise BundleError(f"expected a codec in '{path}', found arrays that are none: fit it again")
+        return cls(**arrays, widths=widths)
 
     @checked
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -267,11 +263,11 @@ class Codec:
         Raises:
             StorageError: The medium refused.
         """
-        arrays = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
-        packed = io.BytesIO()
-        np.savez(packed, allow_pickle=False, **arrays)
+        head = json.dumps({"dim": self.dim, "widths": self.widths}).encode() + b"\n"
+        arrays = (getattr(self, name).astype(kind).tobytes() for name, kind in _KINDS.items())
+        body = b"".join((_MAGIC, head, *arrays))
         try:
-            Path(path).write_bytes(packed.getvalue())
+            Path(path).write_bytes(body + zlib.crc32(body).to_bytes(4, "little"))
         except OSError as error:
             raise StorageError(f"cannot write '{path}' ({error.strerror}): choose another path") from None
 
@@ -413,10 +409,6 @@ def along(center: Float64, projection: Float64, widths: Sequence[int]) -> Codec:
         query_thresholds=(center @ queries.astype(np.float64) + 0.0).astype(np.float32),
         widths=tuple(widths),
     )
-
-
-def _no_codec(path: object, found: str) -> BundleError:
-    return BundleError(f"expected a codec in '{path}', found {found}: fit it again")
 
 
 def _sums(rows: Float64, projection: Float64) -> Float64:
