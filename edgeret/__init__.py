@@ -14,6 +14,7 @@ from edgeret.documents import Document, Hit
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.function import FunctionEncoder
 from edgeret.encode.records import TextEncoder
+from edgeret.encode.reranker import Reranker
 from edgeret.errors import (
     ArgumentError,
     BackendError,
@@ -90,6 +91,7 @@ __all__ = [
     "ReadOnlyError",
     "ReentrantError",
     "ReplacedError",
+    "Reranker",
     "SignatureError",
     "SpaceMismatchError",
     "StemmerError",

@@ -216,6 +216,21 @@ def _cut(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _reranker(arguments: argparse.Namespace) -> int:
+    from export import reranker
+
+    made, figures = reranker.make(reranker.CrossEncoder.read(arguments.folder), arguments.out)
+    print(json.dumps({"bundle": str(made.path), **figures}))
+    if not figures["score_correlation"] >= reranker.LEAST_CORRELATION:
+        print(
+            f"export: expected scores that correlate with fp32's by at least {reranker.LEAST_CORRELATION}, found "
+            f"{figures['score_correlation']:.4f}: INT8 costs this model too much, choose another",
+            file=sys.stderr,
+        )
+        return 1
+    return 0
+
+
 def _convert(arguments: argparse.Namespace) -> int:
     from export import base, card, hash_head, ranking, rewrite, variants
     from export.teacher import Teacher
@@ -356,6 +371,7 @@ _COMMANDS: Final[dict[str, Callable[[argparse.Namespace], int]]] = {
     "base": _base,
     "e5": _e5,
     "cut": _cut,
+    "reranker": _reranker,
     "clean": _clean,
     "distill": _distill,
     "codec": _codec,

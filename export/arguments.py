@@ -48,6 +48,14 @@ def parser() -> argparse.ArgumentParser:
     )
     fewer.add_argument("--out", type=Path, required=True, help="folder of the new teacher")
 
+    pairs = commands.add_parser("reranker", help="quantize a cross-encoder with one output, write its bundle")
+    pairs.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="as transformers or sentence-transformers saves it"
+    )
+    pairs.add_argument(
+        "--out", type=Path, required=True, help="folder of the bundle; its last part is its name"
+    )
+
     clean = commands.add_parser("clean", help="copy text without the passages that test collections repeat")
     clean.add_argument("--text", type=Path, required=True, nargs="+", help="plain or .gz, a passage a line")
     clean.add_argument("--collections", type=Path, required=True, nargs="+", help="test collections")

@@ -131,7 +131,7 @@ def run(worker: Worker[X], tokens: X, shape: Architecture) -> X:
 
 
 def pool(worker: Worker[X], x: X, head: Head) -> X:
-    """The tokens' vectors to the text's, of unit length."""
+    """The tokens' vectors to the text's, of unit length; to a score, of a head of one dim."""
     x = worker.pooled(x, head.poolings)
     for number, step in enumerate(head.steps):
         x = (
@@ -141,7 +141,8 @@ def pool(worker: Worker[X], x: X, head: Head) -> X:
         )
     if head.is_cut:
         x = worker.cut(x, head.dim)
-    return worker.unit(x)
+    # A score has no direction.
+    return x if head.dim == 1 else worker.unit(x)
 
 
 def layer_name(layer: int) -> str:

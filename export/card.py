@@ -6,6 +6,7 @@ import re
 import textwrap
 from typing import TYPE_CHECKING
 
+from export import weights
 from export.text import RUN_WORDS, SOURCES
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from edgeret.encode.bundle import Bundle
+    from export.reranker import CrossEncoder
     from export.table import Table
     from export.teacher import Teacher
 
@@ -33,7 +35,7 @@ def describe(
 
 - License: {license_name}, as the teacher's.
 - Teacher: {teacher.name}, SHA-256 of its weights `{teacher.digest}`.
-{_prompts(bundle)}{_changes(bundle)}
+{_prompts(bundle)}{_changes(bundle)}.
 - Geometry `{bundle.geometry}`, codec `{bundle.codec_id}`, space `{bundle.space}`.
 
 {_sizes(bundle)}
@@ -106,6 +108,27 @@ token table of 4 bits. English.
 """
 
 
+def describe_reranker(bundle: Bundle, model: CrossEncoder, figures: dict[str, float]) -> str:
+    """Return the card's text of a reranker. `figures` are those of export.reranker."""
+    license_name = _LICENSES.get(model.license, model.license)
+    return f"""# {bundle.name}
+
+{model.name}, quantized to INT8: a score for a query and a text, at most {bundle.max_tokens} tokens together,
+{model.shape.layers} layers of {model.shape.name}. {_languages(model)}
+
+- License: {license_name}, as the model's.
+- Model: {model.name}, SHA-256 of its weights `{weights.digest(model.weights)}`.
+{_changes(bundle)}; the two layers behind them in float32.
+
+{_sizes(bundle)}
+
+| measured against the fp32 model on {figures["pairs"]:.0f} pairs of golden texts | |
+|---|---|
+| correlation of the scores | {figures["score_correlation"]:.4f} |
+| largest difference, in standard deviations | {figures["score_worst"]:.4f} |
+"""
+
+
 def with_section(card: str, title: str, body: str) -> str:
     """The card with this section at its end, or in the place of an older one of the same title."""
     first, *others = card.split("\n## ")
@@ -127,14 +150,14 @@ def table(figures: dict[str, float]) -> str:
 
 def _changes(bundle: Bundle) -> str:
     if bundle.manifest.kind == "static":
-        return "- Changes: the table as int8 rows, its tokens' weights in it."
+        return "- Changes: the table as int8 rows, its tokens' weights in it"
     table = "rows of 4 bits" if bundle.placed("tokens").dtype == "uint8" else "int8 rows"
     return f"""- Changes: token table as {table} outside the graph; weights of the dense layers as 7 bits in int8,
   a scale for each output, their large inputs evened out first; activations quantized as the graph runs; the
-  products inside the attention in float32."""
+  products inside the attention in float32"""
 
 
-def _languages(teacher: Teacher | Table) -> str:
+def _languages(teacher: Teacher | Table | CrossEncoder) -> str:
     if not teacher.languages:
         return "Its card names no language."
     return f"Language{'s' if len(teacher.languages) > 1 else ''}: {', '.join(teacher.languages)}."

@@ -20,7 +20,7 @@ from export import block
 from export.block import Architecture, Head
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from tokenizers import Tokenizer
 
@@ -87,14 +87,19 @@ def activation_peaks(teacher: Teacher, texts: Sequence[str]) -> list[Float32]:
 
     Not as queries: another prompt for them leaves the graph, and what is stored, as it is.
     """
+    found = (teacher.tokenizer.encode(teacher.prompts.document + text).ids for text in texts)
+    return peaks_of(teacher, (teacher.table[[ids]] for ids in found))
+
+
+def peaks_of(teacher: Teacher, inputs: Iterable[Float32]) -> list[Float32]:
+    """The same over `inputs`, the embeddings of texts' tokens, float32 [1, n, width] each."""
     build = _build(teacher, (), 1)
     model = build.model([1, "n", teacher.table.shape[1]], [1, teacher.dim])
     for name in build.dense_inputs:
         model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
     runner = session(model.SerializeToString())
     peaks = [np.zeros(1, dtype=np.float32) for _ in build.dense_inputs]
-    for text in texts:
-        tokens = teacher.table[[teacher.tokenizer.encode(teacher.prompts.document + text).ids]]
+    for tokens in inputs:
         found = runner.run(build.dense_inputs, {INPUT: tokens})
         largest = [np.abs(x).reshape(-1, x.shape[-1]).max(axis=0) for x in found]
         peaks = [np.maximum(peak, high) for peak, high in zip(peaks, largest, strict=True)]
@@ -123,6 +128,8 @@ def session(model: bytes, threads: int = 1) -> Any:
 
 def kind_of(teacher: Teacher) -> str:
     """The name of a graph: `KIND` if it is as BERT's, whatever its weights were called; else that of its kind."""
+    if teacher.head.dim == 1:
+        return f"{teacher.shape.name}, a reranker"
     shape, plain = teacher.shape, {"positions", "types", "layers", "heads", "epsilon", "name"}
     other = [
         field.name
@@ -175,13 +182,14 @@ class _Nodes:
         self.nodes.append(helper.make_node(operator, inputs, outputs, **attributes))
         return outputs
 
-    def product(self, x: str, weight: Float32, bias: Float32 | None) -> str:
-        """X @ weight + bias; weight [inputs, outputs]."""
-        if self.peaks:
+    def product(self, x: str, weight: Float32, bias: Float32 | None, exact: bool = False) -> str:
+        """X @ weight + bias; weight [inputs, outputs]. exact: in float, also where others are not."""
+        if self.peaks and not exact:
             product = self._int8_product(x, weight, self.peaks[len(self.dense_inputs)])
         else:
             product = self.node("MatMul", x, self.constant(weight))
-        self.dense_inputs.append(x)
+        if not exact:
+            self.dense_inputs.append(x)
         return product if bias is None else self.node("Add", product, self.constant(bias))
 
     def _int8_product(self, x: str, weight: Float32, peaks: Float32) -> str:
@@ -225,6 +233,7 @@ class _Graph(_Nodes):
     def __init__(self, teacher: Teacher, peaks: Sequence[Float32]) -> None:
         super().__init__(kind_of(teacher), peaks)
         self.weights, self.shape, self.max_tokens = teacher.weights, teacher.shape, teacher.max_tokens
+        self.scores = teacher.head.dim == 1
         self.width = len(self.weights["encoder.layer.0.attention.output.dense.weight"])
         self._made: dict[tuple[str, float], str] = {}
 
@@ -261,7 +270,9 @@ class _Graph(_Nodes):
         return self.node("LayerNormalization", x, *constants, axis=-1, epsilon=self.shape.epsilon)
 
     def dense(self, x: str, name: str) -> str:
-        return self.product(x, self.weights[f"{name}.weight"].T, self.weights.get(f"{name}.bias"))
+        # All that a score consists of comes through two small layers.
+        exact = self.scores and name.startswith("head.")
+        return self.product(x, self.weights[f"{name}.weight"].T, self.weights.get(f"{name}.bias"), exact)
 
     def dense_pair(self, x: str, names: tuple[str, str]) -> tuple[str, str]:
         one, other = self._dense_of(x, names, (1.0, 1.0))

@@ -140,7 +140,7 @@ RULES = (
         # `turns` has the locks of index and searcher; the other two measure in a process of its own.
         "makes threads or locks",
         _imports(_THREADS),
-        frozenset({"turns", "encode.encoder", "encode.tflite", "smoke", "shell.bench"}),
+        frozenset({"turns", "encode.encoder", "encode.reranker", "encode.tflite", "smoke", "shell.bench"}),
     ),
     Rule(
         "takes turns",

@@ -107,6 +107,40 @@ def configuration(kind: str, vocabulary: int, **more: Any) -> Any:
     return transformers.AutoConfig.for_model(kind, **sizes)
 
 
+def wrapped(words: str) -> Any:
+    """A tokenizer as transformers has it."""
+    names = ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]")
+    if words != "wordpiece":
+        names = ("<s>", "</s>", "<pad>", "<unk>", "<mask>")
+    keys = ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token")
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer(words), model_max_length=TOKENS, **dict(zip(keys, names, strict=True))
+    )
+
+
+def save_reranker(
+    folder: Path, kind: str = "bert", words: str = "wordpiece", outputs: int = 1
+) -> tuple[Any, Any]:
+    """Save a tiny cross-encoder, and return it with its tokenizer as transformers has them."""
+    torch.manual_seed(0)
+    made = wrapped(words)
+    ends = [made.cls_token, made.sep_token]
+    between = ends[1:] if words == "wordpiece" else ends[1:] * 2
+    made.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{ends[0]} $A {ends[1]}",
+        pair=f"{ends[0]} $A {' '.join(between)} $B:1 {ends[1]}:1",
+        special_tokens=list(zip(ends, made.convert_tokens_to_ids(ends), strict=True)),
+    )
+    settings = configuration(kind, len(made), num_labels=outputs)
+    model = transformers.AutoModelForSequenceClassification.from_config(settings).eval()
+    with torch.no_grad():
+        for tensor in model.parameters():
+            tensor.add_(torch.randn_like(tensor) * (0.1 if tensor.ndim == 1 else 0.02))
+    model.save_pretrained(folder)
+    made.save_pretrained(folder)
+    return model, made
+
+
 def save(
     folder: Path,
     kind: str = "bert",
@@ -119,22 +153,15 @@ def save(
 ) -> SentenceTransformer:
     """Save a tiny model, and return it as sentence-transformers loads it again."""
     torch.manual_seed(0)
-    made = tokenizer(words)
-    names = ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]")
-    if words != "wordpiece":
-        names = ("<s>", "</s>", "<pad>", "<unk>", "<mask>")
-    keys = ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token")
-    wrapped = transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made, model_max_length=TOKENS, **dict(zip(keys, names, strict=True))
-    )
-    model = transformers.AutoModel.from_config(configuration(kind, made.get_vocab_size(), **more))
+    made = wrapped(words)
+    model = transformers.AutoModel.from_config(configuration(kind, len(made), **more))
     with torch.no_grad():
         for tensor in model.parameters():
             # Biases and norms start at one value, which would hide one that is dropped.
             tensor.add_(torch.randn_like(tensor) * (0.1 if tensor.ndim == 1 else 0.02))
     plain = folder.with_name(f"{folder.name}-plain")
     model.to(dtype).save_pretrained(plain)
-    wrapped.save_pretrained(plain)
+    made.save_pretrained(plain)
     steps: list[Any] = [Transformer(str(plain), max_seq_length=TOKENS)]
     steps.append(Pooling(WIDTH, pooling_mode=pooling))
     if dense is not None:

@@ -270,7 +270,8 @@ def space(geometry: str, codec_id: str) -> str:
 class Content:
     """What a new bundle holds.
 
-    tensors: the arrays of each file of tensors; codec.bin is added, the queries' projection rounded to float16. files:
+    codec: None of a reranker. tensors: the arrays of each file of tensors; codec.bin is added, the queries' projection
+    rounded to float16. files:
     the bytes of every other file. optional: files that an installation may leave out. spread, prompts: as of the
     manifest.
     """
@@ -278,7 +279,7 @@ class Content:
     name: str
     max_tokens: int
     geometry: str
-    codec: Codec
+    codec: Codec | None
     kind: str
     graphs: Mapping[str, Graph]
     tensors: Mapping[str, Mapping[str, NDArray[Any]]]
@@ -291,14 +292,15 @@ class Content:
 
 def write(path: Path, content: Content) -> Bundle:
     """Write a bundle and open it. An older one at `path` is replaced as a whole. Raises BundleError as `open` does."""
-    codec_tensors = _codec_tensors(content.codec)
+    codec_tensors = {} if content.codec is None else _codec_tensors(content.codec)
+    coded = {"codec.bin": codec_tensors} if codec_tensors else {}
     contents, entries = dict(content.files), dict[str, Tensor]()
-    for file, arrays in {**content.tensors, "codec.bin": codec_tensors}.items():
+    for file, arrays in {**content.tensors, **coded}.items():
         contents[file], placed = _pack(file, arrays)
         entries |= placed
     manifest = Manifest(
         name=content.name,
-        dim=content.codec.dim,
+        dim=1 if content.codec is None else content.codec.dim,
         max_tokens=content.max_tokens,
         geometry=content.geometry,
         codec=_codec_id(codec_tensors),

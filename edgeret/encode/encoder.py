@@ -29,7 +29,7 @@ from edgeret.encode.tflite import TfliteBackend
 from edgeret.encode.tokenizer import Tokenizer, load_tokenizer, planned_bytes
 from edgeret.encode.unknown import knows, stand_in, tinged
 from edgeret.encode.windows import CHARACTERS, windows
-from edgeret.errors import BackendError
+from edgeret.errors import BackendError, BundleError
 
 Float32 = NDArray[np.float32]
 
@@ -205,6 +205,10 @@ class Encoder:
             BackendError: The bundle does not have this backend.
         """
         bundle = Bundle.open(name_or_path)
+        if bundle.manifest.kind == "reranker":
+            raise BundleError(
+                f"expected an encoder, bundle {bundle.name!r} is a reranker: pass it as rerank="
+            )
         backends = [name for name, kind in BACKENDS.items() if kind.serves(bundle)]
         ready = [name for name in backends if BACKENDS[name].installed()]
         # With no package at all, the first one's start says which to install.

@@ -29,7 +29,7 @@ PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _FINGERPRINT: Final = re.compile(r"[0-9a-f]{32}")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 _DTYPES: Final = ("int8", "uint8", "int16", "float16", "float32", "float64")
-_KINDS: Final = ("transformer", "static")
+_KINDS: Final = ("transformer", "static", "reranker")
 _MAX_JSON_BYTES: Final = 1 << 20
 _MAX_INT: Final = 1 << 40
 # Of one file: what a protocol buffer, and thus a graph, can be at most.
@@ -62,7 +62,7 @@ class File(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """A backend's graph: float32 token embeddings [1, n, dim] in, a unit vector [1, dim] out."""
+    """A backend's graph: float32 token embeddings [1, n, dim] in, a unit vector [1, dim] or a score [1, 1] out."""
 
     file: str
     input: str
@@ -84,7 +84,7 @@ class Manifest:
     """What a bundle says of itself.
 
     max_tokens: the longest input, special tokens included. geometry and codec: fingerprints, 32 hex
-    digits each. kind: "transformer" or "static". graphs: one for each backend that the bundle
+    digits each. kind: "transformer", "static" or "reranker". graphs: one for each backend that the bundle
     serves. about: what decides nothing (teacher, license, versions). spread: the standard deviation of the cosines
     between unrelated texts; None in the first bundles. prompts: of the model.
     """

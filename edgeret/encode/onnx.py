@@ -104,12 +104,20 @@ class OnnxBackend:
 
     def run(self, ids: list[int]) -> Float32:
         """Token ids -> a unit vector [dim]. Raises BundleError for an id that has no embedding."""
-        tokens = self._table.take(ids)[None]
+        return unit(self._evaluate(self._table.take(ids)), self._width)
+
+    def evaluate(self, ids: list[int], added: Float32, start: int) -> NDArray[Any]:
+        """What the graph gives for token ids, `added` [width] to the embeddings from number `start` on."""
+        tokens = self._table.take(ids)
+        tokens[start:] += added
+        return np.asarray(self._evaluate(tokens))
+
+    def _evaluate(self, tokens: Float32) -> Any:
         try:
-            (found,) = self._session.run([self._graph.output], {self._graph.input: tokens})
+            (found,) = self._session.run([self._graph.output], {self._graph.input: tokens[None]})
         except self._errors as error:
             self._refuse(error)
-        return unit(found, self._width)
+        return found
 
     def _refuse(self, found: Any) -> NoReturn:
         raise BackendError(
