@@ -98,7 +98,9 @@ def _distill(arguments: argparse.Namespace) -> int:
     if arguments.student == "nano":
         student = students.static(teacher, material, arguments.device)
     else:
-        student = students.layered(teacher, arguments.layers, arguments.device)
+        student = students.layered(
+            teacher, arguments.layers or students.spaced(teacher.shape.layers), arguments.device
+        )
     if arguments.start:
         student.load_state_dict(mean_of(arguments.start, arguments.device))
     rate = arguments.rate or _RATES[arguments.student]
@@ -181,14 +183,27 @@ def _adapt(arguments: argparse.Namespace) -> int:
 
 
 def _base(arguments: argparse.Namespace) -> int:
-    from export import base
+    from export import base, hash_head, outlook, ranking, text
     from export.teacher import read
 
     teacher = read(arguments.teacher, _prompts(arguments), arguments.dim)
-    made = base.make(
-        teacher, arguments.text, arguments.out, arguments.passages, arguments.seed, arguments.cache
-    )
-    print(f"{made.path}: space {made.space}, {sum(f.nbytes for f in made.manifest.files.values()):,} bytes")
+    files = arguments.text or [text.of_vocabulary(teacher.tokenizer, arguments.cache)]
+    passages = arguments.passages or base.most_passages(files, teacher.dim)
+    if arguments.dry_run:
+        print(outlook.told(teacher, passages, files))
+        return 0
+    if not arguments.text:
+        print(
+            f"export: no --text, so the codec is fitted to {passages:,} texts of words of the model's own vocabulary",
+            file=sys.stderr,
+        )
+    made = base.make(teacher, files, arguments.out, passages, arguments.seed, arguments.cache)
+    apart = hash_head.sample(files, base.PARITY_TEXTS, arguments.seed + base.PARITY_SEED)
+    drawn = [ranking.draw(folder, 300, 1000, 1) for folder in arguments.collections]
+    figures = outlook.measured(Encoder.load(made.path), teacher, apart, drawn)
+    print(f"{made.path}: space {made.space}")
+    for name, value in figures.items():
+        print(f"  {name:<44}{value}")
     return 0
 
 

@@ -19,11 +19,25 @@ def parser() -> argparse.ArgumentParser:
     make = commands.add_parser("base", help="quantize a teacher, fit its codec, write the bundle")
     _add_teacher(make)
     _add_reading(make)
-    make.add_argument("--text", type=Path, required=True, nargs="+", help="plain or .gz, a passage a line")
+    make.add_argument(
+        "--text",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="of the kind that will be searched, plain or .gz, a passage a line (default: words of its vocabulary)",
+    )
     make.add_argument(
         "--out", type=Path, required=True, help="folder of the bundle; its last part is its name"
     )
-    make.add_argument("--passages", type=int, default=72_000, help="passages that the codec is fitted on")
+    make.add_argument(
+        "--passages",
+        type=int,
+        help="that the codec is fitted on (default: 72,000, or all but some to measure with)",
+    )
+    make.add_argument(
+        "--collections", type=Path, nargs="+", default=[], help="test collections to measure nDCG@10 on"
+    )
+    make.add_argument("--dry-run", action="store_true", help="say what would be made of the model, and stop")
     make.add_argument("--seed", type=int, default=0)
     make.add_argument(
         "--cache", type=Path, default=Path(".cache/codec"), help="folder of the teacher's vectors"
@@ -64,7 +78,10 @@ def parser() -> argparse.ArgumentParser:
     learn = commands.add_parser("distill", help="train a student in the teacher's space, write its bundle")
     learn.add_argument("--student", choices=("nano", "small"), required=True)
     learn.add_argument(
-        "--layers", type=int, nargs="+", default=[0, 2, 5], help="of the teacher, that small starts from"
+        "--layers",
+        type=int,
+        nargs="+",
+        help="of the teacher, that small starts from (default: three, evenly apart)",
     )
     _add_material(learn)
     learn.add_argument(

@@ -15,6 +15,7 @@ from edgeret.codec import Codec
 from edgeret.encode import bundle, tables
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import Graph
+from edgeret.errors import BundleError
 from export import card, convert, golden, hash_head, pieces, rewrite, spread, verify
 from export.rows import Rows
 from export.teacher import Teacher
@@ -31,7 +32,9 @@ PARITY_TEXTS: Final = verify.TEXTS
 PEAK_TEXTS: Final = 200
 _GRAPH: Final = "model.int8.onnx"
 # Not a seed that any setting was chosen on.
-_PARITY_SEED: Final = 1000
+PARITY_SEED: Final = 1000
+_MOST_PASSAGES: Final = 72_000
+_LEAST_FOR_A_DIM: Final = 4
 _PACKAGES: Final = ("numpy", "onnx", "onnxruntime", "tokenizers")
 _CPU_FLAGS: Final = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "asimd", "asimddp", "i8mm")
 
@@ -65,10 +68,25 @@ def make(
     own = Encoder.load(write("").path)
     write = partial(_write, teacher, parts, out, golden.proof(texts, teacher, own))
     encoder = Encoder.load(write("").path)
-    apart = hash_head.sample(text, PARITY_TEXTS, seed + _PARITY_SEED, set(drawn))
+    apart = hash_head.sample(text, PARITY_TEXTS, seed + PARITY_SEED, set(drawn))
     figures = verify.golden(encoder) | verify.parity(encoder, teacher, apart)
     made = write(card.describe(encoder.bundle, teacher, text, passages, figures))
     return rewrite.rewrite(made, out, spread=spread.measure(encoder, apart))
+
+
+def most_passages(text: Sequence[Path], dim: int) -> int:
+    """How many passages a codec for so many dims is fitted on: what there is, but for those that it is measured with.
+
+    Raises BundleError if they are too few.
+    """
+    there = hash_head.count(text)
+    least = _LEAST_FOR_A_DIM * dim + PARITY_TEXTS
+    if there < least:
+        raise BundleError(
+            f"expected {least:,} passages of text or more, found {there:,}: vectors of {dim} dims want that many; give "
+            "more text files, a passage a line, or leave --text out"
+        )
+    return min(_MOST_PASSAGES, there - PARITY_TEXTS)
 
 
 class _Quantized:
@@ -117,6 +135,7 @@ def _write(teacher: Teacher | Table, parts: _Parts, out: Path, proof: Golden, de
             },
             about={
                 "license": teacher.license,
+                "languages": list(teacher.languages),
                 "teacher": {
                     "name": teacher.name,
                     "weights_sha256": teacher.digest,

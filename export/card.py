@@ -27,7 +27,7 @@ def describe(
     """Return the card's text. `figures` are those of export.verify."""
     license_name = _LICENSES.get(teacher.license, teacher.license)
     pooling = " and ".join(teacher.head.poolings)
-    languages = _languages(teacher)
+    languages = _languages(teacher.languages)
     described = f"""# {bundle.name}
 
 {teacher.name}, quantized to INT8: {bundle.dim} dims, at most {bundle.max_tokens} tokens,
@@ -86,7 +86,7 @@ def describe_student(
     return f"""# {bundle.name}
 
 A student of {teacher["name"]}, in its space: {bundle.dim} dims, at most {bundle.max_tokens} tokens, {shape},
-token table of 4 bits. English.
+token table of 4 bits. {_languages(about.get("languages", ()))}
 
 - License: {license_name}, as the teacher's.
 - Teacher: {teacher["name"]}, SHA-256 of its weights `{teacher["weights_sha256"]}`.
@@ -114,7 +114,7 @@ def describe_reranker(bundle: Bundle, model: CrossEncoder, figures: dict[str, fl
     return f"""# {bundle.name}
 
 {model.name}, quantized to INT8: a score for a query and a text, at most {bundle.max_tokens} tokens together,
-{model.shape.layers} layers of {model.shape.name}. {_languages(model)}
+{model.kind}. {_languages(model.languages)}
 
 - License: {license_name}, as the model's.
 - Model: {model.name}, SHA-256 of its weights `{weights.digest(model.weights)}`.
@@ -157,10 +157,10 @@ def _changes(bundle: Bundle) -> str:
   products inside the attention in float32"""
 
 
-def _languages(teacher: Teacher | Table | CrossEncoder) -> str:
-    if not teacher.languages:
+def _languages(languages: Sequence[str]) -> str:
+    if not languages:
         return "Its card names no language."
-    return f"Language{'s' if len(teacher.languages) > 1 else ''}: {', '.join(teacher.languages)}."
+    return f"Language{'s' if len(languages) > 1 else ''}: {', '.join(languages)}."
 
 
 def _prompts(bundle: Bundle) -> str:

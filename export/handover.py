@@ -1,7 +1,8 @@
 """Handover: all that an index holds, as the files of another system.
 
 Keys on the other side are row numbers. Beside its own files lie `documents.jsonl` (id, text, metadata),
-`passages.jsonl` (row, id, start, stop) and `handover.json`: model, space, dim, bits, and how many there are.
+`passages.jsonl` (row, id, start, stop) and `handover.json`: model, space, prompts, dim, bits, and how many
+there are.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.codec import Int8, Int64, dequantize, words
+from edgeret.encode.bundle import Bundle, available
 from edgeret.errors import BackendError, IndexExistsError
 from edgeret.search.snapshot import CodeSnapshot
 from edgeret.storage.rows import StoredDocument
@@ -243,6 +245,7 @@ def handover(path: Path, system: str, out: Path) -> dict[str, Any]:
         described = {
             "system": system,
             **{key: getattr(store.description, key) for key in ("model", "space", "geometry")},
+            "prompts": _prompts(store),
             "dim": store.dim,
             "bits": store.bits,
             "documents": state.documents,
@@ -251,6 +254,15 @@ def handover(path: Path, system: str, out: Path) -> dict[str, Any]:
         (made / "handover.json").write_text(json.dumps(described, indent=1))
         made.replace(out)
     return described
+
+
+def _prompts(store: Store) -> dict[str, str] | None:
+    """What the model reads before a document and before a query; None if its bundle is not installed here."""
+    described = store.description
+    if described.model not in available():
+        return None
+    found = Bundle.open(described.model)
+    return found.manifest.prompts._asdict() if found.geometry == described.geometry else None
 
 
 def _documents(store: Store) -> Iterator[list[StoredDocument]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from edgeret.codec import Codec, along
 from edgeret.errors import BundleError
@@ -46,6 +47,11 @@ def sample(files: Sequence[Path], count: int, seed: int, exclude: Collection[str
     return chosen
 
 
+def count(files: Sequence[Path]) -> int:
+    """How many different passages there are to draw from."""
+    return len({line for file in files for line in text.lines(file) if line.strip()})
+
+
 def encode(
     texts: Sequence[str],
     teacher: Callable[[Sequence[str]], Float32],
@@ -60,7 +66,9 @@ def encode(
     """
     cache.mkdir(parents=True, exist_ok=True)
     parts = []
-    for start in range(0, len(texts), _CHUNK):
+    # On a terminal a bar says how far it is, of texts.
+    shown = tqdm(range(0, len(texts), _CHUNK), unit_scale=_CHUNK, unit="text", disable=None)
+    for start in shown:
         part = texts[start : start + _CHUNK]
         digest = hashlib.sha256("\0".join([key, *part]).encode()).hexdigest()[:32]
         path = cache / f"{digest}.npy"

@@ -20,6 +20,7 @@ from edgeret.errors import BundleError
 from export import architectures, card, convert, folder, golden, pieces, vocabulary, weights
 from export.base import made_with
 from export.block import POSITIONS, TABLE, TYPES, Architecture, Head
+from export.rows import Rows
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -87,6 +88,11 @@ class CrossEncoder:
         )
 
     @property
+    def kind(self) -> str:
+        """Its name among `export.architectures.PAGES`, and how many layers it has."""
+        return f"{self.shape.layers} layers of {self.shape.name}"
+
+    @property
     def dim(self) -> int:
         """One score."""
         return 1
@@ -145,7 +151,7 @@ def make(model: CrossEncoder, out: Path) -> tuple[Bundle, dict[str, float]]:
     pairs = golden_pairs()
     graph = convert.graph(model, convert.peaks_of(model, (model.embedded(pair) for pair in pairs)))
     known = model.scores(pairs)
-    rows, scales = convert.quantize_rows(model.table)
+    rows = Rows.of(model)
     words = pieces.files(model.tokenizer_json.encode())
 
     def write(own: Float32, described: str) -> Bundle:
@@ -160,8 +166,7 @@ def make(model: CrossEncoder, out: Path) -> tuple[Bundle, dict[str, float]]:
                 graphs={"onnx": Graph(_GRAPH, convert.INPUT, convert.OUTPUT)},
                 tensors={
                     "tokens.bin": {
-                        "tokens": rows,
-                        "token_scales": scales,
+                        **rows.tensors(),
                         "second": model.second,
                         "between": np.array([model.between], np.int8),
                     },
@@ -175,6 +180,7 @@ def make(model: CrossEncoder, out: Path) -> tuple[Bundle, dict[str, float]]:
                 },
                 about={
                     "license": model.license,
+                    "languages": list(model.languages),
                     "teacher": {"name": model.name, "weights_sha256": weights.digest(model.weights)},
                     "made_with": made_with(),
                 },

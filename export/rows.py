@@ -11,6 +11,7 @@ from export import convert
 from export.table import KIND
 
 if TYPE_CHECKING:
+    from export.reranker import CrossEncoder
     from export.table import Table
     from export.teacher import Teacher
 
@@ -18,7 +19,7 @@ Float32 = NDArray[np.float32]
 Int8 = NDArray[np.int8]
 
 # In 8 bits, a table of so many tokens would be larger than all layers of a small encoder: it gets 4.
-_MANY: Final = 1 << 16
+MANY: Final = 1 << 16
 _TOP: Final = 7
 # The farthest entries of a row are cut off where that changes it less: shares of the largest.
 _CUTS: Final = (0.9, 0.8, 0.7, 0.6)
@@ -32,10 +33,10 @@ class Rows(NamedTuple):
     is_packed: bool
 
     @classmethod
-    def of(cls, teacher: Teacher | Table) -> Rows:
+    def of(cls, teacher: Teacher | Table | CrossEncoder) -> Rows:
         """The rows of a teacher: 4 bits an entry if a transformer has 65,536 tokens or more, else 8."""
         table = teacher.table
-        if teacher.kind == KIND or len(table) < _MANY:
+        if teacher.kind == KIND or len(table) < MANY:
             return cls(*convert.quantize_rows(table), False)
         rows, scales = convert.quantize_rows(table, _TOP)
         widest, least = scales.copy(), _lost(table, rows, scales)

@@ -115,6 +115,11 @@ def layered(teacher: Teacher, layers: Sequence[int], device: str) -> Network:
     return Network(with_layers(teacher, layers), BITS, WEIGHT_BITS).to(device)
 
 
+def spaced(depth: int, count: int = 3) -> list[int]:
+    """`count` of a teacher's `depth` layers, the first and the last among them: all if there are no more."""
+    return sorted({number * (depth - 1) // (count - 1) for number in range(count)})
+
+
 def with_layers(teacher: Teacher, layers: Sequence[int]) -> Teacher:
     """The teacher with only these of its layers, in this order."""
     weights = {
@@ -178,6 +183,7 @@ def write(
                     "card.md": described.encode(),
                 },
                 about={
+                    "languages": list(teacher.languages),
                     **{key: origin.manifest.about[key] for key in ("license", "teacher")},
                     "made_with": made_with() | {"torch": torch.__version__},
                 },

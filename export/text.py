@@ -18,8 +18,13 @@ from edgeret.errors import BundleError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from tokenizers import Tokenizer
+
 RUN_WORDS: Final = 13
 """A passage that shares so many consecutive words with a collection is not trained on."""
+
+_TEXTS_OF_WORDS: Final = 20_000
+_WORDS_OF_A_TEXT: Final = (2, 24)
 
 _WORD: Final = re.compile(r"[a-z0-9]+")
 _RUN_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
@@ -84,6 +89,26 @@ def lines(path: Path) -> list[str]:
         raise BundleError(f"expected a text file at {path}, found {error.strerror}: check --text") from error
     text = gzip.decompress(blob) if path.suffix == ".gz" else blob
     return text.decode().split("\n")
+
+
+def of_vocabulary(tokenizer: Tokenizer, folder: Path) -> Path:
+    """Write texts of words of a tokenizer's vocabulary to a file in `folder`: for a codec where there is no text.
+
+    They are in all the languages that the model knows.
+    """
+    rng = np.random.default_rng(0)
+    found = (
+        word.strip() for word in tokenizer.decode_batch([[id] for id in range(tokenizer.get_vocab_size())])
+    )
+    words = sorted({word for word in found if word.isalpha() and len(word) > 1})
+    if not words:
+        raise BundleError("expected words in the model's vocabulary, found none: give --text")
+    lengths = rng.integers(*_WORDS_OF_A_TEXT, _TEXTS_OF_WORDS)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "vocabulary.txt"
+    texts = (" ".join(words[pick] for pick in rng.integers(len(words), size=length)) for length in lengths)
+    path.write_text("\n".join(dict.fromkeys(texts)), encoding="utf-8")
+    return path
 
 
 def without_runs(

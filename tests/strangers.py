@@ -125,10 +125,11 @@ def save_reranker(
     torch.manual_seed(0)
     made = wrapped(words)
     ends = [made.cls_token, made.sep_token]
-    between = ends[1:] if words == "wordpiece" else ends[1:] * 2
+    # RoBERTa's have two tokens between the texts, and no types.
+    between, kind_of_second = (ends[1:], 1) if words == "wordpiece" else (ends[1:] * 2, 0)
     made.backend_tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{ends[0]} $A {ends[1]}",
-        pair=f"{ends[0]} $A {' '.join(between)} $B:1 {ends[1]}:1",
+        pair=f"{ends[0]} $A {' '.join(between)} $B:{kind_of_second} {ends[1]}:{kind_of_second}",
         special_tokens=list(zip(ends, made.convert_tokens_to_ids(ends), strict=True)),
     )
     settings = configuration(kind, len(made), num_labels=outputs)

@@ -138,6 +138,36 @@ def test_the_network_is_the_teacher_whatever_the_padding(tmp_path, pooling):
     assert (near * teacher.encode(texts)).sum(1).min() > 0.999
 
 
+def test_a_teacher_of_xlm_roberta_gives_both_sides(tmp_path):
+    pytest.importorskip(
+        "sentence_transformers",
+        reason="needs the packages of the extra 'export': sentence-transformers is missing",
+    )
+    import strangers
+
+    strangers.save(
+        tmp_path / "teacher", "xlm-roberta", "unigram", prompts={"query": "red ", "document": "warm "}
+    )
+    teacher = Teacher.read(tmp_path / "teacher")
+    (tmp_path / "pets.txt").write_text("\n".join(text for text in strangers.texts(150) if text))
+    files, cache = [tmp_path / "pets.txt"], tmp_path / "cache"
+    material = students.gather(teacher, files, [], True, 2000, 0, cache, "cpu")
+    assert material.sides == 2
+    one, asked = material.texts[:2]
+    assert material.tokens[0].tolist() == teacher.tokenizer.encode("warm " + one).ids
+    assert material.tokens[1].tolist() == teacher.tokenizer.encode("red " + asked).ids
+    known = np.concatenate([teacher.encode([one]), teacher.encode_queries([asked])])
+    assert (material.vectors[:2] * known).sum(1).min() > 0.99
+    student = students.layered(teacher, students.spaced(teacher.shape.layers), "cpu").eval()
+    assert (training.encode(student, material.tokens.first(2)) * known).sum(1).min() > 0.9
+    assert students.static(teacher, material, "cpu").tensors()
+
+
+def test_layers_are_chosen_by_depth():
+    chosen = [students.spaced(depth) for depth in (1, 2, 3, 6, 12)]
+    assert chosen == [[0], [0, 1], [0, 1, 2], [0, 2, 5], [0, 5, 11]]
+
+
 def test_chosen_layers_come_in_their_order(teacher):
     chosen = students.with_layers(teacher, [1])
     assert chosen.shape.layers == 1

@@ -9,6 +9,7 @@ import pickle
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from edgeret import (
     Hit,
     Index,
     Plan,
+    Reranker,
     door,
     errors,
     signing,
@@ -193,7 +195,10 @@ def bound(index, tmp_path, encoder) -> Callable[[str], Callable[..., Any]]:
         "codec_bytes": 10, "dim": DIM, "vectors": np.random.default_rng(0).normal(size=(64, 32)),
     }  # fmt: skip
     function = FunctionEncoder(encoder.encode, DIM, "of the tests")
+    # What is refused at the door never comes to a model.
+    judge = Reranker(SimpleNamespace(manifest=SimpleNamespace(kind="reranker"), name="judge"))
     owners = {"Index": index, "Encoder": nano, "Codec": codec, "Plan": plan, "FunctionEncoder": function}
+    owners["Reranker"] = judge
 
     def call(name: str, **arguments: Any) -> Any:
         owner, _, method = name.partition(".")

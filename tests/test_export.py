@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import json
 import random
+import re
 from pathlib import Path
 
 import numpy as np
@@ -318,6 +319,32 @@ def test_base_writes_a_bundle_that_verify_accepts(folder, text_file, tmp_path, c
     assert figures["golden_own_equal_bits"] == 1
     assert figures["teacher_texts"] == 100
     assert figures["teacher_cosine_mean"] > 0.99
+
+
+def test_base_without_text_takes_the_words_of_the_vocabulary_and_tells_what_it_made(
+    folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr("export.text._TEXTS_OF_WORDS", 900)
+    out = tmp_path / "models" / "mini"
+    make = ["base", "--teacher", str(folder), "--out", str(out), "--cache", str(tmp_path / "cache")]
+    assert main([*make, "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"fitted to 3\d\d passages of vocabulary.txt", said)
+    assert "longest input" in said
+    assert not out.exists()
+    assert main(make) == 0
+    said, warned = capsys.readouterr()
+    assert re.search(r"3\d\d texts of words of the model's own vocabulary", warned)
+    for name in ("cosine to fp32, 500 texts", "ten nearest among 40 by 64 bits", "size", "time at 15 tokens"):
+        assert f"  {name} " in said
+    assert Bundle.open(out).manifest.about["languages"] == list(Teacher.read(folder).languages)
+
+
+def test_too_little_text_is_refused_by_how_much_there_must_be(folder, tmp_path, capsys):
+    few = tmp_path / "few.txt"
+    few.write_text("\n".join(f"cat {number}" for number in range(700)))
+    assert main(["base", "--teacher", str(folder), "--text", str(few), "--out", str(tmp_path / "mini")]) == 1
+    assert "expected 756 passages of text or more, found 700" in capsys.readouterr().err
 
 
 def test_errors_take_one_line(tmp_path, capsys):

@@ -97,6 +97,7 @@ def test_faiss_finds_the_same(path, queries, tmp_path):
     summary = handover.handover(path, "faiss", out)
     assert summary == json.loads((out / "handover.json").read_text())
     assert (summary["documents"], summary["space"], summary["bits"]) == (135, FakeEncoder().space, BITS)
+    assert summary["prompts"] is None
     passages = check_lines(path, out)
     assert len(passages) == summary["passages"]
     vectors = faiss.read_index(str(out / "vectors.faiss"))

@@ -17,7 +17,7 @@ from edgeret.encode.manifest import load_json, refuse
 from edgeret.encode.onnx import OnnxBackend
 from edgeret.encode.tables import check
 from edgeret.encode.tokenizer import Tokenizer, load_tokenizer, planned_bytes
-from edgeret.errors import BackendError, BundleError
+from edgeret.errors import BackendError, BundleError, InvalidQueryError
 
 KIND: Final = "reranker"
 """In a manifest."""
@@ -58,7 +58,7 @@ class _Pipeline(NamedTuple):
         ids = [self.first, *asked, *[self.last] * self.between, *told, self.last]
         # The model knows the second text by what is added to its tokens.
         found = self.backend.evaluate(ids, self.second, len(asked) + 1 + self.between)
-        if (found.dtype, found.shape) != (np.float32, (1, 1)) or not np.isfinite(found).all():
+        if found.dtype != np.float32 or found.shape != (1, 1) or not np.isfinite(found).all():
             raise BackendError(
                 f"expected a graph that gives a score, found {found.dtype} {found.shape} or no finite number: export "
                 "the bundle again"
@@ -127,9 +127,12 @@ class Reranker:
             float32 [n], higher is better.
 
         Raises:
+            InvalidQueryError: The query is empty, or a vector.
             InvalidDocumentError: A text is not Unicode.
             BackendError: The backend answers wrongly, or its package is missing.
         """
+        if not isinstance(query, str):
+            raise InvalidQueryError("expected a query of words, got a vector: a reranker reads texts")
         pipeline = self._pipeline()
         return np.array([pipeline.score(query, text) for text in texts], dtype=np.float32)
 

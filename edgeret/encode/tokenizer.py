@@ -49,7 +49,7 @@ def planned_bytes(bundle: Bundle) -> int:
     """What it adds to the process at most."""
     if _has_tables(bundle):
         return bundle.manifest.files[tables.FILE].nbytes + tables.PLANNED_BYTES
-    return foreign.PLANNED_BYTES
+    return foreign.planned_bytes(bundle.manifest.files[tables.SOURCE].nbytes)
 
 
 def _has_tables(bundle: Bundle) -> bool:
