@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from edgeret.door import integer
-from edgeret.encode.bundle import available
+from edgeret.encode.bundle import Bundle, available
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.records import plan_for
 from edgeret.errors import BudgetError, InvalidQueryError
@@ -146,9 +146,9 @@ def _optimized(encoder: Encoder, passages: int, bits: int, search: Plan) -> Plan
 def _others(encoder: Encoder, passages: int, bits: int, budget: int | None) -> str:
     fitting = []
     for name in available():
-        other = Encoder.load(name, threads=encoder.threads)
-        if other.space != encoder.space:
+        if Bundle.open(name).space != encoder.space:
             continue
+        other = Encoder.load(name, threads=encoder.threads)
         try:
             _plans(other, passages, bits, budget)
         except BudgetError:
