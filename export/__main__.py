@@ -198,7 +198,8 @@ def _base(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     made = base.make(teacher, files, arguments.out, passages, arguments.seed, arguments.cache)
-    apart = hash_head.sample(files, base.PARITY_TEXTS, arguments.seed + base.PARITY_SEED)
+    seen = set(hash_head.sample(files, passages, arguments.seed))
+    apart = hash_head.sample(files, base.PARITY_TEXTS, arguments.seed + base.PARITY_SEED, seen)
     drawn = [ranking.draw(folder, 300, 1000, 1) for folder in arguments.collections]
     figures = outlook.measured(Encoder.load(made.path), teacher, apart, drawn)
     print(f"{made.path}: space {made.space}")
