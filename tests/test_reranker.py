@@ -20,7 +20,7 @@ import torch
 from export import reranker
 from export.__main__ import main
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.usefixtures("few_characters"), pytest.mark.filterwarnings("ignore")]
 
 KINDS = [("bert", "wordpiece"), ("xlm-roberta", "unigram"), ("distilbert", "wordpiece")]
 
