@@ -122,7 +122,7 @@ def _distill(arguments: argparse.Namespace) -> int:
 
 def _codec(arguments: argparse.Namespace) -> int:
     from edgeret.codec import Codec
-    from export import card, hash_head, hash_training, rewrite
+    from export import card, hash_head, hash_training, recall, rewrite
     from export.teacher import Teacher
 
     bundles = [Bundle.open(name) for name in arguments.bundle]
@@ -144,7 +144,7 @@ def _codec(arguments: argparse.Namespace) -> int:
     }
     queries, documents = held_out[:_CODEC_QUERIES], held_out[_CODEC_QUERIES:]
     for name, codec in made.items():
-        recalls = hash_training.recalls(codec, queries, documents, (10, 40, 100))
+        recalls = recall.recalls(codec, queries, documents, (10, 40, 100))
         print(json.dumps({"codec": name, **{key: round(value, 4) for key, value in recalls.items()}}))
     for origin in bundles:
         described = card.with_codec(origin.file("card.md").read_text(), len(fitted), material.sources)

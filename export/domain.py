@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.codec import Codec
-from export import hash_training
+from export import recall
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,8 +77,7 @@ def compare(
     rows = []
     for bits in sorted({*before.widths} & {*after.widths}):
         old, new = (
-            _gains(hash_training.scores(codec, queries, documents, bits), answers)
-            for codec in (before, after)
+            _gains(recall.scores(codec, queries, documents, bits), answers) for codec in (before, after)
         )
         low, high = np.quantile((new - old)[drawn].mean(axis=1), (0.025, 0.975))
         means = (float(found.mean()) for found in (exact, old, new))

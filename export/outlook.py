@@ -9,6 +9,7 @@ import numpy as np
 
 from export import convert, verify
 from export.block import TABLE
+from export.recall import recalls
 from export.rows import MANY
 from export.table import Table
 
@@ -50,8 +51,6 @@ def measured(
     encoder: Encoder, teacher: Teacher | Table, texts: Sequence[str], collections: Sequence[Collection]
 ) -> dict[str, str]:
     """What a bundle comes to beside its fp32 teacher, on texts that its codec has not seen, and on test collections."""
-    from export.hash_training import recalls
-
     own, known = encoder.encode(texts), teacher.encode(texts)
     cosines = verify.cosines(own, known)
     lines = {f"cosine to fp32, {len(texts)} texts": f"{cosines.mean():.4f}, worst {cosines.min():.4f}"}

@@ -9,7 +9,7 @@ pytest.importorskip("onnx", reason="export needs the packages of the extra 'expo
 from edgeret.codec import Codec, quantize, unpack
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.encoder import Encoder
-from export import hash_head, hash_training
+from export import hash_head, hash_training, recall
 from export.rewrite import rewrite
 
 DIM, WIDTHS = 96, (32, 64, 96)
@@ -44,8 +44,8 @@ def test_learning_repeats_and_finds_more_of_the_nearest(start):
     assert once.projection.tobytes() == again.projection.tobytes() != start.projection.tobytes()
     learned = hash_training.learn(start, sample, 20, 0)
     queries, documents = vectors(100, 4), vectors(2000, 5)
-    before = hash_training.recalls(start, queries, documents, (10, 40))
-    after = hash_training.recalls(learned, queries, documents, (10, 40))
+    before = recall.recalls(start, queries, documents, (10, 40))
+    after = recall.recalls(learned, queries, documents, (10, 40))
     assert before.keys() == {f"{bits}@{count}" for bits in WIDTHS for count in (10, 40)}
     assert sum(after.values()) > sum(before.values())
 
@@ -60,7 +60,7 @@ def test_recalls_are_those_of_the_scan(start):
     rows = scan.top_k([block], planes, 40)[0]
     exact = np.argsort(-(queries @ documents.T), axis=1, kind="stable")[:, :10]
     share = np.mean([np.isin(best, row).mean() for best, row in zip(exact, rows, strict=True)])
-    assert hash_training.recalls(start, queries, documents, [40])["64@40"] == pytest.approx(share, abs=1e-9)
+    assert recall.recalls(start, queries, documents, [40])["64@40"] == pytest.approx(share, abs=1e-9)
 
 
 def test_a_bundle_takes_another_codec_and_stays_as_it_is(tmp_path):
@@ -116,5 +116,5 @@ def test_a_direction_in_which_nothing_varies_is_harmless():
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
     codec = Codec.fit(flat, 0, WIDTHS)
     assert np.isfinite(codec.query_projection).all()
-    found = hash_training.recalls(codec, flat[:50], flat[50:1050], (100,))
+    found = recall.recalls(codec, flat[:50], flat[50:1050], (100,))
     assert found["96@100"] > 0.7
