@@ -23,6 +23,7 @@ from export.block import POSITIONS, TABLE, TYPES, Architecture, Head
 from export.rows import Rows
 
 if TYPE_CHECKING:
+    from onnx import ModelProto
     from tokenizers import Tokenizer
 
 Float32 = NDArray[np.float32]
@@ -123,26 +124,29 @@ class CrossEncoder:
             }
         )
 
-    def embedded(self, pair: Pair) -> Float32:
-        """The embeddings of a pair's tokens, float32 [1, n, width], cut as a device cuts them."""
+    def embedded(self, pair: Pair, table: Float32 | None = None) -> Float32:
+        """The embeddings of a pair's tokens, float32 [1, n, width], cut as a device cuts them.
+
+        table: in the place of the model's.
+        """
+        table = self.table if table is None else table
         ends = self.tokenizer.encode("").ids
         asked, told = (self.tokenizer.encode(text, add_special_tokens=False).ids for text in pair)
         room = self.max_tokens - 2 - self.between
         asked = asked[: max(room // 2, room - len(told))]
         told = told[: room - len(asked)]
-        tokens = self.table[[ends[0], *asked, *[ends[1]] * self.between, *told, ends[1]]]
+        tokens = table[[ends[0], *asked, *[ends[1]] * self.between, *told, ends[1]]]
         tokens[len(asked) + 1 + self.between :] += self.second
         return tokens[None]
 
-    @cached_property
-    def _session(self) -> Any:
-        return convert.session(convert.graph(self).SerializeToString())
-
-    def scores(self, pairs: Sequence[Pair]) -> Float32:
-        """The fp32 model's scores, float32 [n]."""
+    def scores(
+        self, pairs: Sequence[Pair], graph: ModelProto | None = None, table: Float32 | None = None
+    ) -> Float32:
+        """The model's scores, float32 [n]: in fp32, or of another graph and table of it."""
+        session = convert.session((graph or convert.graph(self)).SerializeToString())
+        inputs = (self.embedded(pair, table) for pair in pairs)
         return np.array(
-            [self._session.run(None, {convert.INPUT: self.embedded(pair)})[0][0, 0] for pair in pairs],
-            dtype=np.float32,
+            [session.run(None, {convert.INPUT: tokens})[0][0, 0] for tokens in inputs], np.float32
         )
 
 
@@ -188,8 +192,8 @@ def make(model: CrossEncoder, out: Path) -> tuple[Bundle, dict[str, float]]:
             ),
         )
 
-    # A first bundle has fp32's scores for its own: they pass the check at the start if INT8 is near.
-    first = Reranker(write(known, ""))
+    # As for an encoder: a first bundle has scores that are its own but for rounding.
+    first = Reranker(write(model.scores(pairs, graph, rows.floats()), ""))
     own = np.concatenate([first.score(query, [text]) for query, text in pairs])
     figures = measure(known, own)
     return write(own, card.describe_reranker(first.bundle, model, figures)), figures
@@ -221,11 +225,11 @@ def _head(path: Path, config: dict[str, Any], found: dict[str, Float32]) -> dict
     made = {}
     for number, names in enumerate((inner, (outer,))):
         for part in ("weight", "bias"):
-            endings = tuple(f"{name}.{part}" for name in names)
-            fitting = [name for name in found if name.endswith(endings)]
+            endings = tuple(f".{name}.{part}" for name in names)
+            fitting = [name for name in found if f".{name}".endswith(endings)]
             if len(fitting) != 1:
                 raise BundleError(
-                    f"expected a model for pairs, {path} has no {endings[0]} or several: give a cross-encoder, or "
+                    f"expected a model for pairs, {path} has no {endings[0][1:]} or several: give a cross-encoder, or "
                     "'python -m export base' for an encoder"
                 )
             made[f"head.{number}.{part}"] = found[fitting[0]]

@@ -132,7 +132,9 @@ def save_reranker(
         pair=f"{ends[0]} $A {' '.join(between)} $B:{kind_of_second} {ends[1]}:{kind_of_second}",
         special_tokens=list(zip(ends, made.convert_tokens_to_ids(ends), strict=True)),
     )
+    # A score is of one token: of large weights it drowns in what rounding does to few entries.
     settings = configuration(kind, len(made), num_labels=outputs)
+    settings.initializer_range = 0.1
     model = transformers.AutoModelForSequenceClassification.from_config(settings).eval()
     with torch.no_grad():
         for tensor in model.parameters():

@@ -26,8 +26,10 @@ KINDS = [("bert", "wordpiece"), ("xlm-roberta", "unigram"), ("distilbert", "word
 
 
 def pairs(count: int) -> list[tuple[str, str]]:
-    texts = [text for text in strangers.texts(3 * count) if text][: 2 * count]
-    return list(zip(texts[::2], texts[1::2], strict=True))
+    words = [text.split() for text in strangers.texts(3 * count) if text][: 2 * count]
+    return [
+        (" ".join(one[:2]), " ".join(other[:4])) for one, other in zip(words[::2], words[1::2], strict=True)
+    ]
 
 
 @pytest.mark.parametrize(("kind", "words"), KINDS)
