@@ -445,6 +445,12 @@ def _codec(name: str, value: object) -> object:
     return value
 
 
+def _folders(name: str, value: object) -> list[str]:
+    if isinstance(value, str | bytes | os.PathLike):
+        return [_spelled(name, value)]
+    return [_spelled(name, folder) for folder in _several(name, value, "folders", ArgumentError)]
+
+
 def _texts(name: str, value: object) -> list[str]:
     several = _several(name, value, "texts", ArgumentError)
     return [text("each text", entry, InvalidDocumentError) for entry in several]
@@ -521,10 +527,13 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "commit_every": _count,
     "id": _id,
     "ids": _ids,
+    "folders": _folders,
+    **dict.fromkeys(("text_key", "id_key"), text),
     "changes": _changes,
     "metadata": _metadata,
     **dict.fromkeys(
-        ("exist_ok", "readonly", "erase", "merge", "prefix", "quick", "writing", "shortens"), boolean
+        ("exist_ok", "readonly", "erase", "merge", "follow_links", "prefix", "quick", "writing", "shortens"),
+        boolean,
     ),
     # How it is asked.
     "query": _query,

@@ -33,6 +33,7 @@ from edgeret.search import partitions
 from edgeret.search.options import Options, Terms, Where
 from edgeret.search.searcher import Searcher, common_mode
 from edgeret.search.stages import Query
+from edgeret.sources.formats import Keys
 from edgeret.space import check_space, describe
 from edgeret.storage import file, listing
 from edgeret.storage.migration import open_index
@@ -47,6 +48,7 @@ from edgeret.upkeep.metadata import update
 from edgeret.upkeep.recode import recode
 from edgeret.upkeep.reencode import reencode
 from edgeret.upkeep.repair import repair
+from edgeret.upkeep.sync import Reading, Sync, named
 
 Answer = TypeVar("Answer")
 
@@ -269,6 +271,44 @@ class Index:
             StorageError: The medium refused.
         """
         return self._change(lambda: self._add(documents, commit_every))
+
+    @door.checked
+    def sync(
+        self,
+        folders: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        text_key: str | None = None,
+        id_key: str | None = None,
+        follow_links: bool = False,
+        progress: reports.Progress | None = None,
+    ) -> reports.SyncSummary:
+        """Bring the index in step with the files of folders: what is new, what has changed, what is gone.
+
+        A document's id is its file's path from the folder's name on; of a file that holds many (JSON Lines, tables),
+        that, `#`, and the id or the number of each. A file of the same size and time is not read, one of the same text
+        and metadata not encoded. Documents of other origin stay. It commits every ten seconds or so; an interrupted
+        call is simply made again. docs/folders.md has what is read, and how.
+
+        Args:
+            folders: A folder, or several of different names. Names in them that begin with a dot are left out.
+            text_key: Where records of files have their text. None: `text`.
+            id_key: Where they have their id. None: `id`, or else the number of their line.
+            follow_links: Also read what links lead to outside of a folder.
+            progress: Called after each commit as `progress(done, total)`: bytes of the files that are safe, and of all
+                that are read. None calls nothing.
+
+        Returns:
+            How many files there are of each kind, and what was skipped or refused, with reasons.
+
+        Raises:
+            InvalidDocumentError: There is no such folder.
+            ArgumentError: A folder has no name, or the name of another one.
+            LockedError: Another writer was at work longer than `wait`.
+            ReadOnlyError: The index was opened read-only.
+            StorageError: The medium refused, or a folder cannot be read.
+        """
+        how = Reading(Keys(text_key, id_key), follow_links)
+        several = [folders] if isinstance(folders, str | os.PathLike) else folders
+        return Sync(self, partial(listing.told, self._read), named(several), how, progress).run()
 
     @door.checked
     def update(self, id: str, metadata: Mapping[str, Any], merge: bool = True) -> bool:

@@ -1,4 +1,4 @@
-"""Reports: result types of info, explain, check, recode, reencode, upgrade, optimize, diff, apply and repair."""
+"""Reports: result types of info, explain, check, recode, reencode, sync, upgrade, optimize, diff, apply and repair."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from edgeret.documents import Hit
 
 Progress = Callable[[int, int], object]
-"""A callback: `progress(done, total)`, in passages, documents or steps."""
+"""A callback: `progress(done, total)`, in passages, documents, bytes or steps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +178,30 @@ class ReencodeSummary:
     passages: int
     encoded: int
     own_vectors_lost: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SyncSummary:
+    """What `Index.sync` returns: of files, how many there were of each kind.
+
+    Attributes:
+        added: Files that the index did not have.
+        changed: Files whose text or metadata are others now.
+        unchanged: Files that it had as they are; those of another time alone are read, and not encoded.
+        removed: Files that are gone, or have no text any more.
+        documents: Number of documents in the index now.
+        skipped: What is no file to read, by its path, and why: pipes, devices, sockets, links out of the folder, kinds
+            of files without a reader, files without text.
+        refused: What should be read and cannot be, by its path, and why. What the index has of it stays.
+    """
+
+    added: int
+    changed: int
+    unchanged: int
+    removed: int
+    documents: int
+    skipped: dict[str, str]
+    refused: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("blocks", "bm25", "documents", "door", "files", "rotation", "stems", "turns"),
     ("codec", "postings", "reports", "scan", "words"),
     ("phrases", "plan"),
-    ("encode", "storage"),
+    ("encode", "sources", "storage"),
     ("space",),
     ("search",),
     ("upkeep", "fleet"),

@@ -113,8 +113,11 @@ BAD: dict[str, list[Any]] = {
     "id": NOT_STRINGS,
     "changes": [*NOT_SEVERAL, [5], ["ab"], [("a",)], [("a", 5)], [(5, {})], {"a": 5}, {5: {}}, [("a", {"b": 2**70})]],
     "metadata": [*NOT_STRINGS[:7], "a", [("a", 1)], {"a": object()}, {1: 2}, {"a": 2**70}],
+    "folders": [b"a", 5, True, object(), str, "", "a\0b", "caf\udce9", "/", [], [5], [b"a"], [None], [["a"]]],
+    **{key: [*NOT_STRINGS, "\ud800"] for key in ("text_key", "id_key")},
     "ids": [*NOT_SEVERAL, [5], [b"a"], [None], [["a"]], [2**70], ["\udce9"]],
     **dict.fromkeys(("exist_ok", "readonly", "erase", "merge", "prefix", "quick", "writing", "shortens"), NOT_BOOLEANS),
+    "follow_links": NOT_BOOLEANS,
     "query": [*NOT_STRINGS, *NOT_VECTORS, "", " \n", "\ud800", Document("a", "a")],
     "queries": [*NOT_SEVERAL, *([value] for value in NOT_VECTORS), ["a", ""], [5], [b"a"], {"a"}, np.ones(DIM)],
     "k": [*NOT_INTEGERS, "2", 0, -1, -(2**70)],
@@ -192,7 +195,7 @@ def bound(index, tmp_path, encoder) -> Callable[[str], Callable[..., Any]]:
         "changes": {"0": {"year": 1}}, "metadata": {"year": 1}, "key": "year", "indexes": [index],
         "query": "cats", "queries": ["cats"], "text": "cats", "texts": ["cats"], "bits": 64, "rows": 10, "count": 3,
         "stored": np.full((2, DIM), 127, np.int8), "vector": unit, "encoder": {}, "budget": None, "divisor": 2,
-        "codec_bytes": 10, "dim": DIM, "vectors": np.random.default_rng(0).normal(size=(64, 32)),
+        "codec_bytes": 10, "dim": DIM, "vectors": np.random.default_rng(0).normal(size=(64, 32)), "folders": tmp_path,
     }  # fmt: skip
     function = FunctionEncoder(encoder.encode, DIM, "of the tests")
     # What is refused at the door never comes to a model.

@@ -111,7 +111,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     verbs = shell.add_subparsers(title="verbs", required=True, metavar="VERB")
     bounded, waiting, making, answering = _bounded(), _waiting(), _making(), _answering()
-    meeting = _meeting()
+    meeting, reading = _meeting(), _reading()
     opening = _opening(bounded)
     path, signed = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
     path.add_argument("path", metavar="PATH", help="the index file")
@@ -126,17 +126,20 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     index = verb(
-        "index", "add documents to an index, made if missing", path, opening, waiting, making, answering
+        "index", "add documents to an index, made if missing",
+        path, opening, waiting, making, reading, answering,
+    )  # fmt: skip
+    index.add_argument(
+        "inputs",
+        metavar="INPUT",
+        nargs="+",
+        help="folder, file, .jsonl (id, text, any other key is metadata), or - for JSON Lines on standard input",
     )
-    index.add_argument(
-        "inputs", metavar="INPUT", nargs="+",
-        help="folder of text or Markdown, text file, .jsonl (id, text, any other key is metadata), or - for "
-        "JSON Lines on standard input",
+    sync = verb(
+        "sync", "bring an index, made if missing, in step with the files of folders",
+        path, opening, waiting, making, reading, answering,
     )  # fmt: skip
-    index.add_argument(
-        "--follow-links", action="store_true",
-        help="also read what links in a folder lead to outside of it (default: each such link is named and left out)",
-    )  # fmt: skip
+    sync.add_argument("folders", metavar="FOLDER", nargs="+", help="folder; ids begin with its name")
 
     search = verb("search", "find the documents nearest to a query", path, opening, meeting, answering)
     search.add_argument(
@@ -347,6 +350,20 @@ def _making() -> argparse.ArgumentParser:
         metavar="CODE",
         help=f"by whose stems words are found in a new index (default: {stems.ENGLISH}); {NO_STEMS}: as they are",
     )
+    return options
+
+
+def _reading() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument(
+        "--follow-links", action="store_true",
+        help="also read what links in a folder lead to outside of it (default: each such link is named and left out)",
+    )  # fmt: skip
+    for what in ("text", "id"):
+        options.add_argument(
+            f"--{what}-key", metavar="KEY",
+            help=f"column of tables, or key of JSON, that has the {what} (default: {what})",
+        )  # fmt: skip
     return options
 
 

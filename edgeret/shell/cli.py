@@ -31,12 +31,13 @@ from edgeret.errors import (
 from edgeret.fleet import shipping
 from edgeret.index import Index
 from edgeret.plan import parse_bytes
-from edgeret.reports import RecodeSummary, ReencodeSummary
+from edgeret.reports import RecodeSummary, ReencodeSummary, SyncSummary
 from edgeret.shell import demo, inputs, show
 from edgeret.shell.arguments import NO_STEMS, parser
 from edgeret.shell.forecast import Forecast
 from edgeret.shell.show import as_json, bar, document_as_json, harmless, lines, message, one_line, ranked
 from edgeret.shell.tally import Tally
+from edgeret.sources.formats import Keys
 from edgeret.space import Unloaded
 from edgeret.storage.filters import keys_of
 from edgeret.upkeep.optimize import optimize
@@ -50,6 +51,9 @@ _PATHS: Final = (*_INDEXES, "update", "key", "public_key", "model")
 
 COMMIT_EVERY: Final = 1000
 """Documents in one commit of `edgeret index`."""
+
+_SILENCE_S: Final = 60.0
+"""Between two lines of progress where there is no terminal."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -120,7 +124,8 @@ def _drop_output() -> None:
 
 def _index(arguments: argparse.Namespace) -> None:
     tally = Tally(_say)
-    documents = inputs.read(arguments.inputs, tally.refuse, arguments.follow_links)
+    keys = Keys(arguments.text_key, arguments.id_key)
+    documents = inputs.read(arguments.inputs, tally.refuse, arguments.follow_links, keys)
     total = inputs.count(arguments.inputs, arguments.follow_links) if sys.stderr.isatty() else None
     begun = time.perf_counter()
     with _open_or_create(arguments) as index:
@@ -140,6 +145,33 @@ def _index(arguments: argparse.Namespace) -> None:
         raise InvalidDocumentError(
             f"{tally.refused} of {tally.refused + added} documents were refused, as said above, the others are in "
             "the index: fix these and run it again"
+        )
+
+
+def _sync(arguments: argparse.Namespace) -> None:
+    with _open_or_create(arguments) as index, bar("B", every=_SILENCE_S) as progress:
+        summary = index.sync(
+            arguments.folders, arguments.text_key, arguments.id_key, arguments.follow_links, progress
+        )
+    _report(arguments, summary)
+
+
+def _report(arguments: argparse.Namespace, summary: SyncSummary) -> None:
+    """Say what a sync has done. Raises InvalidDocumentError if something should be read and cannot be."""
+    for reason in summary.refused.values():
+        _say(reason)
+    if arguments.json:
+        print(as_json(asdict(summary)))
+    else:
+        counts = asdict(summary) | {"skipped": len(summary.skipped), "refused": len(summary.refused)}
+        print(lines(counts))
+        for reason in show.skipped(summary.skipped):
+            _say(reason)
+    if summary.refused:
+        sys.stdout.flush()
+        raise InvalidDocumentError(
+            f"{len(summary.refused)} files or records were refused, as said above, the others are in the index: "
+            "fix these and run it again"
         )
 
 
@@ -511,6 +543,7 @@ def _answer(arguments: argparse.Namespace, summary: dict[str, Any]) -> None:
 
 _VERBS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "index": _index,
+    "sync": _sync,
     "search": _search,
     "get": _get,
     "list": _list,

@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import PurePosixPath
+from time import monotonic
 from typing import Any, Final, TextIO
 
 from edgeret.documents import Document, Hit
 from edgeret.reports import Progress
+from edgeret.upkeep.sync import NO_READER
 
 _SNIPPET: Final = 100
 _BESIDE: Final = 120
@@ -139,16 +144,32 @@ def ranked(hits: Sequence[Hit]) -> str:
     return "\n".join(shown)
 
 
+def skipped(reasons: Mapping[str, str]) -> Iterator[str]:
+    """Reasons why files were left out, a line each; those without a reader by their kind, each kind once."""
+    kinds = Counter(PurePosixPath(name).suffix for name, reason in reasons.items() if reason == NO_READER)
+    yield from (reason for name, reason in reasons.items() if reason != NO_READER)
+    for ending, count in sorted(kinds.items()):
+        yield f"left out: {count:,} files of names with {ending or 'no ending'}, which there is no reader for"
+
+
 @contextmanager
-def bar(unit: str) -> Iterator[Progress]:
-    """A progress callback that draws a bar; silent unless stderr is a terminal."""
+def bar(unit: str, every: float | None = None) -> Iterator[Progress]:
+    """A progress callback that draws a bar; unless stderr is a terminal it is silent, or says a line now and then.
+
+    every: seconds from one such line to the next; None: no line is said.
+    """
     from tqdm import tqdm
 
-    with tqdm(unit=unit, disable=None) as drawn:
+    with tqdm(unit=unit, unit_scale=unit == "B", disable=None) as drawn:
+        said = monotonic()
 
         def progress(done: int, total: int) -> None:
+            nonlocal said
             drawn.total = total
             drawn.update(done - drawn.n)
+            if drawn.disable and every is not None and monotonic() - said >= every:
+                said = monotonic()
+                sys.stderr.write(f"edgeret: {done:,} of {total:,} bytes are safe\n")
 
         yield progress
 

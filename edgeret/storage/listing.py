@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple, Protocol, Self, TypeVar
 
 from edgeret.documents import Document
 from edgeret.storage.filters import compile_where, keys_of, select_values
+from edgeret.storage.rows import Told
 from edgeret.storage.schema import filter_columns
 from edgeret.storage.store import Counters, Store
 
@@ -71,6 +72,18 @@ def documents(
         ]
 
     return islice(_all(read, condition, after, part), limit)
+
+
+def told(read: Read, first: str, stop: str) -> Iterator[Told]:
+    """What documents with ids from `first` on and below `stop` say of their files, in the order of their ids."""
+
+    def part(store: Store, _: Counters) -> list[Told]:
+        return store.rows.told(first, stop, _IDS_AT_ONCE)
+
+    while found := read(part):
+        yield from found
+        # The next id there can be: no id holds a NUL.
+        first = found[-1].id + "\0"
 
 
 def _all(

@@ -89,6 +89,16 @@ class Head(NamedTuple):
     own_vector: bool
 
 
+class Told(NamedTuple):
+    """What a document's metadata say of the file that it is of. records: how many documents the file has."""
+
+    id: str
+    path: object
+    mtime: object
+    octets: object
+    records: object
+
+
 class Rows:
     """Documents and their passages as the current transaction of a session sees them. Made anew for each use."""
 
@@ -374,6 +384,19 @@ class Rows:
         if any(first >= second for first, second in pairwise(ids)):
             raise self._session.damaged("the index of ids is not in order")
         return ids[1:]
+
+    def told(self, first: str, stop: str, count: int) -> list[Told]:
+        """What the next `count` documents with ids from `first` on and below `stop` say of their files, by id.
+
+        It is not verified.
+        """
+        found = self._connection.execute(
+            "SELECT id, json_extract(metadata, '$.path'), json_extract(metadata, '$.mtime'),"
+            " json_extract(metadata, '$.bytes'), json_extract(metadata, '$.records')"
+            " FROM documents WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+            (first, stop, count),
+        ).fetchall()
+        return [Told(*read) for read in found]
 
     def documents_after(
         self, identity: str, condition: str, parameters: Sequence[object], count: int, octets: int

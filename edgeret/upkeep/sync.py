@@ -1,0 +1,387 @@
+"""Sync: an index as the files of folders are. What is unchanged is neither read nor encoded.
+
+A document's id is its file's path, from the name of the folder on; of a file that holds many, that, `#`, and the id or
+the number of each. Metadata have the file's path, size and time, by which the next call knows it again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final, NamedTuple, Protocol
+
+from edgeret import files
+from edgeret.documents import Document
+from edgeret.errors import (
+    ArgumentError,
+    BudgetError,
+    EdgeretError,
+    InvalidDocumentError,
+    InvalidVectorError,
+    StorageError,
+)
+from edgeret.reports import Progress, SyncSummary
+from edgeret.sources import folder, formats
+from edgeret.sources.folder import Contents, File
+from edgeret.sources.formats import NO_KEYS, Keys, LeftOutError
+from edgeret.storage.rows import Told
+
+_COMMIT_S: Final = 10.0
+"""Seconds of work that a kill may lose, about."""
+
+_COMMIT_CHARACTERS: Final = 1 << 20
+"""Of the texts of one commit, about, and of what waits in memory for it."""
+
+_COMMIT_DOCUMENTS: Final = 10_000
+
+NO_READER: Final = "there is no reader for such a file"
+"""Why most that is skipped is."""
+
+_REFUSALS: Final = (InvalidDocumentError, InvalidVectorError, BudgetError)
+"""What is wrong with one document, not with the index."""
+
+
+class Target(Protocol):
+    """The index."""
+
+    def add(self, documents: Iterable[Document], /) -> Sequence[str]:
+        """As of `Index`, all or none."""
+
+    def update_many(self, changes: Mapping[str, Mapping[str, Any]], /) -> int:
+        """As of `Index`."""
+
+    def delete(self, ids: Iterable[str], /) -> int:
+        """As of `Index`."""
+
+    def get(self, id: str, /) -> Document | None:
+        """As of `Index`."""
+
+    def __len__(self) -> int:
+        """How many documents there are."""
+
+
+TellAll = Callable[[str, str], Iterable[Told]]
+"""All documents whose ids are from one on and below another."""
+
+
+class Reading(NamedTuple):
+    """How files are read: as of `Index.sync`."""
+
+    keys: Keys = NO_KEYS
+    follow_links: bool = False
+
+
+class _Known(NamedTuple):
+    """What the index has of a file: its time and size, as far as all documents agree, and how many there are."""
+
+    state: tuple[object, object] | None
+    documents: int = 1
+    records: object = None
+
+    def is_of(self, file: File) -> bool:
+        """Whether it is all there, as the file is now."""
+        is_whole = not formats.is_records(file.name) or self.records == self.documents
+        return is_whole and self.state == (file.mtime, file.octets)
+
+
+def named(folders: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
+    """Folders by their names, with which ids begin. Raises ArgumentError for one without, and for two of one name."""
+    found: dict[str, Path] = {}
+    for given in folders:
+        path = Path(os.path.abspath(given))  # noqa: PTH100 - `resolve` would take the name of what a link leads to
+        if not path.name:
+            raise ArgumentError(f"expected folders with a name, got '{path}': name those inside of it")
+        if found.setdefault(path.name, path) != path:
+            raise ArgumentError(
+                f"expected folders of different names, got '{found[path.name]}' and '{path}': ids begin with the "
+                "name, so sync the folder that holds both"
+            )
+    if not found:
+        raise ArgumentError("expected a folder, got none: name one")
+    return found
+
+
+class Sync:
+    """Folders that an index is to follow.
+
+    folders: as of `named`. tell: what the index has. progress: called with the bytes of the files that are done, and of
+    all that are to be read, whenever some are safe.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        tell: TellAll,
+        folders: Mapping[str, Path],
+        how: Reading,
+        progress: Progress | None = None,
+    ) -> None:
+        self._target, self._tell = target, tell
+        self._folders, self._how = folders, how
+        self._progress = progress
+
+    def run(self) -> SyncSummary:
+        """Bring the index in step with all there is."""
+        return self._follow(
+            [self._walk(name) for name in self._folders], [(f"{name}/", f"{name}0") for name in self._folders]
+        )
+
+    def _walk(self, name: str) -> Contents:
+        path = self._folders[name]
+        if not path.is_dir():
+            what = files.kind(path.stat().st_mode) if path.exists() else "not there"
+            raise InvalidDocumentError(f"expected a folder, '{path}' is {what}: check the path")
+        found = folder.walk(path, formats.is_known, self._how.follow_links)
+        return Contents(
+            [file._replace(name=f"{name}/{file.name}") for file in found.files],
+            [fault._replace(name=f"{name}/{fault.name}") for fault in found.faults],
+            [f"{name}/{other}" for other in found.others],
+        )
+
+    def _follow(self, found: Sequence[Contents], spans: Iterable[tuple[str, str]]) -> SyncSummary:
+        """Bring the index in step with what was found. spans: the ids that such files may have."""
+        known = self._known(spans)
+        run = _Run(self._target, self._tell, self._how, self._progress)
+        there: set[str] = set()
+        waiting: list[File] = []
+        for contents in found:
+            run.leave_out(contents)
+            for file in contents.files:
+                there.add(file.name)
+                if file.name in known and known[file.name].is_of(file):
+                    run.unchanged += 1
+                else:
+                    waiting.append(file)
+        run.read(waiting, known)
+        hidden = tuple(fault.name for contents in found for fault in contents.faults if not fault.is_special)
+        run.remove(path for path in known if path not in there and not _is_below(path, hidden))
+        return run.summary()
+
+    def _known(self, spans: Iterable[tuple[str, str]]) -> dict[str, _Known]:
+        known: dict[str, _Known] = {}
+        for told in (one for span in spans for one in self._tell(*span)):
+            if not isinstance(told.path, str) or not _is_of(told):
+                continue
+            before = known.get(told.path)
+            state = (told.mtime, told.octets)
+            if before is None:
+                known[told.path] = _Known(state, 1, told.records)
+            else:
+                known[told.path] = _Known(
+                    state if state == before.state else None,
+                    before.documents + 1,
+                    told.records if before.records is None else before.records,
+                )
+        return known
+
+
+def _is_of(told: Told) -> bool:
+    """Whether a document is one that a file gave: those of others are left alone, whatever their ids."""
+    return told.mtime is not None and (told.id == told.path or told.id.startswith(f"{told.path}#"))
+
+
+def _is_below(path: str, folders: tuple[str, ...]) -> bool:
+    return any(path == one or path.startswith(f"{one}/") for one in folders)
+
+
+class _Run:
+    """One call: what was done, and what waits for the next commit."""
+
+    def __init__(self, target: Target, tell: TellAll, how: Reading, progress: Progress | None) -> None:
+        self._target, self._tell, self._how = target, tell, how
+        self._progress = progress
+        self.unchanged = 0
+        self._added = self._changed = self._removed = 0
+        self._skipped: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
+        self._done = self._total = self._safe = 0
+        self._documents: list[Document] = []
+        self._touched: dict[str, dict[str, Any]] = {}
+        self._stale: list[File] = []
+        self._reads: list[tuple[File, bool, bool]] = []
+        self._characters, self._begun = 0, monotonic()
+
+    def leave_out(self, contents: Contents) -> None:
+        """Name what lies in a folder and is no file to read."""
+        for fault in contents.faults:
+            (self._skipped if fault.is_special else self._refused)[fault.name] = str(fault.error)
+        for name in contents.others:
+            self._skipped[name] = NO_READER
+
+    def read(self, waiting: Sequence[File], known: Mapping[str, _Known]) -> None:
+        """Read files and take what has changed into the index, a commit now and then."""
+        self._total = sum(file.octets for file in waiting)
+        try:
+            for file in waiting:
+                self._read(file, file.name in known)
+                self._done += file.octets
+                self._commit_if_due()
+            self._commit()
+        except (EdgeretError, OSError, KeyboardInterrupt) as error:
+            error.add_note(f"{self._added + self._changed} files of this run are safe: run it again to go on")
+            raise
+
+    def _read(self, file: File, is_known: bool) -> None:
+        has_changed = False
+        try:
+            for document in self._documents_of(file):
+                has_changed |= self._take(document, is_known)
+                self._commit_if_due()
+        except LeftOutError as error:
+            self._skipped[file.name] = str(error)
+            if is_known:
+                self.remove([file.name])
+            return
+        except (InvalidDocumentError, StorageError) as error:
+            self._refused[file.name] = str(error)
+            return
+        self._reads.append((file, is_known, has_changed))
+
+    def _documents_of(self, file: File) -> Iterator[Document]:
+        told = {"path": file.name, "mtime": file.mtime, "bytes": file.octets}
+        if not formats.is_records(file.name):
+            document = formats.document(file)
+            yield _with(document, document.id, told)
+            return
+        # The last one waits for all others, and says how many they are: without it the file is read again.
+        last: Document | None = None
+        ids: set[str] = set()
+        is_whole = True
+        for entry in formats.entries(file, self._how.keys):
+            found = entry.found
+            if isinstance(found, Document):
+                identity = f"{file.name}#{entry.number if found.id is None else found.id}"
+                if identity not in ids:
+                    ids.add(identity)
+                    if last is not None:
+                        yield last
+                    last = _with(found, identity, told)
+                    continue
+                found = InvalidDocumentError(
+                    f"{file.path}: the id {found.id!r:.80} stands twice: give each its own"
+                )
+            is_whole = False
+            self._refused[f"{file.name}#{entry.number}"] = str(found)
+        if last is None and not is_whole:
+            raise InvalidDocumentError(f"{file.path}: none of its records can be indexed: fix one")
+        if last is None:
+            raise LeftOutError(f"{file.path}: it is empty of records")
+        yield _with(last, last.id, {"records": len(ids)}) if is_whole else last
+        if is_whole:
+            self._stale.append(file)
+
+    def _take(self, document: Document, is_known: bool) -> bool:
+        """Note a document for the next commit, unless it is there; whether its text or what is told of it is new."""
+        identity = str(document.id)
+        there = self._target.get(identity) if is_known else None
+        if there is not None and there.text == document.text and _own(there) == _own(document):
+            if there.metadata != document.metadata:
+                keys = there.metadata.keys() | document.metadata.keys()
+                self._touched[identity] = {key: document.metadata.get(key) for key in _OF_FILE if key in keys}
+            return False
+        self._documents.append(document)
+        self._characters += len(document.text)
+        return True
+
+    def _commit_if_due(self) -> None:
+        if (
+            self._characters >= _COMMIT_CHARACTERS
+            or len(self._documents) + len(self._touched) >= _COMMIT_DOCUMENTS
+            or monotonic() - self._begun >= _COMMIT_S
+        ):
+            self._commit()
+
+    def _commit(self) -> None:
+        """Make all that was read safe."""
+        while self._documents:
+            taken = _Taken(self._documents)
+            try:
+                self._target.add(taken)
+            except _REFUSALS as error:
+                self._refuse(taken.last, error)
+            else:
+                self._documents = []
+        if self._touched:
+            self._target.update_many(self._touched)
+            self._touched = {}
+        for file in self._stale:
+            self._remove_stale(file)
+        self._stale = []
+        for _, is_known, has_changed in self._reads:
+            self._added += not is_known
+            self._changed += is_known and has_changed
+            self.unchanged += is_known and not has_changed
+        self._reads = []
+        self._characters, self._begun = 0, monotonic()
+        if self._progress is not None and self._total:
+            self._progress(self._done, self._total)
+
+    def _refuse(self, document: Document, error: EdgeretError) -> None:
+        """Name a document that the index does not take, and forget it; what was encoded before it is kept."""
+        self._documents.remove(document)
+        path = str(document.metadata["path"])
+        self._refused[str(document.id)] = f"{document.id}: {error}"
+        self._reads = [read for read in self._reads if read[0].name != path or formats.is_records(path)]
+
+    def _remove_stale(self, file: File) -> None:
+        """Remove what a file of many documents has no more."""
+        state = (file.mtime, file.octets)
+        stale = [
+            told.id
+            for told in self._tell(f"{file.name}#", f"{file.name}$")
+            if told.path == file.name and (told.mtime, told.octets) != state
+        ]
+        if stale:
+            self._target.delete(stale)
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Remove all documents of files that are gone."""
+        gone = list(paths)
+        ids = [
+            told.id
+            for path in gone
+            for span in ((path, f"{path}\x01"), (f"{path}#", f"{path}$"))
+            for told in self._tell(*span)
+            if told.path == path and _is_of(told)
+        ]
+        if ids:
+            self._target.delete(ids)
+        self._removed += len(gone)
+
+    def summary(self) -> SyncSummary:
+        """What was done."""
+        return SyncSummary(
+            added=self._added,
+            changed=self._changed,
+            unchanged=self.unchanged,
+            removed=self._removed,
+            documents=len(self._target),
+            skipped=self._skipped,
+            refused=self._refused,
+        )
+
+
+_OF_FILE: Final = ("mtime", "bytes", "records")
+
+
+def _own(document: Document) -> dict[str, Any]:
+    """Metadata without those that change with a file's time alone."""
+    return {key: value for key, value in document.metadata.items() if key not in _OF_FILE}
+
+
+def _with(document: Document, identity: str | None, told: Mapping[str, Any]) -> Document:
+    return Document(identity, document.text, {**document.metadata, **told}, document.vector)
+
+
+class _Taken(Iterator[Document]):
+    """Documents on their way, the last of which may be the one that is refused."""
+
+    def __init__(self, documents: Sequence[Document]) -> None:
+        self._remaining = iter(documents)
+        self.last = documents[0]
+
+    def __next__(self) -> Document:
+        self.last = next(self._remaining)
+        return self.last

@@ -1,0 +1,294 @@
+"""An index follows folders: what is new, changed and gone, and nothing else is read or encoded."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from fake import FakeEncoder
+from oddities import alarm, laid
+
+from edgeret import ArgumentError, Document, Index, InvalidDocumentError, LockedError
+from edgeret.shell.cli import main
+from edgeret.sources import encodings, folder
+from edgeret.upkeep import sync
+
+
+@pytest.fixture
+def notes(tmp_path: Path) -> Path:
+    """A folder of two texts and a file of two records."""
+    return lay(
+        tmp_path / "notes",
+        {
+            "a.md": "red cat",
+            "sub/b.txt": "blue dog",
+            "c.jsonl": '{"text": "one"}\n{"text": "two", "id": "x"}\n',
+        },
+    )
+
+
+def lay(path: Path, files: dict[str, str | bytes]) -> Path:
+    for name, content in files.items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def counts(found: object) -> tuple[int, ...]:
+    return tuple(getattr(found, name) for name in ("added", "changed", "unchanged", "removed"))
+
+
+def test_a_folder_is_followed(index: Index, notes: Path, encoder: FakeEncoder) -> None:
+    index.add([Document("notes/mine", "of the user", {"path": "notes/mine"}), Document("notesx", "other")])
+    assert counts(index.sync(notes)) == (3, 0, 0, 0)
+    mine = ["notes/mine", "notesx"]
+    assert sorted(index.ids()) == [
+        "notes/a.md",
+        "notes/c.jsonl#1",
+        "notes/c.jsonl#x",
+        *mine[:1],
+        "notes/sub/b.txt",
+        mine[1],
+    ]
+    told = index.get("notes/a.md").metadata
+    assert told["path"] == "notes/a.md"
+    assert told["bytes"] == 7
+    assert index.count({"mtime": {"$gt": "2020-01-01"}}) == 4
+    (notes / "a.md").write_text("red cats and more")
+    (notes / "sub/b.txt").unlink()
+    (notes / "d.md").write_text("green bird")
+    encoder.encoded.clear()
+    assert counts(index.sync([notes])) == (1, 1, 1, 1)
+    assert sorted(encoder.encoded) == ["green bird", "red cats and more"]
+    assert "notes/sub/b.txt" not in index
+    assert set(mine) < set(index.ids())
+    index.check()
+
+
+def test_what_is_unchanged_is_not_read_and_what_is_touched_not_encoded(
+    index: Index, notes: Path, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.sync(notes)
+    encoder.encoded.clear()
+    os.utime(notes / "a.md", (1, 1))
+    os.utime(notes / "c.jsonl", (1, 1))
+    assert counts(index.sync(notes)) == (0, 0, 3, 0)
+    assert encoder.encoded == []
+    assert index.get("notes/a.md").metadata["mtime"] == "1970-01-01T00:00:01.000000Z"
+    generation = index.info().generation
+    monkeypatch.setattr(folder, "content", None)
+    monkeypatch.setattr(folder, "lines", None)
+    assert counts(index.sync(notes)) == (0, 0, 3, 0)
+    assert index.info().generation == generation
+
+
+def test_two_folders_may_have_one_readme(index: Index, tmp_path: Path) -> None:
+    for name in ("a", "b", "other/a"):
+        lay(tmp_path / name, {"README.md": f"of {name}"})
+    assert index.sync([tmp_path / "a", tmp_path / "b"]).added == 2
+    assert list(index.ids()) == ["a/README.md", "b/README.md"]
+    # One of them alone leaves the other as it is.
+    assert counts(index.sync(tmp_path / "b")) == (0, 0, 1, 0)
+    assert len(index) == 2
+    with pytest.raises(ArgumentError, match="folders of different names"):
+        index.sync([tmp_path / "a", tmp_path / "other/a"])
+    with pytest.raises(InvalidDocumentError, match="is not there"):
+        index.sync(tmp_path / "none")
+    with pytest.raises(InvalidDocumentError, match="is a regular file"):
+        index.sync(tmp_path / "a/README.md")
+
+
+def test_records_that_are_gone_go_and_those_that_stay_are_not_encoded(
+    index: Index, notes: Path, encoder: FakeEncoder
+) -> None:
+    index.sync(notes)
+    encoder.encoded.clear()
+    (notes / "c.jsonl").write_text('{"text": "new", "id": "y"}\n{"text": "two", "id": "x"}\n')
+    assert counts(index.sync(notes)) == (0, 1, 2, 0)
+    assert encoder.encoded == ["new"]
+    assert list(index.ids({"path": "notes/c.jsonl"})) == ["notes/c.jsonl#x", "notes/c.jsonl#y"]
+    # A record that somebody deletes comes back, and a line that is none is named each time.
+    index.delete(["notes/c.jsonl#x"])
+    (notes / "c.jsonl").write_text(
+        '{"text": "new", "id": "y"}\n{"text": "new", "id": "y"}\n[]\n{"text": "3"}\n'
+    )
+    for _ in range(2):
+        found = index.sync(notes)
+        assert set(found.refused) == {"notes/c.jsonl#2", "notes/c.jsonl#3"}
+        assert "the id 'y' stands twice" in found.refused["notes/c.jsonl#2"]
+    assert list(index.ids({"path": "notes/c.jsonl"})) == ["notes/c.jsonl#4", "notes/c.jsonl#y"]
+
+
+def test_a_file_of_many_records_that_was_cut_short_is_read_to_its_end(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoder: FakeEncoder
+) -> None:
+    monkeypatch.setattr(sync, "_COMMIT_DOCUMENTS", 3)
+    lay(tmp_path / "n", {"a.jsonl": "".join(f'{{"text": "text {n}"}}\n' for n in range(10))})
+    real, calls = Index.add, []
+
+    def add(self: Index, documents: Iterator[Document]) -> list[str]:
+        calls.append(1)
+        if len(calls) == 3:
+            raise LockedError("busy")
+        return real(self, documents)
+
+    monkeypatch.setattr(Index, "add", add)
+    with pytest.raises(LockedError) as error:
+        index.sync(tmp_path / "n")
+    assert error.value.__notes__ == ["0 files of this run are safe: run it again to go on"]
+    assert len(index) == 6
+    encoder.encoded.clear()
+    assert counts(index.sync(tmp_path / "n")) == (0, 1, 0, 0)
+    assert sorted(encoder.encoded) == [f"text {n}" for n in (6, 7, 8, 9)]
+    assert counts(index.sync(tmp_path / "n")) == (0, 0, 1, 0)
+
+
+def test_a_kill_at_any_moment_loses_nothing_that_was_said_to_be_safe(tmp_path: Path) -> None:
+    names = [f"{number:03}.md" for number in range(40)]
+    lay(tmp_path / "n", {name: f"text of {name}" for name in names})
+    octets = len(f"text of {names[0]}")
+    rng = random.Random(5)
+    survived = []
+    for turn in range(4):
+        path = tmp_path / f"{turn}.edgeret"
+        Index.create(path, model=FakeEncoder(), bits=64).close()
+        safe = _killed_sync(path, tmp_path / "n", rng.uniform(0.02, 0.12)) // octets
+        survived.append(safe)
+        with Index.open(path, model=FakeEncoder()) as index:
+            assert [f"n/{name}" for name in names[:safe]] == list(index.ids(limit=safe))
+            assert index.sync(tmp_path / "n").unchanged >= safe
+            assert len(index) == len(names)
+            index.check()
+    assert len(set(survived)) > 1
+
+
+def _killed_sync(path: Path, folder: Path, seconds: float) -> int:
+    """Sync in a process that ends after so many seconds of work, wherever it is; the bytes that it said are safe."""
+    here, there = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            sync._COMMIT_DOCUMENTS = 5
+            with Index.open(path, model=FakeEncoder()) as index:
+                signal.signal(signal.SIGPROF, signal.SIG_DFL)
+                signal.setitimer(signal.ITIMER_PROF, seconds)
+                index.sync(folder, progress=lambda done, _: os.write(there, b"%d\n" % done))
+        finally:
+            os._exit(0)
+    os.close(there)
+    os.waitpid(child, 0)
+    with os.fdopen(here) as told:
+        return int(([*told] or ["0"])[-1])
+
+
+def test_a_folder_full_of_trouble(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every sound file is found, every other one named."""
+    sound = {f"good{n}.md": f"sound{n} text" for n in range(5)} | {
+        "mark.txt": b"\xef\xbb\xbfmarked", "wide.txt": "sixteen".encode("utf-16"),
+        "wide-be.txt": "big".encode("utf-16-be"),
+        "latin.txt": "größe".encode("latin-1"), "quotes.txt": "\u201cquoted\u201d text".encode("cp1252"),
+        "old mac.txt": b"one\rtwo", "UPPER.TXT": "upper", "a b\tc.md": "blank", "new\nline.md": "newline",
+        "é.md": "composed", "\u202egnp.md": "turned", "deep/" * 40 + "x.md": "deep", "x" * 251 + ".md": "long name",
+        "-rf.md": "option", "%s{}.md": "format", "long.txt": "x" * 300_000, "emoji.md": "🙂", "#1.md": "hash",
+        "c.jsonl": '{"text": "record"}\r\n\r\n',
+    }  # fmt: skip
+    skipped = {"empty.md": "", "blank.txt": " \n\t", "only mark.md": b"\xef\xbb\xbf", "picture.png": b"\x89PNG",
+               "empty.jsonl": "", "archive.zip": b"PK", "no ending": b"\0\1"}  # fmt: skip
+    refused = {"nul.md": b"a\0b\0\0\0c", "noise.txt": random.Random(1).randbytes(4000), "giant.log": b"x" * 500_000,
+               "lines.jsonl": '{"text": "fine"}\n{"text": 5}\n', "broken.jsonl": "{\n"}  # fmt: skip
+    monkeypatch.setattr(folder, "LARGEST_BYTES", 400_000)
+    path = lay(tmp_path / "n", {**sound, **skipped, **refused})
+    lay(tmp_path / "outside", {"o.md": "secret"})
+    (path / ".hidden.md").write_text("hidden")
+    (path / "folder.md").mkdir()
+    for name, target in {
+        "nowhere.md": "gone",
+        "circle.md": "circle.md",
+        "up.md": "../outside/o.md",
+        "loop": ".",
+    }.items():
+        (path / name).symlink_to(target)
+    (Path(os.fsdecode(os.fsencode(path) + b"/caf\xe9.md"))).write_text("name of another encoding")
+    with ExitStack() as stack:
+        for kind in ("pipe", "socket"):
+            stack.enter_context(laid(path / f"{kind}.md", kind))
+        stack.enter_context(alarm())
+        found = index.sync(path)
+    others = {"nowhere.md", "circle.md", "up.md", "pipe.md", "socket.md"}
+    assert set(found.skipped) == {f"n/{name}" for name in {*skipped, *others}}
+    assert {name.partition("#")[0] for name in found.refused} == {
+        f"n/{name}" for name in {*refused, "caf\udce9.md"}
+    }
+    assert set(index.ids()) == {f"n/{name}" for name in sound if name != "c.jsonl"} | {
+        "n/c.jsonl#1",
+        "n/lines.jsonl#1",
+    }
+    for text in ("sound3", "größe", "marked", "sixteen", "big", "deep", "record"):
+        assert index.search(text, k=1)[0].text.startswith(text)
+    assert not any("secret" in document.text for document in index.documents())
+
+
+def test_what_cannot_be_read_now_stays_and_what_has_no_text_goes(
+    index: Index, notes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index.sync(notes)
+    real = os.scandir
+
+    def scandir(path: Path) -> object:
+        if Path(path).name == "sub":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr("os.scandir", scandir)
+    (notes / "a.md").write_bytes(b"red \0 cat")
+    (notes / "c.jsonl").write_text("")
+    found = index.sync(notes)
+    assert set(found.refused) == {"notes/sub", "notes/a.md"}
+    assert list(index.ids()) == ["notes/a.md", "notes/sub/b.txt"]
+    assert index.get("notes/a.md").text == "red cat"
+    assert found.removed == 1
+
+
+def test_the_shell_names_what_is_wrong_and_says_so_by_its_exit_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    lay(tmp_path / "n", {"a.md": "red cat", "b.png": "x", "c.png": "x", "d.md": " "})
+    assert main(["sync", "x.edgeret", "n", "--model", "nano"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[:2] == ["added: 1", "changed: 0"]
+    assert "left out: 2 files of names with .png" in shown.err
+    assert "n/d.md: it is empty" in shown.err
+    (tmp_path / "n/e.md").write_bytes(b"a\0b")
+    assert main(["sync", "x.edgeret", "n", "--json"]) == 1
+    shown = capsys.readouterr()
+    assert '"unchanged": 1' in shown.out
+    assert "holds a NUL" in shown.err
+    assert "1 files or records were refused" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [
+        ("café", "cp1252"),
+        ("Привет мир, как дела сегодня", "cp1251"),
+        ("hello", "utf-16"),
+        ("hello", "utf-16-be"),
+    ],
+)
+def test_encodings_are_told(text: str, encoding: str) -> None:
+    pytest.importorskip("charset_normalizer")
+    found, told = encodings.decode("x", text.encode(encoding))
+    assert (found, told.replace("_", "-")) == (text, encoding)
+
+
+def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "charset_normalizer", None)
+    with pytest.raises(InvalidDocumentError, match=r"got byte 0xe9 at 3.*edgeret\[files\]"):
+        encodings.decode("x", b"caf\xe9")
