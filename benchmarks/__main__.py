@@ -26,6 +26,7 @@ BENCHMARKS = (
     "modes",
     "fusion",
     "exact",
+    "sync",
 )
 
 

@@ -1,0 +1,67 @@
+"""Sync: how long an index takes to follow a folder in which one file of many has changed.
+
+    python -m benchmarks sync [--files N] [--model M] [--rounds R]
+
+One JSON line: seconds to index the folder, and the median of some rounds in each of which one file is changed, with the
+index open, and of as many in a process of its own, the model loaded anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from benchmarks.scan import passages
+from edgeret import Index
+
+
+def main(argv: list[str]) -> int:
+    """Print one JSON line; return 1 if more or less than the one file was found changed."""
+    parser = argparse.ArgumentParser("python -m benchmarks sync", description=__doc__)
+    parser.add_argument("--files", type=int, default=10_000, help="files, a passage each (default: 10000)")
+    parser.add_argument("--model", default="small", help="name or folder of a bundle (default: small)")
+    parser.add_argument("--rounds", type=int, default=5, help="changes of one file (default: 5)")
+    options = parser.parse_args(argv)
+    with TemporaryDirectory() as place:
+        folder, path = Path(place, "files"), Path(place, "files.edgeret")
+        for number, text in enumerate(passages(options.files)):
+            file = folder / f"{number % 100:02}" / f"{number}.md"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        with Index.create(path, model=options.model) as index:
+            first_s = _timed(lambda: index.sync(folder))
+            changed = []
+            again = []
+            for turn in range(options.rounds):
+                _change(folder, turn)
+                again.append(_timed(lambda: changed.append(index.sync(folder).changed)))
+        cold = []
+        for turn in range(options.rounds):
+            _change(folder, turn)
+            command = [sys.executable, "-m", "edgeret", "sync", str(path), str(folder), "--json"]
+            begun = time.perf_counter()
+            done = subprocess.run(command, capture_output=True, check=True)
+            cold.append(time.perf_counter() - begun)
+            changed.append(json.loads(done.stdout)["changed"])
+    figures = {"first_s": first_s, "again_s": median(again), "process_s": median(cold)}
+    shown = {name: round(seconds, 3) for name, seconds in figures.items()}
+    print(json.dumps({"model": options.model, "files": options.files, **shown}))
+    return int(set(changed) != {1})
+
+
+def _change(folder: Path, turn: int) -> None:
+    file = folder / "00" / f"{100 * turn}.md"
+    file.write_text(f"{file.read_text()} Changed {time.time_ns()}.")
+
+
+def _timed(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
