@@ -117,8 +117,8 @@ def _in_folder(path: Path, follow_links: bool) -> list[_Input]:
 # -- documents
 
 
-def _documents(found: Iterable[_Input], refuse: Refuse, keys: Keys) -> Iterator[Document]:
-    for one in found:
+def _documents(inputs: Iterable[_Input], refuse: Refuse, keys: Keys) -> Iterator[Document]:
+    for one in inputs:
         if one.fault is not None:
             refuse(one.fault)
             continue
@@ -126,14 +126,19 @@ def _documents(found: Iterable[_Input], refuse: Refuse, keys: Keys) -> Iterator[
             if one.file.name != STDIN and not formats.is_records(one.file.name):
                 yield formats.document(one.file)
                 continue
-            for number, document in _entries(one.file, keys):
-                if isinstance(document, EdgeretError):
-                    refuse(document)
+            for entry in _entries(one.file, keys):
+                found = entry.found
+                if isinstance(found, EdgeretError):
+                    refuse(found)
                 elif one.in_folder:
-                    identity = f"{one.file.name}#{number if document.id is None else document.id}"
-                    yield Document(identity, document.text, document.metadata, document.vector)
+                    yield Document(
+                        formats.identity(one.file.name, entry, found),
+                        found.text,
+                        found.metadata,
+                        found.vector,
+                    )
                 else:
-                    yield document
+                    yield found
         except (InvalidDocumentError, StorageError) as error:
             refuse(error)
 
@@ -144,4 +149,4 @@ def _entries(file: File, keys: Keys) -> Iterator[Entry]:
     if sys.stdin is None:
         raise StorageError("cannot read standard input (it is closed): give a file instead")
     shown = "standard input"
-    return formats.lines(folder.cut(sys.stdin.buffer.readline, shown), shown)
+    return formats.lines(folder.cut(sys.stdin.buffer.readline, shown), shown, keys)

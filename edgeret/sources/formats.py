@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
@@ -12,10 +14,13 @@ import numpy as np
 from edgeret.codec import Float32, normalize
 from edgeret.documents import Document, Record
 from edgeret.errors import EdgeretError, InvalidDocumentError, InvalidVectorError
-from edgeret.sources import encodings, folder
+from edgeret.sources import encodings, folder, markup, office
 from edgeret.sources.folder import File
 
 _BOM: Final = b"\xef\xbb\xbf"
+_HEADER: Final = 1 << 16
+"""Characters of a table that its first line is looked for in."""
+
 _WHOLE: Final = frozenset(("id", "text", "metadata", "vector"))
 
 
@@ -41,18 +46,26 @@ class Entry(NamedTuple):
 
 
 def is_known(name: str) -> bool:
-    """Whether there is a reader for files of this name."""
-    return _ending(name) in _WHOLE_FILES or is_records(name)
+    """Whether there is a reader for files of this name; one without an ending may be a text."""
+    return kind(name) in _READERS or is_records(name)
 
 
 def is_records(name: str) -> bool:
-    """Whether such a file holds many documents."""
+    """Whether such a file may hold many documents."""
     return _ending(name) in _RECORDS
 
 
 def endings() -> str:
-    """The endings of names that there are readers for."""
-    return ", ".join(sorted((*_WHOLE_FILES, *_RECORDS)))
+    """Endings of names that there are readers for."""
+    return (
+        ", ".join(sorted((*(ending for ending in KINDS if ending not in CODE), *_RECORDS)))
+        + " and source code"
+    )
+
+
+def kind(name: str) -> str:
+    """What a file holds, by its name: one of `KINDS`, or nothing."""
+    return KINDS.get(_ending(name), "")
 
 
 def document(file: File) -> Document:
@@ -61,9 +74,13 @@ def document(file: File) -> Document:
     Raises InvalidDocumentError for what cannot be indexed, LeftOutError for what has no text, StorageError.
     """
     octets = folder.content(file)
-    text, metadata = _WHOLE_FILES[_ending(file.name)](file.path, octets)
+    found = kind(file.name)
+    if not _ending(file.name) and b"\0" in octets:
+        raise LeftOutError(f"{file.path}: it is no text")
+    text, metadata = _READERS[found](file.path, octets)
     if not text.strip():
-        raise LeftOutError(f"{file.path}: it is empty")
+        why = "it has no text: its pages may be pictures" if found == "pdf" else "it is empty"
+        raise LeftOutError(f"{file.path}: {why}")
     return checked(file.path, Document(file.name, text, metadata))
 
 
@@ -73,6 +90,13 @@ def entries(file: File, keys: Keys) -> Iterator[Entry]:
     Raises InvalidDocumentError and StorageError for a file that cannot be read at all.
     """
     return _RECORDS[_ending(file.name)](file, keys)
+
+
+def identity(name: str, entry: Entry, found: Document) -> str:
+    """The id of a record of the file `name` of a folder."""
+    if not entry.number:
+        return name
+    return f"{name}#{entry.number if found.id is None else found.id}"
 
 
 def checked(place: str, document: Document) -> Document:
@@ -100,10 +124,16 @@ def _plain(place: str, octets: bytes) -> Text:
     return text, {} if encoding == "utf-8" else {"encoding": encoding}
 
 
+def _marked(place: str, octets: bytes) -> Text:
+    text, told = _plain(place, octets)
+    body, metadata = markup.front(text)
+    return (body, metadata | told) if body.strip() else (text, told)
+
+
 # -- many documents
 
 
-def lines(found: Iterator[bytes | InvalidDocumentError], place: str) -> Iterator[Entry]:
+def lines(found: Iterator[bytes | InvalidDocumentError], place: str, keys: Keys) -> Iterator[Entry]:
     """The documents of JSON Lines, those that are blank aside. place: what an error would name."""
     for number, line in enumerate(found, start=1):
         if isinstance(line, InvalidDocumentError):
@@ -114,16 +144,16 @@ def lines(found: Iterator[bytes | InvalidDocumentError], place: str) -> Iterator
             continue
         here = f"{place}, line {number}"
         try:
-            yield Entry(number, checked(here, _parse(here, content)))
+            yield Entry(number, checked(here, _parse(here, content, keys)))
         except InvalidDocumentError as error:
             yield Entry(number, error)
 
 
 def _lines(file: File, keys: Keys) -> Iterator[Entry]:
-    return lines(folder.lines(file), file.path)
+    return lines(folder.lines(file), file.path, keys)
 
 
-def _parse(place: str, line: bytes) -> Document:
+def _parse(place: str, line: bytes, keys: Keys) -> Document:
     try:
         fields = json.loads(line.decode())
     except UnicodeDecodeError as error:
@@ -136,13 +166,21 @@ def _parse(place: str, line: bytes) -> Document:
         ) from None
     except (ValueError, RecursionError) as error:
         raise InvalidDocumentError(f"{place}: expected a JSON object, got {error}: fix this line") from None
-    if not isinstance(fields, dict) or "text" not in fields:
-        raise InvalidDocumentError(f"{place}: expected a JSON object with a key 'text': fix this line")
-    if fields.keys() <= _WHOLE and isinstance(fields.get("metadata"), dict):
+    return _record(place, fields, keys)
+
+
+def _record(place: str, fields: object, keys: Keys) -> Document:
+    key = keys.text or "text"
+    if not isinstance(fields, dict) or key not in fields:
+        raise InvalidDocumentError(f"{place}: expected a JSON object with a key {key!r:.80}: fix this line")
+    if keys == NO_KEYS and fields.keys() <= _WHOLE and isinstance(fields.get("metadata"), dict):
         # As `edgeret get --json` prints a document.
         vector = _vector(place, fields.get("vector"))
         return Document(fields.get("id"), fields["text"], fields["metadata"], vector)
-    return Document(id=fields.pop("id", None), text=fields.pop("text"), metadata=fields)
+    text, identity = fields.pop(key), fields.pop(keys.id or "id", None)
+    if keys.id and isinstance(identity, int):
+        identity = str(identity)
+    return Document(identity, text, fields)
 
 
 def _vector(place: str, value: Any) -> Float32 | None:
@@ -157,9 +195,106 @@ def _vector(place: str, value: Any) -> Float32 | None:
     return vector
 
 
-_WHOLE_FILES: Final[dict[str, Callable[[str, bytes], Text]]] = dict.fromkeys(
-    (".txt", ".text", ".log", ".md", ".markdown"), _plain
-)
-_RECORDS: Final[dict[str, Callable[[File, Keys], Iterator[Entry]]]] = dict.fromkeys(
-    (".jsonl", ".ndjson"), _lines
-)
+def _objects(file: File, keys: Keys) -> Iterator[Entry]:
+    """The objects of a list that have a text; a file of anything else is one document, as it is written."""
+    text, _ = encodings.decode(file.path, folder.content(file))
+    if not text.strip():
+        return
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidDocumentError(f"{file.path}: expected JSON, got {error}: fix it") from None
+    key = keys.text or "text"
+    objects = found if isinstance(found, list) else [found]
+    if not any(isinstance(one, dict) and key in one for one in objects):
+        yield Entry(0, checked(file.path, Document(file.name, text)))
+        return
+    for number, fields in enumerate(objects, start=1):
+        here = f"{file.path}, entry {number}"
+        try:
+            yield Entry(number, checked(here, _record(here, fields, keys)))
+        except InvalidDocumentError as error:
+            yield Entry(number, error)
+
+
+def _rows(file: File, keys: Keys) -> Iterator[Entry]:
+    """The rows of a table below its header. Without a column of texts a row's text has all columns with their names."""
+    text, _ = encodings.decode(file.path, folder.content(file))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(file.name, text))
+    names = [name.strip() or f"column {number}" for number, name in enumerate(next(reader, []), start=1)]
+    for key in (keys.text, keys.id):
+        if key is not None and key not in names:
+            raise InvalidDocumentError(
+                f"{file.path}: expected a column {key!r:.80}, got {', '.join(names):.200}: name one of these"
+            )
+    number = 0
+    while True:
+        number += 1
+        here = f"{file.path}, row {number}"
+        try:
+            cells = next(reader, None)
+            if cells is None:
+                return
+            if any(cell.strip() for cell in cells):
+                yield Entry(number, checked(here, _row(names, cells, keys)))
+        except csv.Error as error:
+            yield Entry(
+                number, InvalidDocumentError(f"{here}: expected a row of a table, got {error}: fix it")
+            )
+        except InvalidDocumentError as error:
+            yield Entry(number, error)
+
+
+def _row(names: list[str], cells: list[str], keys: Keys) -> Document:
+    extra = [f"column {number}" for number in range(len(names) + 1, len(cells) + 1)]
+    fields = dict(zip(names + extra, cells, strict=False))
+    identity = fields.pop(keys.id or "id", None) or None
+    key = keys.text or "text"
+    text = fields.pop(key, None)
+    if text is None:
+        text = "\n".join(f"{name}: {cell}" for name, cell in fields.items() if cell.strip())
+    return Document(
+        identity, text, {name: markup.scalar(cell) for name, cell in fields.items() if cell.strip()}
+    )
+
+
+def _delimiter(name: str, text: str) -> str:
+    if _ending(name) == ".tsv":
+        return "\t"
+    first = text[:_HEADER].partition("\n")[0]
+    return max(",;\t|", key=first.count)
+
+
+_CODE: Final = """
+.py .pyi .c .h .cc .cpp .cxx .hh .hpp .cs .java .kt .scala .swift .m .go .rs .js .mjs .cjs .jsx .ts .tsx .php .rb .pl .pm
+.lua .r .jl .hs .ml .ex .exs .erl .clj .lisp .el .f90 .pas .vb .dart .zig .nim .sh .bash .zsh .ps1 .sql .proto .css .scss
+.less .vue .svelte .cmake .mk .gradle .tf .yaml .yml .toml .ini .cfg .conf .xml .xsl .tex .bib
+"""
+CODE: Final = frozenset(_CODE.split())
+KINDS: Final = {
+    "": "text",
+    **dict.fromkeys((".txt", ".text"), "text"),
+    ".log": "log",
+    **dict.fromkeys((".md", ".markdown"), "markdown"),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
+    **dict.fromkeys((".rst", ".rest"), "rst"),
+    ".pdf": "pdf",
+    ".docx": "docx",
+    ".epub": "epub",
+    **dict.fromkeys(CODE, "code"),
+}
+"""What files hold, by the endings of their names."""
+
+_READERS: Final[dict[str, Callable[[str, bytes], Text]]] = {
+    **dict.fromkeys(("text", "log", "rst", "code"), _plain),
+    "markdown": _marked,
+    "html": markup.of_html,
+    "pdf": office.of_pdf,
+    "docx": office.of_docx,
+    "epub": office.of_epub,
+}
+_RECORDS: Final[dict[str, Callable[[File, Keys], Iterator[Entry]]]] = {
+    **dict.fromkeys((".jsonl", ".ndjson"), _lines),
+    ".json": _objects,
+    **dict.fromkeys((".csv", ".tsv"), _rows),
+}

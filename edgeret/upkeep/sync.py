@@ -252,7 +252,7 @@ class _Run:
         for entry in formats.entries(file, self._how.keys):
             found = entry.found
             if isinstance(found, Document):
-                identity = f"{file.name}#{entry.number if found.id is None else found.id}"
+                identity = formats.identity(file.name, entry, found)
                 if identity not in ids:
                     ids.add(identity)
                     if last is not None:
