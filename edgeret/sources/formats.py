@@ -266,9 +266,9 @@ def _delimiter(name: str, text: str) -> str:
 
 
 _CODE: Final = """
-.py .pyi .c .h .cc .cpp .cxx .hh .hpp .cs .java .kt .scala .swift .m .go .rs .js .mjs .cjs .jsx .ts .tsx .php .rb .pl .pm
-.lua .r .jl .hs .ml .ex .exs .erl .clj .lisp .el .f90 .pas .vb .dart .zig .nim .sh .bash .zsh .ps1 .sql .proto .css .scss
-.less .vue .svelte .cmake .mk .gradle .tf .yaml .yml .toml .ini .cfg .conf .xml .xsl .tex .bib
+.py .pyi .c .h .cc .cpp .cxx .hh .hpp .cs .java .kt .scala .swift .m .go .rs .js .mjs .cjs .jsx .ts .tsx .php .rb .pl
+.pm .lua .r .jl .hs .ml .ex .exs .erl .clj .lisp .el .f90 .pas .vb .dart .zig .nim .sh .bash .zsh .ps1 .sql .proto .css
+.scss .less .vue .svelte .cmake .mk .gradle .tf .yaml .yml .toml .ini .cfg .conf .xml .xsl .tex .bib
 """
 CODE: Final = frozenset(_CODE.split())
 KINDS: Final = {
