@@ -10,7 +10,7 @@ with edgeret.Index.create("notes.edgeret", exist_ok=True) as index:
 """
 
 from edgeret.codec import Codec
-from edgeret.documents import Document, Hit
+from edgeret.documents import Document, Hit, Section
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.function import FunctionEncoder
 from edgeret.encode.records import TextEncoder
@@ -92,6 +92,7 @@ __all__ = [
     "ReentrantError",
     "ReplacedError",
     "Reranker",
+    "Section",
     "SignatureError",
     "SpaceMismatchError",
     "StemmerError",

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Final, NamedTuple, Protocol
@@ -15,6 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.errors import CorruptIndexError, InvalidDocumentError
+
+MOST_CONTEXT: Final = 1000
+"""Characters of what is encoded before a passage and is not in its text."""
 
 MOST_LEVELS: Final = 32
 """Of lists and mappings inside one another in metadata, their own included."""
@@ -64,6 +67,28 @@ _KEYS: Final = ("id", "text", "metadata", "vector")
 
 Span = tuple[int, int]
 """Start and stop, in characters."""
+
+
+
+class Section(NamedTuple):
+    """A part of a document's text that no passage crosses.
+
+    Attributes:
+        start: Where it begins, in characters.
+        end: Where it ends.
+        context: What is encoded, and searched by words, before each passage of it, such as the headings above; 1,000
+            characters at most. None: nothing.
+        blocks: Where it has what is one piece, such as a table: cut only if it is longer than a passage, between lines.
+    """
+
+    start: int
+    end: int
+    context: str | None = None
+    blocks: tuple[Span, ...] = ()
+
+
+Chunk = Callable[[Document], Iterable[Section | tuple[int, int] | tuple[int, int, str | None]]]
+"""A document -> the parts of its text, in order, that no passage crosses. What no part has is not searched."""
 
 
 class Highlights(NamedTuple):
@@ -264,6 +289,49 @@ def as_document(given: Given) -> Document:
         found = f"{unknown[0]!r:.60}: put it into 'metadata'" if unknown else "no 'text': give it one"
         raise InvalidDocumentError(f"expected a mapping of {', '.join(_KEYS)}, got {found}")
     return Document(**{key: value for key, value in given.items() if value is not None})
+
+
+def as_sections(text: str, given: Iterable[object]) -> list[Section]:
+    """The parts of a text as they are used: those without a word left out. Raises InvalidDocumentError for others."""
+    if not isinstance(given, Iterable):
+        raise InvalidDocumentError(f"expected parts of a text, got a {type(given).__name__}: return a list")
+    sections: list[Section] = []
+    end = 0
+    for one in given:
+        if not isinstance(one, tuple) or not 2 <= len(one) <= 4:
+            raise InvalidDocumentError(
+                f"expected each part of a text as (start, end) or (start, end, context), got {one!r:.80}: return tuples"
+            )
+        section = Section(*one)
+        _check_ends(section[:2], end, len(text))
+        inside = section.start
+        for block in section.blocks:
+            _check_ends(block, inside, section.end)
+            inside = block[1]
+        end = section.end
+        context = _checked_string("context", section.context or "")
+        if len(context) > MOST_CONTEXT:
+            raise InvalidDocumentError(
+                f"expected a context of at most {MOST_CONTEXT} characters, got {len(context)}: shorten it"
+            )
+        if text[section.start : end].strip():
+            sections.append(section._replace(context=context if context.strip() else None))
+    if not sections:
+        raise InvalidDocumentError("expected parts of a text, got none with a word: return one at the least")
+    return sections
+
+
+def _check_ends(span: tuple[Any, ...], first: int, last: int) -> None:
+    whole = len(span) == 2 and all(type(number) is int for number in span)
+    if not whole or not first <= span[0] <= span[1] <= last:
+        raise InvalidDocumentError(
+            f"expected a part (start, end) between {first} and {last}, in characters and in order, got {span!r:.80}"
+        )
+
+
+def searched(context: str | None, text: str) -> str:
+    """What a passage is found by: what stands before it, and its text."""
+    return text if context is None else f"{context}\n{text}"
 
 
 def digest_of(identity: str, text: str, metadata: str) -> bytes:

@@ -445,6 +445,14 @@ def _codec(name: str, value: object) -> object:
     return value
 
 
+def _chunk(name: str, value: object) -> object:
+    if not callable(value):
+        raise ArgumentError(
+            f"expected {name} to be a function, got {shown(value)}: pass one that takes a document"
+        )
+    return value
+
+
 def _folders(name: str, value: object) -> list[str]:
     if isinstance(value, str | bytes | os.PathLike):
         return [_spelled(name, value)]
@@ -528,6 +536,7 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "id": _id,
     "ids": _ids,
     "folders": _folders,
+    "chunk": _chunk,
     **dict.fromkeys(("text_key", "id_key"), text),
     "changes": _changes,
     "metadata": _metadata,

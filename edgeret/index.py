@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, NoReturn, Self, TypeVar, Unpack
 
 from edgeret import door, reports, scan, stems
 from edgeret.codec import Float32
-from edgeret.documents import Document, Given, Hit, Record, as_document
+from edgeret.documents import Chunk, Document, Given, Hit, Record, Section, as_document, as_sections
 from edgeret.encode.bundle import DEFAULT_MODEL
 from edgeret.encode.passages import Span
 from edgeret.encode.records import TextEncoder, encode, load, load_for, own_vector, plan_for, shortened
@@ -33,6 +33,7 @@ from edgeret.search import partitions
 from edgeret.search.options import Options, Terms, Where
 from edgeret.search.searcher import Searcher, common_mode
 from edgeret.search.stages import Query
+from edgeret.sources import structure
 from edgeret.sources.formats import Keys
 from edgeret.space import check_space, describe
 from edgeret.storage import file, listing
@@ -63,10 +64,11 @@ _SHORT: Final = 4096
 
 
 class _Waiting(NamedTuple):
-    """A document to encode, and its own vector, as of its only passage."""
+    """A document to encode, its own vector, as of its only passage, and the parts of its text that none crosses."""
 
     record: Record
     known: Mapping[Span, bytes]
+    sections: Sequence[Section] | None
 
 
 class Index:
@@ -246,7 +248,9 @@ class Index:
     # -- writing
 
     @door.checked
-    def add(self, documents: Iterable[Given], commit_every: int | None = None) -> list[str]:
+    def add(
+        self, documents: Iterable[Given], commit_every: int | None = None, chunk: Chunk | None = None
+    ) -> list[str]:
         """Index documents.
 
         A document whose id is there already replaces the old one; of several with one id the last one wins. A document
@@ -257,6 +261,10 @@ class Index:
                 keys `text` and, as far as it has them, `id`, `metadata` and `vector`.
             commit_every: Documents between two commits; an interrupted load is simply run again. None commits once, at
                 the end: all documents or none.
+            chunk: A function that takes a document and returns the parts of its text that no passage crosses, in
+                order: (start, end) in characters, (start, end, context) with what is encoded before each passage, or
+                `Section`.
+                A part that is too long for the model is cut further. None: the whole text is one part.
 
         Returns:
             The documents' ids, in order.
@@ -270,7 +278,7 @@ class Index:
             ReentrantError: `documents` is a generator that changes this index.
             StorageError: The medium refused.
         """
-        return self._change(lambda: self._add(documents, commit_every))
+        return self._change(lambda: self._add(documents, commit_every, chunk))
 
     @door.checked
     def sync(
@@ -279,6 +287,7 @@ class Index:
         text_key: str | None = None,
         id_key: str | None = None,
         follow_links: bool = False,
+        chunk: Chunk | None = None,
         progress: reports.Progress | None = None,
     ) -> reports.SyncSummary:
         """Bring the index in step with the files of folders: what is new, what has changed, what is gone.
@@ -293,6 +302,8 @@ class Index:
             text_key: Where records of files have their text. None: `text`.
             id_key: Where they have their id. None: `id`, or else the number of their line.
             follow_links: Also read what links lead to outside of a folder.
+            chunk: As in `add`. None cuts at headings, definitions and pages, with the file's name and the headings
+                above each passage as its context.
             progress: Called after each commit as `progress(done, total)`: bytes of the files that are safe, and of all
                 that are read. None calls nothing.
 
@@ -306,7 +317,7 @@ class Index:
             ReadOnlyError: The index was opened read-only.
             StorageError: The medium refused, or a folder cannot be read.
         """
-        how = Reading(Keys(text_key, id_key), follow_links)
+        how = Reading(Keys(text_key, id_key), follow_links, chunk or structure.sections)
         several = [folders] if isinstance(folders, str | os.PathLike) else folders
         return Sync(self, partial(listing.told, self._read), named(several), how, progress).run()
 
@@ -836,7 +847,7 @@ class Index:
             return self._connections.read(work)
         return self._memory_lock.hold(lambda: self._connections.read(work))
 
-    def _add(self, documents: Iterable[Given], commit_every: int | None) -> list[str]:
+    def _add(self, documents: Iterable[Given], commit_every: int | None, chunk: Chunk | None) -> list[str]:
         ids: list[str] = []
         safe = 0
         try:
@@ -849,7 +860,8 @@ class Index:
                 document = as_document(given)
                 self._admit(document)
                 record = Record.of(document)
-                fresh += self._accept(record, waiting, first=not fresh)
+                cut = None if chunk is None else partial(chunk, document)
+                fresh += self._accept(record, waiting, not fresh, cut)
                 ids.append(record.id)
                 if commit_every is not None and len(ids) % commit_every == 0:
                     self._stage(waiting)
@@ -897,10 +909,16 @@ class Index:
                     "split it, or raise the memory budget"
                 )
 
-    def _accept(self, record: Record, waiting: dict[str, _Waiting], first: bool) -> bool:
+    def _accept(
+        self,
+        record: Record,
+        waiting: dict[str, _Waiting],
+        first: bool,
+        cut: Callable[[], Iterable[object]] | None,
+    ) -> bool:
         """Have a document wait to be encoded if it is not there; whether it was so.
 
-        first: of those that are committed together.
+        first: of those that are committed together. cut: gives the parts of its text; None: it is one.
         """
         if record.id in waiting:
             self._stage(waiting)
@@ -910,8 +928,9 @@ class Index:
         if first:
             # Whoever is to be refused is refused before hours of encoding.
             self._staging.await_lock()
+        sections = None if cut is None or own is not None else as_sections(record.text, cut())
         known = {} if own is None else {(0, len(record.text)): own.tobytes()}
-        waiting[record.id] = _Waiting(record, known)
+        waiting[record.id] = _Waiting(record, known, sections)
         if len(waiting) >= self._together or len(record.text) + len(record.metadata) > _SHORT:
             self._stage(waiting)
         return True
@@ -920,9 +939,11 @@ class Index:
         """Encode the documents that wait, if there are any; then none waits."""
         if not waiting:
             return
-        records, known = zip(*waiting.values(), strict=True)
+        records, known, sections = zip(*waiting.values(), strict=True)
         waiting.clear()
-        encoded = self._memory_lock.hold(lambda: encode(records, self._encoder, self._store.bits, known))
+        encoded = self._memory_lock.hold(
+            lambda: encode(records, self._encoder, self._store.bits, known, sections)
+        )
         for one in encoded:
             self._staging.stage(one)
 

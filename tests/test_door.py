@@ -113,6 +113,7 @@ BAD: dict[str, list[Any]] = {
     "id": NOT_STRINGS,
     "changes": [*NOT_SEVERAL, [5], ["ab"], [("a",)], [("a", 5)], [(5, {})], {"a": 5}, {5: {}}, [("a", {"b": 2**70})]],
     "metadata": [*NOT_STRINGS[:7], "a", [("a", 1)], {"a": object()}, {1: 2}, {"a": 2**70}],
+    "chunk": ["lines", 5, True, [print]],
     "folders": [b"a", 5, True, object(), str, "", "a\0b", "caf\udce9", "/", [], [5], [b"a"], [None], [["a"]]],
     **{key: [*NOT_STRINGS, "\ud800"] for key in ("text_key", "id_key")},
     "ids": [*NOT_SEVERAL, [5], [b"a"], [None], [["a"]], [2**70], ["\udce9"]],
@@ -162,7 +163,12 @@ def public() -> Iterator[tuple[str, Callable[..., Any]]]:
     for name, found in functions.items():
         if inspect.isfunction(found):
             yield name, found
-        elif not issubclass(found, EdgeretError) and name not in ("Document", "Hit", "TextEncoder"):
+        elif not issubclass(found, EdgeretError) and name not in (
+            "Document",
+            "Hit",
+            "Section",
+            "TextEncoder",
+        ):
             for method, kind in vars(found).items():
                 if (
                     not method.startswith("_")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -132,11 +134,11 @@ def test_a_file_of_many_records_that_was_cut_short_is_read_to_its_end(
     lay(tmp_path / "n", {"a.jsonl": "".join(f'{{"text": "text {n}"}}\n' for n in range(10))})
     real, calls = Index.add, []
 
-    def add(self: Index, documents: Iterator[Document]) -> list[str]:
+    def add(self: Index, documents: Iterator[Document], **options: object) -> list[str]:
         calls.append(1)
         if len(calls) == 3:
             raise LockedError("busy")
-        return real(self, documents)
+        return real(self, documents, **options)
 
     monkeypatch.setattr(Index, "add", add)
     with pytest.raises(LockedError) as error:
@@ -292,3 +294,33 @@ def test_without_the_package_it_says_what_to_install(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "charset_normalizer", None)
     with pytest.raises(InvalidDocumentError, match=r"got byte 0xe9 at 3.*edgeret\[files\]"):
         encodings.decode("x", b"caf\xe9")
+
+
+def test_a_change_is_found_while_it_is_watched(tmp_path: Path) -> None:
+    pytest.importorskip("watchfiles")
+    folder, path = lay(tmp_path / "n", {"a.md": "red cat"}), tmp_path / "x.edgeret"
+    command = [
+        sys.executable,
+        "-m",
+        "edgeret",
+        "sync",
+        str(path),
+        str(folder),
+        "--watch",
+        "--json",
+        "--model",
+        "nano",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert json.loads(process.stdout.readline())["added"] == 1
+            (folder / ".hidden.md").write_text("hidden")
+            (folder / "b.md").write_text("blue dog")
+            assert json.loads(process.stdout.readline())["added"] == 1
+            with Index.open(path, readonly=True) as index:
+                assert index.search("blue", mode="lexical")[0].id == "n/b.md"
+            (folder / "a.md").unlink()
+            assert json.loads(process.stdout.readline())["removed"] == 1
+        finally:
+            process.send_signal(signal.SIGINT)
+    assert process.returncode == 130

@@ -17,6 +17,7 @@ _SENTENCE_END: Final = re.compile(
     r"""[.!?\u2026]["'\u2019\u201d\xbb)\]]{0,3}(?=\s++[^a-z])"""
     r"""|[\u3002\uff01\uff1f]["'\u2019\u201d\u300d\u300f\uff09]{0,3}"""
 )
+_LINE_END: Final = re.compile(r"\n")
 _BEFORE: Final = 8
 """Characters before a token that its sentence's end may begin in: more than a match of _SENTENCE_END has."""
 _AFTER: Final = 256
@@ -47,8 +48,13 @@ def split(text: str, token_spans: Sequence[Span], limit: int) -> list[Span]:
     return split_windows(text, [token_spans], limit)
 
 
-def split_windows(text: str, windows: Iterable[Sequence[Span]], limit: int) -> list[Span]:
-    """`split`, where the spans of the text's tokens come some at a time. Keeps those of a passage and a window."""
+def split_windows(
+    text: str, windows: Iterable[Sequence[Span]], limit: int, blocks: Sequence[Span] = ()
+) -> list[Span]:
+    """`split`, where the spans of the text's tokens come some at a time. Keeps those of a passage and a window.
+
+    blocks: what is one piece, in order: cut only where one is longer than `limit`, and then between lines if possible.
+    """
     windows, held = iter(windows), list[Sequence[Span]]()
     while sum(map(len, held)) <= limit:
         if (window := next(windows, None)) is None:
@@ -56,7 +62,7 @@ def split_windows(text: str, windows: Iterable[Sequence[Span]], limit: int) -> l
             start, end = _strip(text, 0, len(text))
             return [(start, end)] if start < end else []
         held.append(window)
-    tokens = _Tokens(text, chain(held, windows))
+    tokens = _Tokens(text, chain(held, windows), blocks)
     passages = []
     first, begin = 0, 0
     while begin < len(text):
@@ -72,15 +78,16 @@ def split_windows(text: str, windows: Iterable[Sequence[Span]], limit: int) -> l
 class _Tokens:
     """A text's tokens, by number, and before which of them it may be cut."""
 
-    def __init__(self, text: str, windows: Iterable[Sequence[Span]]) -> None:
+    def __init__(self, text: str, windows: Iterable[Sequence[Span]], blocks: Sequence[Span]) -> None:
         self._text = text
+        self._blocks = np.array(blocks, dtype=np.int64).reshape(-1, 2)
         self._windows = iter(windows)
         self._starts: list[int] = []
         self._forgotten = 0
         self._end = 0
         self._paragraphs: list[int] = []
-        # Ends of sentences and paragraphs, of words, of tokens.
-        self._levels: list[list[int]] = [[], [], []]
+        # Ends of sentences and paragraphs, of lines in blocks, of words, of tokens.
+        self._levels: list[list[int]] = [[], [], [], []]
 
     def start(self, token: int) -> int:
         """Where a token starts."""
@@ -101,8 +108,16 @@ class _Tokens:
         last = self._starts[-1] if self._starts else -1
         sentences = self._first_tokens(_SENTENCE_END, last, starts, tokens)
         paragraphs = self._first_tokens(_PARAGRAPH_END, last, starts, tokens)
+        lines = np.empty(0, np.int64)
+        if len(self._blocks):
+            lines = self._first_tokens(_LINE_END, last, starts, tokens)
+            edges = self._blocks[(self._blocks > last) & (self._blocks <= starts[-1])]
+            edges = np.intersect1d(np.searchsorted(starts, edges), tokens)
+            sentences = np.union1d(self._outside(sentences, starts), edges)
+            paragraphs = np.union1d(self._outside(paragraphs, starts), edges)
         self._paragraphs += (paragraphs + base).tolist()
-        for level, cuts in zip(self._levels, (np.union1d(sentences, paragraphs), words, tokens), strict=True):
+        sentences = np.union1d(sentences, paragraphs)
+        for level, cuts in zip(self._levels, (sentences, lines, words, tokens), strict=True):
             level += (cuts + base).tolist()
         self._starts += starts.tolist()
         self._end = int(ends[-1])
@@ -130,6 +145,11 @@ class _Tokens:
         matches = pattern.finditer(self._text, max(0, last - _BEFORE), int(starts[-1]) + _AFTER)
         ends = np.fromiter((match.end() for match in matches), dtype=np.int64)
         return np.intersect1d(np.searchsorted(starts, ends[ends > last]), tokens)
+
+    def _outside(self, cuts: Int64, starts: Int64) -> Int64:
+        """Those cuts that are not within a block."""
+        block = np.searchsorted(self._blocks[:, 0], starts[cuts]) - 1
+        return cuts[(block < 0) | (starts[cuts] >= self._blocks[block, 1])]
 
     def _forget(self, first: int) -> None:
         del self._starts[: first - self._forgotten]

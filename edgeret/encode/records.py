@@ -9,12 +9,12 @@ import os
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, repeat
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
-from edgeret.codec import Codec, Float32, Int8, normalize, quantize
-from edgeret.documents import Encoded, Record
+from edgeret.codec import Codec, Float32, Int8, UInt64, normalize, quantize
+from edgeret.documents import Encoded, Record, Section
 from edgeret.door import numbers
 from edgeret.encode.bundle import MODELS, available
 from edgeret.encode.encoder import Asked, Encoder
@@ -25,6 +25,9 @@ from edgeret.plan import Plan
 
 _AT_ONCE: Final = 64
 """Passages whose vectors are in memory as floating-point numbers."""
+
+_CONTEXT_SHARE: Final = 4
+"""Of the tokens of a passage, one in so many may be its context's."""
 
 _UNRELATED: Final = (
     "The ferry leaves the island twice a day.",
@@ -174,24 +177,34 @@ def own_vector(record: Record, encoder: TextEncoder) -> Int8 | None:
     return quantize(normalize(numbers(record.vector)[None], encoder.dim))
 
 
+class _Part(NamedTuple):
+    """A passage to be: where it stands in the text, its context, and what of that is encoded before it."""
+
+    span: Span
+    context: str | None = None
+    before: str = ""
+
+
 def encode(
     records: Sequence[Record],
     encoder: TextEncoder,
     bits: int,
     known: Sequence[Mapping[Span, bytes]] | None = None,
+    sections: Sequence[Sequence[Section] | None] | None = None,
 ) -> list[Encoded]:
     """Passages, int8 vectors and codes of `bits` bits of records, whose texts are encoded together.
 
     known: of each record, vectors of passages, as they are stored, that need no encoding; one that a record brings is a
-    passage's.
+    passage's. sections: of each, the parts of its text that no passage crosses; None: it is one, with nothing before it.
     """
     # An encoder that is not ours has an answer of its own to what it does not know.
     encode_texts = encoder.encode_passages if isinstance(encoder, Encoder) else encoder.encode
-    spans = [_spans(record, encoder) for record in records]
+    cut = zip(records, sections or repeat(None, len(records)), strict=True)
+    parts = [_parts(record, encoder, own) for record, own in cut]
     passages = [
-        (record, span, stored.get(span))
-        for record, own, stored in zip(records, spans, known or repeat({}, len(records)), strict=True)
-        for span in own
+        (record, part, stored.get(part.span))
+        for record, own, stored in zip(records, parts, known or repeat({}, len(records)), strict=True)
+        for part in own
     ]
     vectors = np.empty((len(passages), encoder.dim), dtype=np.int8)
     missing = []
@@ -203,15 +216,46 @@ def encode(
         else:
             missing.append(number)
     for first in range(0, len(missing), _AT_ONCE):
-        part = missing[first : first + _AT_ONCE]
-        texts = [record.text[slice(*span)] for record, span, _ in map(passages.__getitem__, part)]
-        vectors[part] = quantize(normalize(encode_texts(texts), encoder.dim))
-    parts = (vectors[first : first + _AT_ONCE] for first in range(0, len(vectors), _AT_ONCE))
-    codes = np.concatenate([encoder.codec.encode(part, bits) for part in parts])
+        some = missing[first : first + _AT_ONCE]
+        texts = [
+            part.before + record.text[slice(*part.span)]
+            for record, part, _ in map(passages.__getitem__, some)
+        ]
+        vectors[some] = quantize(normalize(encode_texts(texts), encoder.dim))
+    batches = (vectors[first : first + _AT_ONCE] for first in range(0, len(vectors), _AT_ONCE))
+    codes = np.concatenate([encoder.codec.encode(batch, bits) for batch in batches])
     return [
-        Encoded(record, own, vectors[stop - len(own) : stop], codes[stop - len(own) : stop])
-        for record, own, stop in zip(records, spans, accumulate(map(len, spans)), strict=True)
+        _encoded(record, own, vectors[stop - len(own) : stop], codes[stop - len(own) : stop])
+        for record, own, stop in zip(records, parts, accumulate(map(len, parts)), strict=True)
     ]
+
+
+def _encoded(record: Record, parts: Sequence[_Part], vectors: Int8, codes: UInt64) -> Encoded:
+    contexts = [part.context for part in parts]
+    return Encoded(record, [part.span for part in parts], vectors, codes, contexts if any(contexts) else ())
+
+
+def _parts(record: Record, encoder: TextEncoder, sections: Sequence[Section] | None) -> list[_Part]:
+    text = record.text
+    if record.vector is not None:
+        return [_Part((0, len(text)))]
+    found = []
+    for start, end, context, blocks in sections or [Section(0, len(text))]:
+        before, taken = _fitted(context, encoder)
+        inside = [(first - start, last - start) for first, last in blocks]
+        spans = _spans(text[start:end], encoder, encoder.passage_tokens - taken, inside)
+        found += [_Part((start + first, start + last), context, before) for first, last in spans]
+    return found
+
+
+def _fitted(context: str | None, encoder: TextEncoder) -> tuple[str, int]:
+    """What of a context is encoded before a passage, and its tokens: of a long one the end, which is nearest to it."""
+    tokens = encoder.token_spans(context) if context else []
+    most = encoder.passage_tokens // _CONTEXT_SHARE
+    if context is None or not tokens or not most:
+        return "", 0
+    kept = tokens[-most:]
+    return f"{context[kept[0][0] :]}\n", len(kept)
 
 
 def encode_query(text: str, encoder: TextEncoder) -> Asked:
@@ -233,12 +277,8 @@ def spread(encoder: TextEncoder) -> float:
     return float((vectors @ vectors.T)[np.triu_indices(len(vectors), 1)].std())
 
 
-def _spans(record: Record, encoder: TextEncoder) -> list[Span]:
-    whole = [(0, len(record.text))]
-    if record.vector is not None:
-        return whole
+def _spans(text: str, encoder: TextEncoder, limit: int, blocks: Sequence[Span]) -> list[Span]:
     # Of other encoders, what their tokenizer takes is theirs.
-    text = record.text
     windows = encoder.token_windows(text) if isinstance(encoder, Encoder) else [encoder.token_spans(text)]
     # A text of characters that no token stands for is still one passage.
-    return split_windows(text, windows, encoder.passage_tokens) or whole
+    return split_windows(text, windows, limit, blocks) or [(0, len(text))]

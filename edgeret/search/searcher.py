@@ -14,7 +14,7 @@ import numpy as np
 from edgeret import phrases, words
 from edgeret.blocks import Mask, count
 from edgeret.codec import Float32, Int64, UInt64, dequantize, normalize
-from edgeret.documents import Highlights, Hit, Span, make_hit, trace
+from edgeret.documents import Highlights, Hit, Span, make_hit, searched, trace
 from edgeret.encode.encoder import Asked
 from edgeret.encode.passages import sentences
 from edgeret.encode.records import TextEncoder, encode_query, recorded_name, spread
@@ -335,8 +335,11 @@ class Searcher:
             only = asked.only(number)
             trace(found, _Origin(self, only.queries[0], only.vectors, call.mode, call.terms.prefix))
         if call.mode == "lexical":
-            for query, found in zip(asked.queries, hits, strict=True):
-                store.lexicon.check_words(str(query), [hit.text for hit in found], call.terms.prefix)
+            for query, found, answer in zip(asked.queries, hits, answers, strict=True):
+                rows = call.terms.page(answer.heads[: call.k, 0].tolist())
+                contexts = store.rows.contexts(rows)
+                texts = [searched(contexts.get(row), hit.text) for row, hit in zip(rows, found, strict=True)]
+                store.lexicon.check_words(str(query), texts, call.terms.prefix)
         fetch_ms = clock.lap()
         return [
             Explanation(

@@ -140,6 +140,9 @@ def parser() -> argparse.ArgumentParser:
         path, opening, waiting, making, reading, answering,
     )  # fmt: skip
     sync.add_argument("folders", metavar="FOLDER", nargs="+", help="folder; ids begin with its name")
+    sync.add_argument(
+        "--watch", action="store_true", help="go on until it is interrupted: sync whenever a file changes"
+    )
 
     search = verb("search", "find the documents nearest to a query", path, opening, meeting, answering)
     search.add_argument(

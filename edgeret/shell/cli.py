@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgeret import door, signing, stems
-from edgeret.documents import Document
+from edgeret.documents import Chunk, Document
 from edgeret.encode.bundle import DEFAULT_MODEL, Bundle, available
 from edgeret.encode.encoder import Encoder
 from edgeret.errors import (
@@ -25,6 +25,7 @@ from edgeret.errors import (
     IndexExistsError,
     InvalidDocumentError,
     InvalidQueryError,
+    LockedError,
     NotAnIndexError,
     StorageError,
 )
@@ -32,11 +33,12 @@ from edgeret.fleet import shipping
 from edgeret.index import Index
 from edgeret.plan import parse_bytes
 from edgeret.reports import RecodeSummary, ReencodeSummary, SyncSummary
-from edgeret.shell import demo, inputs, show
+from edgeret.shell import demo, inputs, show, watch
 from edgeret.shell.arguments import NO_STEMS, parser
 from edgeret.shell.forecast import Forecast
 from edgeret.shell.show import as_json, bar, document_as_json, harmless, lines, message, one_line, ranked
 from edgeret.shell.tally import Tally
+from edgeret.sources import structure
 from edgeret.sources.formats import Keys
 from edgeret.space import Unloaded
 from edgeret.storage.filters import keys_of
@@ -129,7 +131,7 @@ def _index(arguments: argparse.Namespace) -> None:
     total = inputs.count(arguments.inputs, arguments.follow_links) if sys.stderr.isatty() else None
     begun = time.perf_counter()
     with _open_or_create(arguments) as index:
-        added = _add(index, tally.seen(documents, index.info().dim), total)
+        added = _add(index, tally.seen(documents, index.info().dim), total, structure.sections)
         summary = {
             "added": added,
             "refused": tally.refused,
@@ -149,11 +151,32 @@ def _index(arguments: argparse.Namespace) -> None:
 
 
 def _sync(arguments: argparse.Namespace) -> None:
-    with _open_or_create(arguments) as index, bar("B", every=_SILENCE_S) as progress:
-        summary = index.sync(
-            arguments.folders, arguments.text_key, arguments.id_key, arguments.follow_links, progress
+    with _open_or_create(arguments) as index:
+        if not arguments.watch:
+            _report(arguments, _follow(index, arguments))
+            return
+        due = False
+        for has_changed in watch.changes(arguments.folders, arguments.path):
+            due |= has_changed
+            if not due:
+                continue
+            try:
+                _report(arguments, _follow(index, arguments))
+                due = False
+            except LockedError as error:
+                # Another writer is at work: the next look comes soon.
+                _say(str(error))
+            except InvalidDocumentError as error:
+                _say(str(error))
+                due = False
+            sys.stdout.flush()
+
+
+def _follow(index: Index, arguments: argparse.Namespace) -> SyncSummary:
+    with bar("B", every=_SILENCE_S) as progress:
+        return index.sync(
+            arguments.folders, arguments.text_key, arguments.id_key, arguments.follow_links, progress=progress
         )
-    _report(arguments, summary)
 
 
 def _report(arguments: argparse.Namespace, summary: SyncSummary) -> None:
@@ -520,7 +543,7 @@ def _open_or_create(arguments: argparse.Namespace) -> Index:
     return index
 
 
-def _add(index: Index, documents: Iterable[Document], total: int | None) -> int:
+def _add(index: Index, documents: Iterable[Document], total: int | None, chunk: Chunk | None = None) -> int:
     """Add documents, commit by commit; an error notes how many are safe, never too many."""
     from tqdm import tqdm
 
@@ -529,7 +552,7 @@ def _add(index: Index, documents: Iterable[Document], total: int | None) -> int:
         # Without a terminal on standard error, `None` makes the bar silent.
         with tqdm(documents, total=total, unit="doc", disable=None) as shown:
             remaining = iter(shown)
-            while ids := index.add(islice(remaining, COMMIT_EVERY)):
+            while ids := index.add(islice(remaining, COMMIT_EVERY), chunk=chunk):
                 safe += len(ids)
     except (EdgeretError, OSError, KeyboardInterrupt) as error:
         error.add_note(f"{safe} documents of this run are safe: run it again to go on")

@@ -54,18 +54,11 @@ def walk(
 ) -> Contents:
     """Look for all files below a folder; names that begin with a dot are left out, and a folder is read once.
 
-    wanted: whether a file of this name is to be read. follow_links: also go where links lead out of the folder. inside:
-    look only at this path below the folder, which may be a file, or be gone. Raises StorageError if the folder itself
-    cannot be read.
+    wanted: whether a file of this name is to be read. follow_links: also go where links lead out of the folder. Raises
+    StorageError if the folder itself cannot be read.
     """
     walk = _Walk(folder, wanted, follow_links)
-    if inside and not (folder / inside).is_dir():
-        with os.scandir((folder / inside).parent) as entries:
-            for entry in entries:
-                if entry.name == Path(inside).name:
-                    walk.sort_in(entry, inside)
-    else:
-        walk.go(inside)
+    walk.go()
     for names in walk.found:
         names.sort()
     return walk.found
@@ -80,10 +73,10 @@ class _Walk:
         self._root = None if follow_links else Path(os.path.realpath(folder))
         self._walked: set[tuple[int, int]] = set()
 
-    def go(self, inside: str) -> None:
+    def go(self) -> None:
         """Look at all that lies below."""
         # Links wait until the folders themselves are read, so that a file has the name of its own place.
-        waiting, links = [inside], list[str]()
+        waiting, links = [""], list[str]()
         while waiting or links:
             parent = waiting.pop() if waiting else links.pop(0)
             for entry in self._visible(parent):
@@ -91,7 +84,7 @@ class _Walk:
                 if _is_folder(entry):
                     (links if entry.is_symlink() else waiting).append(name)
                 else:
-                    self.sort_in(entry, name)
+                    self._sort_in(entry, name)
 
     def _visible(self, name: str) -> list[os.DirEntry[str]]:
         path = self._folder / name
@@ -110,7 +103,7 @@ class _Walk:
             self.found.faults.append(Fault(name, error, is_special=True))
         return []
 
-    def sort_in(self, entry: os.DirEntry[str], name: str) -> None:
+    def _sort_in(self, entry: os.DirEntry[str], name: str) -> None:
         """Note a file, or what lies in the place of one."""
         if not self._wanted(name):
             self.found.others.append(name)

@@ -24,6 +24,10 @@ _HEADER: Final = 1 << 16
 _WHOLE: Final = frozenset(("id", "text", "metadata", "vector"))
 
 
+class Whole(Document):
+    """The document of a whole file, whose name is its id."""
+
+
 class LeftOutError(InvalidDocumentError):
     """A file that is no text, or has none: nobody can want it in an index."""
 
@@ -81,7 +85,7 @@ def document(file: File) -> Document:
     if not text.strip():
         why = "it has no text: its pages may be pictures" if found == "pdf" else "it is empty"
         raise LeftOutError(f"{file.path}: {why}")
-    return checked(file.path, Document(file.name, text, metadata))
+    return checked(file.path, Whole(file.name, text, metadata))
 
 
 def entries(file: File, keys: Keys) -> Iterator[Entry]:

@@ -8,7 +8,7 @@ import posixpath
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -56,7 +56,7 @@ def of_pdf(place: str, octets: bytes) -> Text:
         if reader.is_encrypted and not reader.decrypt(""):
             raise ValueError("it has a password")
         pages = [page.extract_text().replace(PAGE, "\n") for page in reader.pages]
-        told = reader.metadata or {}
+        told: Mapping[str, object] = reader.metadata or {}
         named = {"title": told.get("/Title"), "author": told.get("/Author")}
         return PAGE.join(pages), {key: str(value) for key, value in named.items() if value}
 

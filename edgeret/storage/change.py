@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgeret import blocks
 from edgeret.codec import UInt64, words
-from edgeret.documents import Encoded, Passages
+from edgeret.documents import Encoded, Passages, searched
 from edgeret.storage.checksum import checksum
 from edgeret.storage.description import Description
 from edgeret.storage.rows import Passage, StoredDocument
@@ -59,8 +59,10 @@ class Change:
             return False
         # Verified: forgetting words that the lexicon does not have would damage it.
         passages = self.rows.passages_of(found.doc)
+        contexts = self.rows.contexts([passage.row for passage in passages])
         for passage in passages:
-            self.lexicon.forget(passage.row, found.text[passage.start : passage.end])
+            text = found.text[passage.start : passage.end]
+            self.lexicon.forget(passage.row, searched(contexts.get(passage.row), text))
         if self.codes.drop([passage.row for passage in passages], self.generation):
             self.tail_changed = self.generation
         self.rows.remove(found.doc)
@@ -114,7 +116,7 @@ class Change:
     def _append(self, passage: Passage, text: str, code: UInt64, context: str | None) -> None:
         self.rows.insert_passage(passage, context)
         self.codes.append(passage.row, code)
-        self.lexicon.add(passage.row, text)
+        self.lexicon.add(passage.row, searched(context, text))
         self.next_row += 1
         if self.next_row % blocks.BLOCK_ROWS == 0:
             self.codes.make_block(self.next_row // blocks.BLOCK_ROWS - 1, self.generation)
@@ -129,6 +131,6 @@ class Change:
             if passage.doc != doc:
                 doc, text = passage.doc, self.rows.document(passage.doc).text
             own = text[passage.start : passage.end]
-            self.lexicon.forget(row, own)
+            self.lexicon.forget(row, searched(contexts.get(row), own))
             self.rows.remove_passage(row)
             self._append(passage._replace(row=self.next_row), own, code, contexts.get(row))

@@ -16,7 +16,7 @@ import numpy as np
 from edgeret import blocks
 from edgeret.blocks import Bitmap, Mask
 from edgeret.codec import Float32, Int8, Int64, dequantize
-from edgeret.documents import Record, digest_of, parse
+from edgeret.documents import Record, Section, digest_of, parse, searched
 from edgeret.errors import CorruptIndexError
 from edgeret.storage.checksum import checksum, score_lines, sound_lines
 from edgeret.storage.schema import filter_columns
@@ -348,26 +348,50 @@ class Rows:
             raise self._session.damaged(f"the context of row {row} is not what was written")
         return context
 
+    def sections(self, doc: int) -> list[Section]:
+        """The parts of a document's text, as what stands before its passages tells them; none if nothing does."""
+        if self._session.description.format == 1:
+            return []
+        read = self._connection.execute(
+            "SELECT p.row, p.start, p.stop, c.crc, c.context FROM passages p LEFT JOIN contexts c ON c.row = p.row"
+            " WHERE p.doc = ? ORDER BY p.row",
+            (doc,),
+        ).fetchall()
+        found: list[Section] = []
+        for row, start, end, crc, context in read:
+            told = None if context is None else self._verified_context(row, crc, context)
+            if found and found[-1].context == told:
+                found[-1] = found[-1]._replace(end=end)
+            else:
+                found.append(Section(start, end, told))
+        return found if any(section.context for section in found) else []
+
     def each_text(self, by_row: bool = False) -> Iterator[tuple[int, str]]:
-        """(row, text) of all passages, those of a document together. by_row: in ascending order of the rows."""
+        """(row, what it is found by) of all passages, those of a document together.
+
+        by_row: in ascending order of the rows.
+        """
         order = "ORDER BY row" if by_row else "ORDER BY doc, row"
+        context = "(SELECT context FROM contexts c WHERE c.row = p.row)"
+        told = "NULL" if self._session.description.format == 1 else context
         doc, text = -1, ""
-        for row, owner, start, end in self._connection.execute(
-            f"SELECT row, doc, start, stop FROM passages {order}"
+        for row, owner, start, end, context in self._connection.execute(
+            f"SELECT row, doc, start, stop, {told} FROM passages p {order}"
         ):
             if owner != doc:
                 doc, text = owner, self.document(owner).text
-            yield row, text[start:end]
+            yield row, searched(context, text[start:end])
 
     def texts(self, rows: Int64) -> Iterator[tuple[int, str]]:
-        """(row, text) of the passages of `rows`, verified, those of a document together: each is read once."""
+        """(row, what it is found by) of passages, verified, those of a document together: each is read once."""
+        told = self.contexts(rows.tolist())
         heads = self.lines(rows).heads
         heads = heads[np.argsort(heads[:, 1], kind="stable")]
         owned = groupby(heads.tolist(), key=itemgetter(1))
         sources = self.sources(np.unique(heads[:, 1]).tolist())
         for source, (_, own) in zip(sources, owned, strict=True):
             for row, _, start, end in own:
-                yield row, source.text[start:end]
+                yield row, searched(told.get(row), source.text[start:end])
 
     # -- listing
 
@@ -572,7 +596,7 @@ class Rows:
         self._connection.execute("DELETE FROM passages WHERE doc = ?", (doc,))
 
     def insert_passage(self, passage: Passage, context: str | None) -> None:
-        """Add a passage, in a row that was never another's. context: what is encoded before it; None: nothing."""
+        """Add a passage, in a row that was never another's. context: what stands before it; None: nothing."""
         self._connection.execute(
             "INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?)", (*passage, passage_checksum(passage))
         )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Final
 
 from edgeret.codec import normalize, quantize
-from edgeret.documents import Passages, Record
+from edgeret.documents import Passages, Record, Section
 from edgeret.door import checked
 from edgeret.encode.records import TextEncoder, encode, load, plan_for, shortened
 from edgeret.errors import InvalidDocumentError
@@ -132,9 +133,9 @@ class _Reencoding:
                 head = self._store.rows.head(doc)
                 if head is None or head.digest != digest or self._keeps(head):
                     continue
-                record = self._record(head)
+                record, sections = self._record(head), self._store.rows.sections(doc)
             kept = drafts.get(doc, digest, len(record.text), self._encoder.dim, self._bits)
-            made = self._encoded(record)
+            made = self._encoded(record, sections)
             if kept is None or kept.spans != made.spans or (kept.vectors != made.vectors).any():
                 drafts.clear()
                 return
@@ -146,9 +147,9 @@ class _Reencoding:
             total = state.documents
         for done, head in enumerate(self._each_outside(), start=1):
             if not self._keeps(head) and not drafts.holds(head.doc, head.digest):
-                record = self._current(head)
-                if record is not None:
-                    drafts.add(head.doc, head.digest, self._encoded(record))
+                current = self._current(head)
+                if current is not None:
+                    drafts.add(head.doc, head.digest, self._encoded(*current))
                     encoded += 1
             if progress is not None:
                 progress(done, max(done, total))
@@ -169,13 +170,13 @@ class _Reencoding:
             change.forget_rows()
             count = 0
             for head in self._each():
-                document = store.rows.document(head.doc)
+                document, sections = store.rows.document(head.doc), store.rows.sections(head.doc)
                 draft = None if self._keeps(head) else self._kept(drafts, head, len(document.text))
                 if draft is None:
                     # It brought its vector, or came a moment ago.
-                    draft = self._encoded(self._record(head))
+                    draft = self._encoded(self._record(head), sections)
                     encoded += not self._keeps(head)
-                change.replace_passages(document, draft)
+                change.replace_passages(document, draft._replace(contexts=_contexts(draft.spans, sections)))
                 if head.own_vector and not self._keeps_vectors:
                     change.rows.disown_vector(head)
                     lost += [document.id] if len(lost) < LISTED_IDS else []
@@ -232,11 +233,13 @@ class _Reencoding:
         """Whether its vector is the document's own, and stays."""
         return head.own_vector and self._keeps_vectors
 
-    def _current(self, head: Head) -> Record | None:
-        """A document as it is now; None if it has gone, or is another."""
+    def _current(self, head: Head) -> tuple[Record, list[Section]] | None:
+        """A document as it is now, and the parts of its text; None if it has gone, or is another."""
         with self._store.reading():
             found = self._store.rows.head(head.doc)
-            return None if found is None or found.digest != head.digest else self._record(head)
+            if found is None or found.digest != head.digest:
+                return None
+            return self._record(head), self._store.rows.sections(head.doc)
 
     def _record(self, head: Head) -> Record:
         """A document to encode: its text, or the vector that it came with if that is of the geometry to be."""
@@ -251,6 +254,12 @@ class _Reencoding:
             )
         return Record(document.id, document.text, "{}", vector)
 
-    def _encoded(self, record: Record) -> Passages:
-        (encoded,) = encode([record], self._encoder, self._bits)
+    def _encoded(self, record: Record, sections: list[Section]) -> Passages:
+        (encoded,) = encode([record], self._encoder, self._bits, sections=[sections])
         return encoded.passages
+
+
+def _contexts(spans: list[tuple[int, int]], sections: list[Section]) -> list[str | None]:
+    """What stands before each passage: drafts do not know it."""
+    starts = [section.start for section in sections]
+    return [sections[bisect_right(starts, start) - 1].context for start, _ in spans] if sections else []

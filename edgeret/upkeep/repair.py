@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from edgeret.documents import Section
 from edgeret.door import checked
 from edgeret.encode.bundle import DEFAULT_MODEL
 from edgeret.encode.records import TextEncoder, encode, load_for
@@ -23,7 +24,7 @@ from edgeret.storage.description import FORMAT
 from edgeret.storage.file import check_path, create
 from edgeret.storage.newfile import assembled
 from edgeret.storage.place import absolute
-from edgeret.storage.salvage import Salvage, salvaged
+from edgeret.storage.salvage import Found, Salvage, salvaged
 from edgeret.storage.staging import Staging
 from edgeret.storage.store import Store
 from edgeret.upkeep.check import check
@@ -105,9 +106,7 @@ def _write(salvage: Salvage, target: Path, encoder: TextEncoder) -> RepairSummar
                     lost.append(found.record.id)
                     continue
                 own_lost.append(found.record.id)
-            (written,) = encode([found.record], encoder, bits, [found.known])
-            if found.contexts:
-                written = replace(written, contexts=[found.contexts.get(span) for span in written.spans])
+            (written,) = encode([found.record], encoder, bits, [found.known], [_sections(found)])
             reused = sum(span in found.known for span in written.spans)
             kept, encoded = kept + reused, encoded + len(written.spans) - reused
             staging.stage(written)
@@ -126,6 +125,24 @@ def _write(salvage: Salvage, target: Path, encoder: TextEncoder) -> RepairSummar
         own_vectors_lost=own_lost[:LISTED_IDS],
         described=described,
     )
+
+
+def _sections(found: Found) -> list[Section] | None:
+    """The parts of a text, if something stands before its passages: those that are left, and what lies between them."""
+    if not found.contexts:
+        return None
+    text, made, end = found.record.text, list[Section](), 0
+    for span in sorted(found.known):
+        context = found.contexts.get(span)
+        if span[0] < end:
+            continue
+        if text[end : span[0]].strip():
+            made.append(Section(end, span[0], made[-1].context if made else context))
+        made.append(Section(*span, context))
+        end = span[1]
+    if text[end:].strip():
+        made.append(Section(end, len(text), made[-1].context if made else None))
+    return made
 
 
 def _same_geometry(salvage: Salvage, encoder: TextEncoder) -> bool:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 from typing import Any, Final, NamedTuple, Protocol
 
 from edgeret import files
-from edgeret.documents import Document
+from edgeret.documents import Chunk, Document
 from edgeret.errors import (
     ArgumentError,
     BudgetError,
@@ -23,7 +24,7 @@ from edgeret.errors import (
     StorageError,
 )
 from edgeret.reports import Progress, SyncSummary
-from edgeret.sources import folder, formats
+from edgeret.sources import folder, formats, structure
 from edgeret.sources.folder import Contents, File
 from edgeret.sources.formats import NO_KEYS, Keys, LeftOutError
 from edgeret.storage.rows import Told
@@ -46,7 +47,7 @@ _REFUSALS: Final = (InvalidDocumentError, InvalidVectorError, BudgetError)
 class Target(Protocol):
     """The index."""
 
-    def add(self, documents: Iterable[Document], /) -> Sequence[str]:
+    def add(self, documents: Iterable[Document], /, *, chunk: Chunk) -> Sequence[str]:
         """As of `Index`, all or none."""
 
     def update_many(self, changes: Mapping[str, Mapping[str, Any]], /) -> int:
@@ -71,6 +72,7 @@ class Reading(NamedTuple):
 
     keys: Keys = NO_KEYS
     follow_links: bool = False
+    chunk: Chunk = structure.sections
 
 
 class _Known(NamedTuple):
@@ -298,7 +300,7 @@ class _Run:
         while self._documents:
             taken = _Taken(self._documents)
             try:
-                self._target.add(taken)
+                self._target.add(taken, chunk=self._how.chunk)
             except _REFUSALS as error:
                 self._refuse(taken.last, error)
             else:
@@ -372,7 +374,7 @@ def _own(document: Document) -> dict[str, Any]:
 
 
 def _with(document: Document, identity: str | None, told: Mapping[str, Any]) -> Document:
-    return Document(identity, document.text, {**document.metadata, **told}, document.vector)
+    return replace(document, id=identity, metadata={**document.metadata, **told})
 
 
 class _Taken(Iterator[Document]):

@@ -1,0 +1,52 @@
+"""Watch: when something changes in folders, told by the package watchfiles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from edgeret.errors import StorageError
+
+_TOGETHER_MS: Final = 400
+"""Changes that follow each other are waited for so long at most, and until there is none for `_STEP_MS`."""
+_STEP_MS: Final = 50
+_LOOK_MS: Final = 500
+"""Between two looks at whether there is anything to do: a change does not wait for them."""
+
+
+def changes(folders: Sequence[str], index: str) -> Iterator[bool]:
+    """Whether something has changed: at first, when the watch has begun, that is so, and then twice a second or sooner.
+
+    index: its own files are no change. Raises StorageError where the package is missing, or the system refuses.
+    """
+    try:
+        from watchfiles import watch
+    except ImportError:
+        raise StorageError(
+            "the package watchfiles follows folders, and is missing: pip install 'edgeret[watch]'"
+        ) from None
+    roots = [Path(folder).absolute() for folder in folders]
+    own = str(Path(index).absolute())
+
+    def is_ours(_: object, path: str) -> bool:
+        inside = [Path(path).relative_to(root) for root in roots if Path(path).is_relative_to(root)]
+        return not path.startswith(own) and not all(
+            any(part.startswith(".") for part in place.parts) for place in inside
+        )
+
+    begun = False
+    try:
+        for found in watch(
+            *roots,
+            watch_filter=is_ours,
+            debounce=_TOGETHER_MS,
+            step=_STEP_MS,
+            rust_timeout=_LOOK_MS,
+            yield_on_timeout=True,
+            raise_interrupt=True,
+        ):
+            yield bool(found) or not begun
+            begun = True
+    except OSError as error:
+        raise StorageError(f"cannot watch the folders ({error}): call sync now and then instead") from None
