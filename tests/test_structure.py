@@ -83,6 +83,8 @@ def test_other_kinds_are_cut_where_they_may_be() -> None:
         ("a > Two", "class Two:"),
         ("a > Two > three", "def three(self):"),
     ]
+    assert all(part.blocks for part in sections(Whole("a.py", code)))
+    assert cut("a.yaml", "type: object\nclass: x\n") == [("a", "type: object")]
     c = "#include <a.h>\n\nstatic int add(int a,\n               int b) {\n  return a;\n}\n"
     assert [heading for heading, _ in cut("a.c", c)][-1] == "a > add"
     assert cut("a.pdf", "one\ftwo") == [("a > page 1", "one"), ("a > page 2", "two")]
@@ -157,7 +159,7 @@ def test_another_model_and_a_repair_keep_the_parts(
     assert Index.repair(path, again, encoder).vectors_encoded == 1
     assert encoder.encoded == [text for text in encoder.encoded if text.startswith("zeppelin > ")]
     assert [part.context for part in parts(again)] == [part.context for part in known]
-    reencode(target, NarrowEncoder())
+    reencode(target, NarrowEncoder(), bits=64)
     assert [part.context for part in parts(target)] == [part.context for part in known]
     with Index.open(target, NarrowEncoder()) as narrow:
         narrow.check()

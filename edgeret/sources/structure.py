@@ -21,14 +21,18 @@ _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
 _TABLE: Final = re.compile(r"[ \t]*\|.*\|[ \t]*$")
 _ADORNED: Final = re.compile(r"([=\-`:.'\"~^_*+#<>])\1{2,}[ \t]*$")
 _RST_TABLE: Final = re.compile(r"[ \t]*(?:\+[-=+]{3,}\+|\|.*\||={2,}[ \t]+={2,}[= \t]*)[ \t]*$")
-_NAMED: Final = (
-    r"(?:export |default |pub(?:\([a-z]+\))? |public |private |protected |internal |static |abstract |final |async |"
-    r"unsafe |virtual |override |inline |extern |const )*"
-    r"(?:def|class|func|function|fn|struct|enum|trait|impl|interface|type|module|namespace|record|object|sub|proc|"
-    r"CREATE (?:OR REPLACE )?(?:TABLE|VIEW|FUNCTION|PROCEDURE|TRIGGER|INDEX))\b[ \t]*([\w.:<>$\"`\[\] ]*)"
+_DEFINITION: Final = re.compile(
+    r"([ \t]{0,8})(?:export |default |pub(?:\([a-z]+\))? |public |private |protected |internal |static |abstract |"
+    r"final |async |unsafe |virtual |override |inline |extern |const )*"
+    r"(?:def|class|func|function|fn|struct|enum|trait|impl|interface|type|module|namespace|sub|"
+    r"(?i:create (?:or replace )?(?:table|view|function|procedure|trigger|index)))[ \t]+(?:\([^)]*\)[ \t]*)?"
+    # In a sentence words would follow.
+    r"([\w$\"`\[][\w.$\"`\]]*(?:::\w+)*)(?=[ \t]*(?:$|[(:{<\[=;,]|(?:extends|implements|for|where|is|as|AS|ON|on)\b))"
 )
-_DEFINITION: Final = re.compile(rf"([ \t]{{0,8}}){_NAMED}", re.IGNORECASE)
-_C_FUNCTION: Final = re.compile(r"()[A-Za-z_][\w \t*&:<>,]*?[ \t*&]([A-Za-z_~][\w:]*)[ \t]*\([^;]*$")
+_C_FUNCTION: Final = re.compile(
+    r"()(?!(?:if|for|while|switch|return|else|elif|with|assert|raise|from|import|case|do|not|new|delete|throw|await)\b)"
+    r"[A-Za-z_][\w \t*&:<>,]*?[ \t*&]([A-Za-z_~][\w:]*)[ \t]*\([^;]*$"
+)
 _BEFORE_DEFINITION: Final = re.compile(r"[ \t]*(?:@|#|//|/\*|\*|--|;;|\"\"\"|\[)")
 
 
@@ -73,6 +77,8 @@ def _named(document: Document, name: str, cuts: list[_Cut], blocks: list[Span]) 
         inside = []
         while block is not None and block[0] < following.start:
             inside.append((max(block[0], cut.start), min(block[1], following.start)))
+            if block[1] > following.start:
+                break
             block = next(remaining, None)
         if document.text[cut.start : following.start].strip():
             yield Section(
@@ -217,9 +223,7 @@ def _code(text: str) -> Found:
         found = _DEFINITION.match(line.text) or _C_FUNCTION.match(line.text)
         if found:
             level = 1 + len(found[1].expandtabs(4)) // 2
-            cuts.append(
-                _Cut(line.start if begin is None else begin, level, found[2].strip() or found[0].strip())
-            )
+            cuts.append(_Cut(line.start if begin is None else begin, level, found[2].strip()))
             begin = None
         elif not _BEFORE_DEFINITION.match(line.text):
             begin = None
