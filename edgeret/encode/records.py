@@ -195,7 +195,7 @@ def encode(
     """Passages, int8 vectors and codes of `bits` bits of records, whose texts are encoded together.
 
     known: of each record, vectors of passages, as they are stored, that need no encoding; one that a record brings is a
-    passage's. sections: of each, the parts of its text that no passage crosses; None: it is one, with nothing before it.
+    passage's. sections: of each, the parts of its text that no passage crosses; None: it is one, behind nothing.
     """
     # An encoder that is not ours has an answer of its own to what it does not know.
     encode_texts = encoder.encode_passages if isinstance(encoder, Encoder) else encoder.encode
