@@ -43,7 +43,7 @@ def test_a_folder_gives_its_texts_sorted(tmp_path: Path) -> None:
         "a.txt",
         "sub/c.markdown",
         "sub/D.TXT",
-        "z.rst",
+        "z.zip",
         ".hidden.md",
         ".git/x.md",
         "sub/.y.txt",

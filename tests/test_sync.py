@@ -67,7 +67,7 @@ def test_a_folder_is_followed(index: Index, notes: Path, encoder: FakeEncoder) -
     (notes / "d.md").write_text("green bird")
     encoder.encoded.clear()
     assert counts(index.sync([notes])) == (1, 1, 1, 1)
-    assert sorted(encoder.encoded) == ["green bird", "red cats and more"]
+    assert sorted(encoder.encoded) == ["a\nred cats and more", "d\ngreen bird"]
     assert "notes/sub/b.txt" not in index
     assert set(mine) < set(index.ids())
     index.check()

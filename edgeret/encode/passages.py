@@ -149,7 +149,8 @@ class _Tokens:
     def _outside(self, cuts: Int64, starts: Int64) -> Int64:
         """Those cuts that are not within a block."""
         block = np.searchsorted(self._blocks[:, 0], starts[cuts]) - 1
-        return cuts[(block < 0) | (starts[cuts] >= self._blocks[block, 1])]
+        kept: Int64 = cuts[(block < 0) | (starts[cuts] >= self._blocks[block, 1])]
+        return kept
 
     def _forget(self, first: int) -> None:
         del self._starts[: first - self._forgotten]

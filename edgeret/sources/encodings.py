@@ -9,6 +9,9 @@ from edgeret.errors import InvalidDocumentError
 
 EXTRA: Final = "pip install 'edgeret[files]'"
 
+PAGE: Final = "\f"
+"""Between two pages of a text."""
+
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     # Before UTF-16, whose mark it begins with.

@@ -14,7 +14,7 @@ import numpy as np
 from edgeret.codec import Float32, normalize
 from edgeret.documents import Document, Record
 from edgeret.errors import EdgeretError, InvalidDocumentError, InvalidVectorError
-from edgeret.sources import encodings, folder, markup, office
+from edgeret.sources import encodings, folder
 from edgeret.sources.folder import File
 
 _BOM: Final = b"\xef\xbb\xbf"
@@ -129,9 +129,27 @@ def _plain(place: str, octets: bytes) -> Text:
 
 
 def _marked(place: str, octets: bytes) -> Text:
+    from edgeret.sources import markup
+
     text, told = _plain(place, octets)
     body, metadata = markup.front(text)
     return (body, metadata | told) if body.strip() else (text, told)
+
+
+def _page(place: str, octets: bytes) -> Text:
+    from edgeret.sources import markup
+
+    return markup.of_html(place, octets)
+
+
+def _office(read: str) -> Callable[[str, bytes], Text]:
+    def late(place: str, octets: bytes) -> Text:
+        from edgeret.sources import office
+
+        found: Text = getattr(office, read)(place, octets)
+        return found
+
+    return late
 
 
 # -- many documents
@@ -250,6 +268,8 @@ def _rows(file: File, keys: Keys) -> Iterator[Entry]:
 
 
 def _row(names: list[str], cells: list[str], keys: Keys) -> Document:
+    from edgeret.sources import markup
+
     extra = [f"column {number}" for number in range(len(names) + 1, len(cells) + 1)]
     fields = dict(zip(names + extra, cells, strict=False))
     identity = fields.pop(keys.id or "id", None) or None
@@ -292,10 +312,11 @@ KINDS: Final = {
 _READERS: Final[dict[str, Callable[[str, bytes], Text]]] = {
     **dict.fromkeys(("text", "log", "rst", "code"), _plain),
     "markdown": _marked,
-    "html": markup.of_html,
-    "pdf": office.of_pdf,
-    "docx": office.of_docx,
-    "epub": office.of_epub,
+    "html": _page,
+    # What they need is imported when there is such a file.
+    "pdf": _office("of_pdf"),
+    "docx": _office("of_docx"),
+    "epub": _office("of_epub"),
 }
 _RECORDS: Final[dict[str, Callable[[File, Keys], Iterator[Entry]]]] = {
     **dict.fromkeys((".jsonl", ".ndjson"), _lines),

@@ -15,10 +15,7 @@ from xml.etree import ElementTree
 
 from edgeret.errors import InvalidDocumentError
 from edgeret.sources import folder, markup
-from edgeret.sources.encodings import EXTRA
-
-PAGE: Final = "\f"
-"""Between two pages."""
+from edgeret.sources.encodings import EXTRA, PAGE
 
 _DAMAGE: Final = (
     ArithmeticError,

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from edgeret.documents import MOST_CONTEXT, Document, Section, Span
 from edgeret.sources import formats
-from edgeret.sources.office import PAGE
+from edgeret.sources.encodings import PAGE
 
 _BETWEEN: Final = " > "
 _HEADING: Final = 120
