@@ -155,12 +155,11 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_said_to_be_safe(tmp_path: P
     names = [f"{number:03}.md" for number in range(40)]
     lay(tmp_path / "n", {name: f"text of {name}" for name in names})
     octets = len(f"text of {names[0]}")
-    rng = random.Random(5)
+    calls = _killed_sync(tmp_path / "whole.edgeret", tmp_path / "n", None)
     survived = []
     for turn in range(4):
         path = tmp_path / f"{turn}.edgeret"
-        Index.create(path, model=FakeEncoder(), bits=64).close()
-        safe = _killed_sync(path, tmp_path / "n", rng.uniform(0.02, 0.12)) // octets
+        safe = _killed_sync(path, tmp_path / "n", random.Random(turn).randrange(calls)) // octets
         survived.append(safe)
         with Index.open(path, model=FakeEncoder()) as index:
             assert [f"n/{name}" for name in names[:safe]] == list(index.ids(limit=safe))
@@ -170,17 +169,31 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_said_to_be_safe(tmp_path: P
     assert len(set(survived)) > 1
 
 
-def _killed_sync(path: Path, folder: Path, seconds: float) -> int:
-    """Sync in a process that ends after so many seconds of work, wherever it is; the bytes that it said are safe."""
+def _killed_sync(path: Path, folder: Path, last: int | None) -> int:
+    """Sync in a process that is killed at a call of a function, by its number; the bytes that it said are safe.
+
+    last: None lets it end, and returns how many calls there are.
+    """
+    Index.create(path, model=FakeEncoder(), bits=64).close()
     here, there = os.pipe()
     child = os.fork()
     if not child:
         try:
+            calls = 0
+
+            def count(*_: object) -> None:
+                nonlocal calls
+                calls += 1
+                if calls == last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
             sync._COMMIT_DOCUMENTS = 5
             with Index.open(path, model=FakeEncoder()) as index:
-                signal.signal(signal.SIGPROF, signal.SIG_DFL)
-                signal.setitimer(signal.ITIMER_PROF, seconds)
+                sys.setprofile(count)
                 index.sync(folder, progress=lambda done, _: os.write(there, b"%d\n" % done))
+                sys.setprofile(None)
+            if last is None:
+                os.write(there, b"%d\n" % calls)
         finally:
             os._exit(0)
     os.close(there)

@@ -335,11 +335,8 @@ class Searcher:
             only = asked.only(number)
             trace(found, _Origin(self, only.queries[0], only.vectors, call.mode, call.terms.prefix))
         if call.mode == "lexical":
-            for query, found, answer in zip(asked.queries, hits, answers, strict=True):
-                rows = call.terms.page(answer.heads[: call.k, 0].tolist())
-                contexts = store.rows.contexts(rows)
-                texts = [searched(contexts.get(row), hit.text) for row, hit in zip(rows, found, strict=True)]
-                store.lexicon.check_words(str(query), texts, call.terms.prefix)
+            for query, *told in zip(asked.queries, answers, shown, hits, strict=True):
+                store.lexicon.check_words(str(query), _searched(store, *told), call.terms.prefix)
         fetch_ms = clock.lap()
         return [
             Explanation(
@@ -667,6 +664,13 @@ def common_mode(searchers: Sequence[Searcher], query: Query, mode: str | None) -
             "'edgeret upgrade', or use mode='dense'"
         )
     return chosen
+
+
+def _searched(store: Store, answer: Answer, shown: Sequence[_Shown], hits: Sequence[Hit]) -> list[str]:
+    """What the words of each hit's passage were looked for in."""
+    rows: dict[int, int] = dict(zip(answer.heads[:, 1].tolist(), answer.heads[:, 0].tolist(), strict=True))
+    contexts = store.rows.contexts([rows[one.doc] for one in shown])
+    return [searched(contexts.get(rows[one.doc]), hit.text) for one, hit in zip(shown, hits, strict=True)]
 
 
 def _hits(store: Store, answers: Sequence[Sequence[_Shown]], condition: Condition) -> list[list[Hit]]:
