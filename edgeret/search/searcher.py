@@ -335,8 +335,10 @@ class Searcher:
             only = asked.only(number)
             trace(found, _Origin(self, only.queries[0], only.vectors, call.mode, call.terms.prefix))
         if call.mode == "lexical":
-            for query, *told in zip(asked.queries, answers, shown, hits, strict=True):
-                store.lexicon.check_words(str(query), _searched(store, *told), call.terms.prefix)
+            for query, answer, page, found in zip(asked.queries, answers, shown, hits, strict=True):
+                store.lexicon.check_words(
+                    str(query), _searched(store, answer, page, found), call.terms.prefix
+                )
         fetch_ms = clock.lap()
         return [
             Explanation(
