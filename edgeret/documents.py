@@ -69,7 +69,6 @@ Span = tuple[int, int]
 """Start and stop, in characters."""
 
 
-
 class Section(NamedTuple):
     """A part of a document's text that no passage crosses.
 

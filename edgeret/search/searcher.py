@@ -335,10 +335,11 @@ class Searcher:
             only = asked.only(number)
             trace(found, _Origin(self, only.queries[0], only.vectors, call.mode, call.terms.prefix))
         if call.mode == "lexical":
-            for query, answer, page, found in zip(asked.queries, answers, shown, hits, strict=True):
-                store.lexicon.check_words(
-                    str(query), _searched(store, answer, page, found), call.terms.prefix
-                )
+            for query, found in zip(asked.queries, hits, strict=True):
+                texts = [
+                    searched(store.rows.context_of(hit.id, (hit.start, hit.end)), hit.text) for hit in found
+                ]
+                store.lexicon.check_words(str(query), texts, call.terms.prefix)
         fetch_ms = clock.lap()
         return [
             Explanation(
@@ -666,13 +667,6 @@ def common_mode(searchers: Sequence[Searcher], query: Query, mode: str | None) -
             "'edgeret upgrade', or use mode='dense'"
         )
     return chosen
-
-
-def _searched(store: Store, answer: Answer, shown: Sequence[_Shown], hits: Sequence[Hit]) -> list[str]:
-    """What the words of each hit's passage were looked for in."""
-    rows: dict[int, int] = dict(zip(answer.heads[:, 1].tolist(), answer.heads[:, 0].tolist(), strict=True))
-    contexts = store.rows.contexts([rows[one.doc] for one in shown])
-    return [searched(contexts.get(rows[one.doc]), hit.text) for one, hit in zip(shown, hits, strict=True)]
 
 
 def _hits(store: Store, answers: Sequence[Sequence[_Shown]], condition: Condition) -> list[list[Hit]]:
