@@ -200,6 +200,11 @@ def make_hit(
     return hit
 
 
+def rescore(hit: Hit, score: float) -> None:
+    """Give a hit another score, before anybody has it."""
+    object.__setattr__(hit, "score", score)
+
+
 def trace(hits: Iterable[Hit], origin: Origin) -> None:
     """Let hits know the search that they are of."""
     for hit in hits:

@@ -476,6 +476,17 @@ def _callable(name: str, value: object) -> object:
     return value
 
 
+def _judge(name: str, value: object) -> object:
+    if isinstance(value, str | os.PathLike):
+        _spelled(name, value)
+    elif isinstance(value, type) or not callable(value):
+        raise ArgumentError(
+            f"expected {name} to be a reranker's name or folder, or a function of a query and texts, got "
+            f"{shown(value)}: pass edgeret.Reranker.load(FOLDER), say"
+        )
+    return value
+
+
 def _stream(name: str, value: object) -> object:
     is_text = isinstance(value, io.TextIOBase)
     if is_text or isinstance(value, type) or not callable(getattr(value, "write", None)):
@@ -563,11 +574,15 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "group_by": partial(text, refusal=FilterError),
     "offset": partial(integer, most=_LARGEST, refusal=InvalidQueryError),
     "oversample": _count,
+    "rerank": _judge,
+    "rerank_k": _count,
     "text": partial(text, refusal=InvalidDocumentError),
     "texts": _texts,
     # What it takes.
     "budget": _budget,
     "encoder": _parts,
+    "part": text,
+    "size": partial(integer, most=_LARGEST),
     "divisor": partial(integer, least=1),
     **dict.fromkeys(("rows", "count", "partitions", "codec_bytes"), partial(integer, most=_LARGEST)),
 }

@@ -17,6 +17,7 @@ from edgeret.documents import Chunk, Document, Given, Hit, Record, Section, as_d
 from edgeret.encode.bundle import DEFAULT_MODEL
 from edgeret.encode.passages import Span
 from edgeret.encode.records import TextEncoder, encode, load, load_for, own_vector, plan_for, shortened
+from edgeret.encode.reranker import Reranker, more_bytes
 from edgeret.errors import (
     ArgumentError,
     BudgetError,
@@ -31,8 +32,9 @@ from edgeret.errors import (
 from edgeret.plan import COPIES, footprint, parse_bytes
 from edgeret.search import partitions
 from edgeret.search.options import Options, Terms, Where
+from edgeret.search.reranking import Judge, reranked
 from edgeret.search.searcher import Searcher, common_mode
-from edgeret.search.stages import Query
+from edgeret.search.stages import Clock, Query
 from edgeret.sources import structure
 from edgeret.sources.formats import Keys
 from edgeret.space import check_space, describe
@@ -86,6 +88,7 @@ class Index:
         self._changing = Turn(f"the writer of '{path}'")
         self._budget = None if memory_budget is None else parse_bytes(memory_budget)
         self._given = encoder
+        self._judges: dict[str, Reranker] = {}
         self._take()
 
     def _take(self) -> None:
@@ -484,6 +487,10 @@ class Index:
             group_by: A metadata key: of the documents with the same value only the best are shown, as many as
                 `per_group`. Those without it are shown all. None groups nothing.
             per_group: Documents that are shown of one group at the most.
+            rerank: Who orders the first documents anew by reading their passages with the query: a reranker's bundle by
+                its name or folder (`Reranker`), or a function of a query and texts that returns a score for each,
+                higher is better. These are the hits' `score` then, of which `min_score` is a bound. None: nobody.
+            rerank_k: Documents that are reranked, those that the search has first: `k` and `offset` lie within them.
 
         Returns:
             Hits, best first, unless `diversity` orders them; equal scores by age, the oldest first.
@@ -497,7 +504,7 @@ class Index:
             CorruptIndexError: What was read is damaged.
             SpaceMismatchError: The file was recoded or re-encoded since it was opened.
         """
-        return self._searcher.explain([query], Terms(k, where, mode, **options))[0].hits
+        return self._explained(query, Terms(k, where, mode, **options)).hits
 
     @asking
     def search_many(
@@ -523,7 +530,15 @@ class Index:
         Raises:
             EdgeretError: What `search` raises.
         """
-        return self._searcher.search(list(queries), Terms(k, where, mode, **options))
+        terms, asked = Terms(k, where, mode, **options), list(queries)
+        if terms.rerank is None:
+            return self._searcher.search(asked, terms)
+        judge = self._judge(terms.rerank, asked)
+        found = self._searcher.search(asked, terms.judged)
+        return [
+            list(terms.page(self._reranked(str(query), hits, judge)))
+            for query, hits in zip(asked, found, strict=True)
+        ]
 
     @asking
     def explain(
@@ -549,7 +564,7 @@ class Index:
         Raises:
             EdgeretError: What `search` raises.
         """
-        found = self._searcher.explain([query], Terms(k, where, mode, **options))[0]
+        found = self._explained(query, Terms(k, where, mode, **options))
         unknown = self._read(lambda store, _: listing.unknown_keys(store, where or {}))
         return replace(found, unknown_keys=unknown)
 
@@ -792,6 +807,36 @@ class Index:
         return f"<edgeret.Index {str(self._path)!r}, {self._store.bits} bits, model {self._encoder.name!r}{state}>"
 
     # -- inside
+
+    def _explained(self, query: Query, terms: Terms) -> reports.Explanation:
+        if terms.rerank is None:
+            return self._searcher.explain([query], terms)[0]
+        judge = self._judge(terms.rerank, [query])
+        found = self._searcher.explain([query], terms.judged)[0]
+        # Outside of the read transaction: it takes long, and needs no more than the hits.
+        clock = Clock()
+        hits = self._reranked(str(query), found.hits, judge)
+        return replace(found, hits=list(terms.page(hits)), reranked=len(found.hits), rerank_ms=clock.lap())
+
+    def _reranked(self, query: str, hits: list[Hit], judge: Judge) -> list[Hit]:
+        if isinstance(judge, Reranker):
+            return self._memory_lock.hold(lambda: reranked(query, hits, judge))
+        # A function may ask the index itself.
+        return reranked(query, hits, judge)
+
+    def _judge(self, rerank: str | os.PathLike[str] | Judge, queries: Iterable[Query]) -> Judge:
+        """Who reranks: a function as it is; a bundle is loaded once, if the memory budget has room for it."""
+        if not all(isinstance(query, str) for query in queries):
+            raise InvalidQueryError("a reranker reads the words of the query, got a vector: leave rerank out")
+        if not isinstance(rerank, str | os.PathLike):
+            return rerank
+        name = os.fspath(rerank)
+        if name not in self._judges:
+            found = Reranker.load(name)
+            self._plan = self._plan.beside(f"reranker {found.name}", more_bytes(found, self._encoder))
+            self._searcher.replan(self._plan)
+            self._judges[name] = found
+        return self._judges[name]
 
     def _get(self, store: Store, id: str) -> Document | None:
         stored = store.rows.document_of(id)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from edgeret import blocks
@@ -246,6 +246,27 @@ class Plan:
             if budget is None or sum(parts.values()) <= budget:
                 return cls(parts, 0, 0, cache, 1, budget)
         raise _refusal(parts, budget, remedy)
+
+    @checked
+    def beside(self, part: str, size: int) -> Plan:
+        """Return the plan with one more part.
+
+        Args:
+            part: Its name.
+            size: What it takes, in bytes.
+
+        Returns:
+            The plan.
+
+        Raises:
+            BudgetError: The budget does not have so much to spare.
+        """
+        if self.spare is not None and size > self.spare:
+            raise BudgetError(
+                f"expected a memory budget of at least {-(-(self.total + size) // 10**6)}MB for the {part}, got "
+                f"{(self.budget or 0) / 10**6:g}MB: raise the budget, or choose a lighter one"
+            )
+        return replace(self, parts={**self.parts, part: size})
 
     @property
     def document_bytes(self) -> int | None:

@@ -90,6 +90,8 @@ class Explanation:
             best.
         words_weight: What `Hit.lexical` counts beside `Hit.cosine` in a "hybrid" score; 0 in other modes.
         unknown_keys: Metadata keys of `where` that no document has.
+        reranked: Documents that the reranker has read; 0 without one.
+        rerank_ms: Milliseconds that it took.
     """
 
     hits: list[Hit]
@@ -114,6 +116,8 @@ class Explanation:
     phrases_read: int
     words_weight: float
     unknown_keys: list[str] = field(default_factory=list)
+    reranked: int = 0
+    rerank_ms: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,6 +137,8 @@ BAD: dict[str, list[Any]] = {
     "group_by": [*NOT_STRINGS, "\ud800", "a" + ".a" * 16],
     "offset": [*NOT_INTEGERS, "2", -1, 2**63],
     "indexes": [*NOT_SEVERAL, [], [5], ["a"], [None], [FakeEncoder()], {"a"}],
+    "rerank": [*NOT_PATHS[:9], str],
+    "rerank_k": [*NOT_INTEGERS, "20", 0, -1],
     "oversample": [*NOT_INTEGERS, 0, -1],
     "min_score": ["0.5", b"1", True, [0.5], {}, object(), math.nan, 1j, np.array([1, 2])],
     "text": [*NOT_STRINGS, "\ud800"],
@@ -145,6 +147,8 @@ BAD: dict[str, list[Any]] = {
     "vector": [None, "x", [1.0] * DIM, np.ones(DIM), np.ones((1, DIM), np.float32), np.ones(DIM, complex)],
     "budget": [*NOT_INTEGERS, 0, -1, "112MB"],
     "encoder": [None, "small", 5, [("a", 1)], {"a": "1"}, {1: 1}, {"a": -1}, {"a": 1.5}],
+    "part": NOT_STRINGS,
+    "size": [*NOT_INTEGERS, -1],
     "divisor": [*NOT_INTEGERS, 0, -2],
     **{name: [*NOT_INTEGERS, -1] for name in ("rows", "count", "partitions", "codec_bytes")},
 }  # fmt: skip
@@ -201,7 +205,8 @@ def bound(index, tmp_path, encoder) -> Callable[[str], Callable[..., Any]]:
         "changes": {"0": {"year": 1}}, "metadata": {"year": 1}, "key": "year", "indexes": [index],
         "query": "cats", "queries": ["cats"], "text": "cats", "texts": ["cats"], "bits": 64, "rows": 10, "count": 3,
         "stored": np.full((2, DIM), 127, np.int8), "vector": unit, "encoder": {}, "budget": None, "divisor": 2,
-        "codec_bytes": 10, "dim": DIM, "vectors": np.random.default_rng(0).normal(size=(64, 32)), "folders": tmp_path,
+        "codec_bytes": 10, "part": "reranker", "size": 10, "dim": DIM,
+        "vectors": np.random.default_rng(0).normal(size=(64, 32)), "folders": tmp_path,
     }  # fmt: skip
     function = FunctionEncoder(encoder.encode, DIM, "of the tests")
     # What is refused at the door never comes to a model.

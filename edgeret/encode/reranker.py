@@ -15,6 +15,7 @@ from edgeret.door import checked
 from edgeret.encode.bundle import Bundle, likeness
 from edgeret.encode.manifest import load_json, refuse
 from edgeret.encode.onnx import OnnxBackend
+from edgeret.encode.records import TextEncoder
 from edgeret.encode.tables import check
 from edgeret.encode.tokenizer import Tokenizer, load_tokenizer, planned_bytes
 from edgeret.errors import BackendError, BundleError, InvalidQueryError
@@ -26,6 +27,7 @@ PAIRS: Final = "pairs.json"
 """The file with the pairs whose scores are known."""
 
 _LEAST_LIKENESS: Final = 0.97
+_RUNTIME: Final = "runtime library"
 
 
 class Proof(NamedTuple):
@@ -179,6 +181,12 @@ class Reranker:
                 "another release of it"
             )
         return pipeline
+
+
+def more_bytes(reranker: Reranker, encoder: TextEncoder) -> int:
+    """What a reranker adds to the process beside an encoder, which may have brought the runtime."""
+    parts = reranker.planned_bytes
+    return sum(size for part, size in parts.items() if part != _RUNTIME or part not in encoder.planned_bytes)
 
 
 def _is_pair(pair: object) -> bool:

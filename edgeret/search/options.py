@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple, Protocol, TypedDict, TypeVar
 
 from edgeret.errors import InvalidQueryError
 from edgeret.search.fusion import DEEPER, POOL
+from edgeret.search.reranking import Judge
 from edgeret.storage.filters import compile_where
 
 Where = Mapping[str, Any]
@@ -32,6 +34,8 @@ class Options(TypedDict, total=False):
     boost: Mapping[str, Any] | None
     group_by: str | None
     per_group: int
+    rerank: str | os.PathLike[str] | Judge | None
+    rerank_k: int
 
 
 class Terms(NamedTuple):
@@ -50,6 +54,18 @@ class Terms(NamedTuple):
     boost: Mapping[str, Any] | None = None
     group_by: str | None = None
     per_group: int = 1
+    rerank: str | os.PathLike[str] | Judge | None = None
+    rerank_k: int = 20
+
+    @property
+    def judged(self) -> Terms:
+        """What is asked of the search whose hits are reranked. Raises InvalidQueryError for more than are."""
+        if self.end > self.rerank_k:
+            raise InvalidQueryError(
+                f"expected k and offset within the {self.rerank_k} documents that are reranked, got {self.end}: raise "
+                "rerank_k, or ask for fewer"
+            )
+        return self._replace(k=self.rerank_k, offset=None, min_score=None, rerank=None)
 
     def check(self) -> None:
         """Raise InvalidQueryError for options that cannot stand beside one another, FilterError for a wrong key."""

@@ -205,6 +205,10 @@ class Searcher:
         """What was encoded before a passage of a document, if it is there still."""
         return self._connections.read(lambda store, _: store.rows.context_of(identity, span))
 
+    def replan(self, plan: Plan) -> None:
+        """Go on by another plan, of the same blocks of codes."""
+        self._plan = plan
+
     def covered(self, store: Store, state: Counters) -> int:
         """How many passages the partitions cover."""
         partitions = self._partitions

@@ -172,6 +172,8 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     search.add_argument("--group-by", metavar="KEY", help="show the best of each value of this metadata key")
     search.add_argument("--per-group", type=int, default=1, metavar="N", help="so many of each (default: 1)")
+    search.add_argument("--rerank", metavar="BUNDLE", help="reranker that orders the first documents anew")
+    search.add_argument("--rerank-k", type=int, default=20, metavar="N", help="so many of them (default: 20)")
     search.add_argument("--min-score", type=float, metavar="SCORE", help="leave out hits below it")
     search.add_argument(
         "--oversample",
@@ -273,6 +275,7 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument("--words", type=int, default=100, help="words of a document, on average (default: 100)")
     plan.add_argument("--budget", metavar="SIZE", help="most memory to take, such as 112MB")
     plan.add_argument("--bits", type=int, help="length of a code (default: enough for so many)")
+    plan.add_argument("--rerank", metavar="BUNDLE", help="a reranker that searches take")
     plan.add_argument("--backend", help="what runs the model (default: as installed)")
     plan.add_argument("--threads", type=int, default=1, help="texts encoded at once (default: 1)")
 

@@ -20,6 +20,7 @@ from edgeret import door, signing, stems
 from edgeret.documents import Chunk, Document
 from edgeret.encode.bundle import DEFAULT_MODEL, Bundle, available
 from edgeret.encode.encoder import Encoder
+from edgeret.encode.reranker import Reranker
 from edgeret.errors import (
     EdgeretError,
     IndexExistsError,
@@ -223,6 +224,8 @@ def _find(index: Index, arguments: argparse.Namespace, query: str) -> None:
         boost=arguments.boost and dict(zip(("key", "halflife"), arguments.boost, strict=True)),
         group_by=arguments.group_by,
         per_group=arguments.per_group,
+        rerank=arguments.rerank,
+        rerank_k=arguments.rerank_k,
     )
     _warn(index, arguments.where, len(hits))
     if arguments.json:
@@ -428,7 +431,8 @@ def _models(arguments: argparse.Namespace) -> None:
 def _plan(arguments: argparse.Namespace) -> None:
     budget = None if arguments.budget is None else parse_bytes(arguments.budget)
     encoder = Encoder.load(arguments.model, arguments.backend, arguments.threads)
-    forecast = Forecast.of(encoder, arguments.docs, arguments.words, budget, arguments.bits)
+    judge = None if arguments.rerank is None else Reranker.load(arguments.rerank)
+    forecast = Forecast.of(encoder, arguments.docs, arguments.words, budget, arguments.bits, judge)
     if arguments.json:
         print(as_json(forecast.described()))
     else:

@@ -10,6 +10,7 @@ from edgeret.door import integer
 from edgeret.encode.bundle import Bundle, available
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.records import plan_for
+from edgeret.encode.reranker import Reranker, more_bytes
 from edgeret.errors import BudgetError, InvalidQueryError
 from edgeret.plan import Plan, enough_bits, file_parts, oversampling
 from edgeret.search import partitions
@@ -48,8 +49,11 @@ class Forecast:
         words: int,
         budget: int | None,
         bits: int | None = None,
+        reranker: Reranker | None = None,
     ) -> Forecast:
         """Plan for `documents` of `words` words each on average; bits: None takes what so many need.
+
+        reranker: that searches take.
 
         Raises BudgetError, which names the models that would fit, and InvalidQueryError for numbers that cannot be.
         """
@@ -64,6 +68,8 @@ class Forecast:
         except BudgetError as refusal:
             refusal.add_note(_others(encoder, passages, chosen, budget))
             raise
+        if reranker is not None:
+            search = search.beside(f"reranker {reranker.name}", more_bytes(reranker, encoder))
         return cls(
             model=encoder.name,
             documents=documents,
