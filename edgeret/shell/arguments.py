@@ -85,8 +85,7 @@ class _Parser(argparse.ArgumentParser):
         # Some releases of argparse take a lone -- for an argument of no word.
         if [] in vars(found).values():
             self.error("expected an argument, got --: write ./-- for a file of this name")
-        asks = sys.stdin is not None and sys.stdin.isatty()
-        if getattr(found, "query", "") is None and not asks:
+        if getattr(found, "query", "") is None and (sys.stdin is None or not sys.stdin.isatty()):
             self.error("expected a query, got none: name one; on a terminal it is asked for")
         return found
 
