@@ -157,8 +157,9 @@ def test_index_says_how_many_are_safe(
 
 
 def test_index_names_and_counts_what_it_refuses_and_keeps_the_others(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "charset_normalizer", None)
     with Path("docs.jsonl").open("a") as stream:
         stream.write('oops\n{"text": "five"}\n{"text": "x", "metadata": {}, "vector": [1, 2]}\n')
     Path("notes").mkdir()
@@ -503,7 +504,7 @@ def test_errors_are_one_line_with_exit_code_1(index: str, capsys: pytest.Capture
         (["search", index, "tea", "--where", '{"a": {"$regex": "x"}}'], "unknown operator"),
         (["search", index, "tea", "--memory-budget", "lots"], "expected a memory budget"),
         (["index", "new.edgeret", "docs.jsonl", "--bits", "7"], "expected bits to be one of 64, 96"),
-        (["index", index, "other.db"], "expected a folder, .jsonl"),
+        (["index", index, "other.db"], "expected a folder, - or one of .csv"),
         (["index", "no/such/folder/x.edgeret", "docs.jsonl", "--bits", "64"], "cannot write .*x.edgeret"),
     ]:
         assert re.search(message, failure(capsys, *argv))
@@ -514,7 +515,8 @@ ODD = (
     "é", "0", "-1", "1e999", "nan", "9" * 30, "{}", '{"$and": ' * 200 + "[]" + "}" * 200, "[", "other.db", "base",
 )  # fmt: skip
 USUAL = {
-    "path": "x.edgeret", "inputs": "docs.jsonl", "query": "tea", "id": "tea", "ids": "tea", "target": "made",
+    "path": "x.edgeret", "inputs": "docs.jsonl", "folders": "folder",
+    "query": "tea", "id": "tea", "ids": "tea", "target": "made",
     "metadata": "{}", "old": "x.edgeret", "new": "x.edgeret", "update": "other.db", "--key": "other.db",
     "--public-key": "other.db", "--docs": "10", "--model": "nano",
 }  # fmt: skip

@@ -62,7 +62,7 @@ def is_records(name: str) -> bool:
 def endings() -> str:
     """Endings of names that there are readers for."""
     return (
-        ", ".join(sorted((*(ending for ending in KINDS if ending not in CODE), *_RECORDS)))
+        ", ".join(sorted((*(ending for ending in KINDS if ending and ending not in CODE), *_RECORDS)))
         + " and source code"
     )
 
@@ -84,7 +84,7 @@ def document(file: File) -> Document:
     text, metadata = _READERS[found](file.path, octets)
     if not text.strip():
         why = "it has no text: its pages may be pictures" if found == "pdf" else "it is empty"
-        raise LeftOutError(f"{file.path}: {why}")
+        raise LeftOutError(f"{file.path}: expected a text, {why}: leave it out")
     return checked(file.path, Whole(file.name, text, metadata))
 
 

@@ -7,6 +7,7 @@ the number of each. Metadata have the file's path, size and time, by which the n
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -132,9 +133,14 @@ class Sync:
 
     def _walk(self, name: str) -> Contents:
         path = self._folders[name]
-        if not path.is_dir():
-            what = files.kind(path.stat().st_mode) if path.exists() else "not there"
-            raise InvalidDocumentError(f"expected a folder, '{path}' is {what}: check the path")
+        try:
+            mode = path.stat().st_mode
+        except (FileNotFoundError, NotADirectoryError):
+            raise InvalidDocumentError(f"expected a folder, '{path}' is not there: check the path") from None
+        except OSError as error:
+            raise files.unreadable(path, error) from None
+        if not stat.S_ISDIR(mode):
+            raise InvalidDocumentError(f"expected a folder, '{path}' is {files.kind(mode)}: check the path")
         found = folder.walk(path, formats.is_known, self._how.follow_links)
         return Contents(
             [file._replace(name=f"{name}/{file.name}") for file in found.files],
