@@ -518,7 +518,7 @@ USUAL = {
     "path": "x.edgeret", "inputs": "docs.jsonl", "folders": "folder",
     "query": "tea", "id": "tea", "ids": "tea", "target": "made",
     "metadata": "{}", "old": "x.edgeret", "new": "x.edgeret", "update": "other.db", "--key": "other.db",
-    "--public-key": "other.db", "--docs": "10", "--model": "nano",
+    "--public-key": "other.db", "--docs": "10", "--model": "nano", "paths": "x.edgeret",
 }  # fmt: skip
 
 
