@@ -29,6 +29,7 @@ from edgeret.storage.store import Counters, Store
 from export.shards import Shards, translated
 from export.workers import Engine
 
+_LINES_SUFFIX: Final = ".jsonl"
 PARQUET_SUFFIX: Final = ".parquet"
 ROWS: Final = 1024
 """Documents of a shard, all but the last one."""
@@ -110,10 +111,10 @@ def _source(name: str) -> Iterator[Record]:
         if not Path(name).is_file():
             raise InvalidDocumentError(f"no file at '{name}': check the path")
         return _rows(name)
-    if suffix == inputs.LINES_SUFFIX or name == inputs.STDIN:
+    if suffix == _LINES_SUFFIX or name == inputs.STDIN:
         return map(Record.of, inputs.read([name]))
     raise InvalidDocumentError(
-        f"expected {PARQUET_SUFFIX}, {inputs.LINES_SUFFIX} or {inputs.STDIN}, got '{name}': convert it"
+        f"expected {PARQUET_SUFFIX}, {_LINES_SUFFIX} or {inputs.STDIN}, got '{name}': convert it"
     )
 
 

@@ -37,6 +37,7 @@ MAY_BE_SKIPPED = (
     "which the extra `bench` brings",  # gigabytes of rivals
     "'export-tflite'",  # `make runtimes` runs these in an environment of their own
     "cgroup",  # not every machine lets one be made
+    "which hold e5",  # 90 MB for one test of the long run
     "../shared",  # texts and collections are no part of the repository
 )
 """Reasons for which a test may be skipped where all others must run."""

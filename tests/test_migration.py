@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import edgeret
-from edgeret import Document, Index
+from edgeret import Document, Index, Section
 from edgeret.errors import (
     BudgetError,
     CorruptIndexError,
@@ -269,19 +269,16 @@ def test_lines_of_a_later_edgeret_stay(sound, encoder, tmp_path):
         assert index.check().documents == 20
 
 
-# -- contexts, which nothing writes yet
+# -- contexts
 
 
 def with_contexts(path, encoder) -> dict[str, str]:
     """Give three documents contexts; id -> context."""
     told = {f"d{number}": f"a heading {number}" for number in (1, 5, 9)}
-    with closing(Store(path, readonly=False)) as store, store.writing():
-        for identity, context in told.items():
-            head = store.rows.head_of(identity)
-            for passage in store.rows.passages_of(head.doc):
-                store.rows.remove_passage(passage.row)
-                store.rows.insert_passage(passage, context)
     with Index.open(path, encoder) as index:
+        found = [index.get(identity) for identity in told]
+        index.delete(list(told))
+        index.add(found, chunk=lambda document: [Section(0, len(document.text), told[document.id])])
         index.check()
     return told
 

