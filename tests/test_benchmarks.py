@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+from counts import long
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -353,6 +354,7 @@ def test_words_are_measured_beside_fts5(monkeypatch, capsys):
     assert all(line["bytes_per_row"] > 0 and line["p50_ms"] > 0 for line in lines)
 
 
+@long
 def test_modes_are_measured_in_one_index(monkeypatch, capsys):
     from benchmarks import modes
 

@@ -546,7 +546,7 @@ def sweep(verb: str) -> Iterator[list[str]]:
         yield [*filled(None, ""), flag, "--json=x"]
 
 
-@pytest.mark.parametrize("verb", sorted(set(_VERBS) - {"bench", "serve"}))
+@pytest.mark.parametrize("verb", sorted(set(_VERBS) - {"bench", "mcp", "serve"}))
 @pytest.mark.usefixtures("_small_demo")
 def test_odd_arguments_are_named(
     verb: str, index: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

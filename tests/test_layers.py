@@ -6,6 +6,7 @@ import sys
 
 import house
 import pytest
+from counts import long
 
 HEAVY = {
     "onnxruntime",
@@ -71,6 +72,7 @@ def test_export_and_benchmarks_are_not_reached_from_the_device_side():
     assert not reached & {"export", "benchmarks", "tests"}
 
 
+@long
 def test_the_rooms_are_printed():
     done = subprocess.run(
         [sys.executable, "-m", "tests.house"], cwd=house.ROOT, capture_output=True, text=True, check=False

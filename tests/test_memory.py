@@ -135,7 +135,7 @@ def test_going_through_all_documents_keeps_to_the_budget(copy):
     [
         ("The quick brown fox jumps over it. ", 300),
         ("quick,brown\n", 400),
-        ("中文很多。", 2000),
+        pytest.param("中文很多。", 2000, marks=long),
         ("x", 1),
         ("🍕", 1),
         ("." + " " * 999, 1),
@@ -156,6 +156,7 @@ def test_a_long_query_keeps_to_the_budget(tmp_path):
 
 
 @linux
+@long
 def test_many_queries_keep_to_the_budget(tmp_path):
     found = run("ask_many", tmp_path / "many.edgeret", "nano", "38MB", 5_000)
     assert found["hits"] == 5_000
@@ -230,6 +231,7 @@ def test_new_codes_keep_to_the_smallest_budget(real, tmp_path, bits, least, larg
 
 
 @linux
+@long
 def test_another_model_keeps_to_the_budget(tmp_path):
     """Of rows whose vectors, texts and codes take more than the budget if they are kept as objects."""
     copy, rows = tmp_path / "small.edgeret", 8_000
@@ -259,7 +261,8 @@ def test_recovery_after_a_kill_keeps_to_the_budget(copy):
 
 
 @linux
-@pytest.mark.parametrize("chore", ["search", pytest.param("add", marks=long)])
+@pytest.mark.parametrize("chore", ["search", "add"])
+@long
 def test_a_plan_predicts_what_is_measured(chore, tmp_path):
     path = tmp_path / "real.edgeret"
     with Index.create(path, model="base") as index:

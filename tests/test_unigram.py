@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from beside import Own, assert_equal
 from conftest import FEW
-from counts import CI, FULL, tries
+from counts import CI, FULL, long, tries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -399,6 +399,7 @@ print(resident() - before)
 
 
 @pytest.mark.skipif(not tables.runs_native() or sys.platform != "linux", reason="not built")
+@long
 def test_a_large_vocabulary_stays_in_the_file(compiled, tmp_path, trust):
     from export.pieces import compiled as compile_tables
 

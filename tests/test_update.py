@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from counts import tries
+from counts import long, tries
 from crash import workload
 from fake import DIM, FakeEncoder
 from hypothesis import given, settings
@@ -201,6 +201,7 @@ def peak(call: str, *paths: Path) -> int:
 
 
 @linux
+@long
 def test_an_update_is_never_whole_in_memory(tmp_path):
     vectors = np.random.default_rng(0).normal(size=(260, DIM))
     text = "red cat " + "x" * 65_000

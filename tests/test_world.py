@@ -2,6 +2,7 @@
 
 import json
 import struct
+from importlib import import_module
 from importlib.util import find_spec
 from types import SimpleNamespace
 
@@ -9,12 +10,13 @@ import numpy as np
 import pytest
 
 from edgeret.errors import BundleError
-from export import convert, cut, e5
-from export.rows import Rows
-from export.table import KIND
 
-pytest.importorskip("tokenizers")
-pytest.importorskip("safetensors")
+for package in ("onnx", "safetensors", "tokenizers", "torch"):
+    pytest.importorskip(
+        package, reason=f"export needs the packages of the extra 'export': {package} is missing"
+    )
+convert, cut, e5 = (import_module(f"export.{name}") for name in ("convert", "cut", "e5"))
+Rows, KIND = import_module("export.rows").Rows, import_module("export.table").KIND
 
 WIDTH, INNER, TOKENS, POSITIONS = 32, 64, 40, 8
 PIECES = [
