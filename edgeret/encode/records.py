@@ -211,8 +211,8 @@ def encode(
     for number, (record, _, stored) in enumerate(passages):
         if stored is not None:
             vectors[number] = np.frombuffer(stored, dtype=np.int8)
-        elif record.vector is not None:
-            vectors[number] = quantize(normalize(numbers(record.vector)[None], encoder.dim))
+        elif (brought := own_vector(record, encoder)) is not None:
+            vectors[number] = brought
         else:
             missing.append(number)
     for first in range(0, len(missing), _AT_ONCE):
