@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple
 
@@ -165,10 +166,15 @@ def lines(found: Iterator[bytes | InvalidDocumentError], place: str, keys: Keys)
         if not content:
             continue
         here = f"{place}, line {number}"
-        try:
-            yield Entry(number, checked(here, _parse(here, content, keys)))
-        except InvalidDocumentError as error:
-            yield Entry(number, error)
+        yield _entry(number, here, partial(_parse, here, content, keys))
+
+
+def _entry(number: int, place: str, read: Callable[[], Document]) -> Entry:
+    """A document among others, or why it is none."""
+    try:
+        return Entry(number, checked(place, read()))
+    except InvalidDocumentError as error:
+        return Entry(number, error)
 
 
 def _lines(file: File, keys: Keys) -> Iterator[Entry]:
@@ -233,10 +239,7 @@ def _objects(file: File, keys: Keys) -> Iterator[Entry]:
         return
     for number, fields in enumerate(objects, start=1):
         here = f"{file.path}, entry {number}"
-        try:
-            yield Entry(number, checked(here, _record(here, fields, keys)))
-        except InvalidDocumentError as error:
-            yield Entry(number, error)
+        yield _entry(number, here, partial(_record, here, fields, keys))
 
 
 def _rows(file: File, keys: Keys) -> Iterator[Entry]:
