@@ -16,13 +16,13 @@ from benchmarks.systems import Batch, Hit, K, Question, Vectors
 class Txtai:
     """With its default index (FAISS, inverted lists) and texts in SQLite."""
 
-    settings: dict[str, bool] = {}  # noqa: RUF012
+    hybrid = False
 
     def __init__(self, folder: Path, encoder: Any) -> None:
         self._path, self._waiting = folder / "found", iter(())
         # A function it must be, not a method.
         vectors = {"method": "external", "transform": lambda texts: self._next(texts)}
-        self._found = Embeddings(vectors, content=True, **self.settings)
+        self._found = Embeddings(vectors, content=True, hybrid=self.hybrid)
         if self._path.exists():
             self._found.load(str(self._path), config=vectors)
 
@@ -59,4 +59,4 @@ class Txtai:
 class Hybrid(Txtai):
     """With its index of words, whose scores and those of the vectors are averaged."""
 
-    settings = {"hybrid": True}  # noqa: RUF012
+    hybrid = True
