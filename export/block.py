@@ -61,6 +61,23 @@ class Architecture:
     shared: bool = False
 
 
+class Weighted:
+    """A model in fp32: its tensors by BERT's names, and what is special of it."""
+
+    weights: dict[str, Float32]
+    shape: Architecture
+
+    @property
+    def kind(self) -> str:
+        """Its name among `export.architectures.PAGES`, and how many layers it has."""
+        return f"{self.shape.layers} layers of {self.shape.name}"
+
+    @property
+    def table(self) -> Float32:
+        """The token embeddings, float32 [vocabulary, width]."""
+        return self.weights[f"{TABLE}.weight"]
+
+
 @dataclass(frozen=True)
 class Head:
     """What becomes of the tokens' vectors: the poolings, side by side, then steps, a cut, and unit length.

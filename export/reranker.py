@@ -19,7 +19,7 @@ from edgeret.encode.reranker import KIND, PAIRS, Reranker
 from edgeret.errors import BundleError
 from export import architectures, card, convert, folder, golden, pieces, vocabulary, weights
 from export.base import made_with
-from export.block import POSITIONS, TABLE, TYPES, Architecture, Head
+from export.block import POSITIONS, TABLE, TYPES, Architecture, Head, Weighted
 from export.rows import Rows
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ _HEADS: Final = {
 
 
 @dataclass(frozen=True)
-class CrossEncoder:
+class CrossEncoder(Weighted):
     """A cross-encoder in fp32, as `export.convert` takes a teacher.
 
     second: what is added to the tokens of the second text, float32 [width]. between: tokens between the two.
@@ -89,19 +89,9 @@ class CrossEncoder:
         )
 
     @property
-    def kind(self) -> str:
-        """Its name among `export.architectures.PAGES`, and how many layers it has."""
-        return f"{self.shape.layers} layers of {self.shape.name}"
-
-    @property
     def dim(self) -> int:
         """One score."""
         return 1
-
-    @property
-    def table(self) -> Float32:
-        """The token embeddings, float32 [vocabulary, width]."""
-        return self.weights[f"{TABLE}.weight"]
 
     @cached_property
     def tokenizer(self) -> Tokenizer:

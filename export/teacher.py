@@ -20,7 +20,7 @@ from edgeret.encode.bundle import fingerprint
 from edgeret.encode.manifest import Prompts
 from edgeret.errors import BundleError
 from export import architectures, folder, head, prompts, vocabulary, weights
-from export.block import POSITIONS, TABLE, Architecture, Head
+from export.block import POSITIONS, TABLE, Architecture, Head, Weighted
 from export.table import Table, is_table
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ _SHIPPED: Final = {"c60f8a9d98b7357a916f490525323ba1": "ca6bdc9a82b0034a26906755
 
 
 @dataclass(frozen=True)
-class Teacher:
+class Teacher(Weighted):
     """An encoder in fp32.
 
     weights: the tensors by BERT's names, and the head's. max_tokens: the longest input, special tokens included.
@@ -99,19 +99,9 @@ class Teacher:
         )
 
     @property
-    def kind(self) -> str:
-        """Its name among `export.architectures.PAGES`, and how many layers it has."""
-        return f"{self.shape.layers} layers of {self.shape.name}"
-
-    @property
     def dim(self) -> int:
         """Entries of a vector."""
         return self.head.dim
-
-    @property
-    def table(self) -> Float32:
-        """The token embeddings, float32 [vocabulary, width]."""
-        return self.weights[f"{TABLE}.weight"]
 
     @cached_property
     def digest(self) -> str:
