@@ -25,6 +25,7 @@ RELATIVE: Final = "encoder.relative_attention_bias"
 _EMBEDDED: Final = "embeddings.LayerNorm"
 _WIDENED: Final = "encoder.embedding_hidden_mapping_in"
 _LAST: Final = "encoder.LayerNorm"
+NORM: Final = "layer norm"
 
 # Where MPNet's biases end: the distances that share the last of so many buckets.
 BUCKETS: Final = 32
@@ -83,8 +84,8 @@ class Head:
     """What becomes of the tokens' vectors: the poolings, side by side, then steps, a cut, and unit length.
 
     poolings: of cls, max, mean, sqrt (the sum by the root of the count), weighted (by position) and last. steps:
-    "normalize", or the activation of a dense layer `head.N`, N its place among the steps. dim: entries kept, fewer than
-    there are if it is cut.
+    "normalize", NORM for a layer normalization `head.N`, or the activation of a dense layer `head.N`, N its place among
+    the steps. dim: entries kept, fewer than there are if it is cut.
     """
 
     poolings: tuple[str, ...]
@@ -151,11 +152,14 @@ def pool(worker: Worker[X], x: X, head: Head) -> X:
     """The tokens' vectors to the text's, of unit length; to a score, of a head of one dim."""
     x = worker.pooled(x, head.poolings)
     for number, step in enumerate(head.steps):
-        x = (
-            worker.unit(x)
-            if step == "normalize"
-            else worker.activate(worker.dense(x, f"head.{number}"), step)
-        )
+        name = f"head.{number}"
+        if step == "normalize":
+            x = worker.unit(x)
+        elif step == NORM:
+            # With the encoder's epsilon: another would change lengths, which go.
+            x = worker.norm(x, name)
+        else:
+            x = worker.activate(worker.dense(x, name), step)
     if head.is_cut:
         x = worker.cut(x, head.dim)
     # A score has no direction.

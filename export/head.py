@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from edgeret.errors import BundleError
 from export import weights
-from export.block import Head
+from export.block import NORM, Head
 from export.folder import Module
 
 Float32 = NDArray[np.float32]
@@ -25,16 +26,18 @@ _POOLINGS: Final = (
     ("pooling_mode_weightedmean_tokens", "weightedmean", "weighted"),
     ("pooling_mode_lasttoken", "lasttoken", "last"),
 )
+# By their names: models that are to be normalized before a cut, as their cards say and their folders do not.
+_NORMED_IF_CUT: Final = re.compile(r"nomic-embed-text-v1\.5")
 _ACTIVATIONS: Final = {"Tanh": "tanh", "Identity": "identity", "GELU": "gelu", "ReLU": "relu", "SiLU": "silu"}
 
 
 def read(
-    folder: Path, modules: Sequence[Module], width: int, cut: int | None, prompted: bool
+    folder: Path, modules: Sequence[Module], width: int, cut: int | None, prompted: bool, names: str
 ) -> tuple[Head, dict[str, Float32]]:
     """The head and its tensors, `head.N.weight` and `head.N.bias`.
 
     modules: those behind the encoder. width: entries of its vectors. cut: entries to keep, of a model trained for it.
-    prompted: whether there are prompts. Raises BundleError for what is not known.
+    prompted: whether there are prompts. names: by which the model is known. Raises BundleError for what is not known.
     """
     if not modules or modules[0].kind != "Pooling":
         kinds = [module.kind for module in modules]
@@ -42,26 +45,38 @@ def read(
     poolings = _poolings(folder, modules[0].config(), prompted)
     size, steps, tensors = width * len(poolings), list[str](), dict[str, Float32]()
     for module in modules[1:]:
-        if module.kind == "Normalize":
-            steps.append("normalize")
-        elif module.kind == "Dense":
-            name = f"head.{len(steps)}"
-            found = _dense(module)
-            tensors |= {f"{name}.{kind}": tensor for kind, tensor in found.items()}
-            if found["weight"].shape[1] != size:
-                raise _refusal(folder, f"a Dense of {size} inputs", str(found["weight"].shape[1]))
-            size = len(found["weight"])
-            steps.append(_activation(folder, module.config()))
-        elif module.kind != "Dropout":
-            raise _refusal(
-                folder, "the modules Transformer, Pooling, Dense and Normalize", f"{module.kind!r:.80}"
-            )
+        if module.kind == "Dropout":
+            continue
+        step, found = _step(folder, module)
+        if (inputs := found["weight"].shape[-1] if found else size) != size:
+            raise _refusal(folder, f"a {module.kind} of {size} inputs", str(inputs))
+        size = len(found["weight"]) if found else size
+        tensors |= _named(f"head.{len(steps)}", found)
+        steps.append(step)
     while steps and steps[-1] == "normalize":
         # The last length is always 1.
         steps.pop()
     if cut is not None and not 0 < cut <= size:
         raise _refusal(folder, f"--dim of at most {size}", str(cut), "give a smaller one")
-    return Head(poolings, tuple(steps), cut or size, cut is not None and cut < size), tensors
+    is_cut = cut is not None and cut < size
+    if is_cut and NORM not in steps and _NORMED_IF_CUT.search(names.lower()):
+        plain = {"weight": np.ones(size, np.float32), "bias": np.zeros(size, np.float32)}
+        tensors |= _named(f"head.{len(steps)}", plain)
+        steps.append(NORM)
+    return Head(poolings, tuple(steps), cut or size, is_cut), tensors
+
+
+def _step(folder: Path, module: Module) -> tuple[str, dict[str, Float32]]:
+    match module.kind:
+        case "Normalize":
+            return "normalize", {}
+        case "LayerNorm":
+            return NORM, _tensors(module, "norm.", {"weight", "bias"})
+        case "Dense":
+            return _activation(folder, module.config()), _tensors(module, "linear.", {"weight"})
+    raise _refusal(
+        folder, "the modules Transformer, Pooling, Dense, LayerNorm and Normalize", f"{module.kind!r:.80}"
+    )
 
 
 def _poolings(folder: Path, config: Mapping[str, Any], prompted: bool) -> tuple[str, ...]:
@@ -85,10 +100,14 @@ def _poolings(folder: Path, config: Mapping[str, Any], prompted: bool) -> tuple[
     return found
 
 
-def _dense(module: Module) -> dict[str, Float32]:
-    found = {name.removeprefix("linear."): tensor for name, tensor in weights.read(module.path).items()}
-    if "weight" not in found or found.keys() - {"weight", "bias"}:
-        raise _refusal(module.path, "the tensors linear.weight and linear.bias", f"{sorted(found)!r:.200}")
+def _named(name: str, found: Mapping[str, Float32]) -> dict[str, Float32]:
+    return {f"{name}.{kind}": tensor for kind, tensor in found.items()}
+
+
+def _tensors(module: Module, prefix: str, needed: set[str]) -> dict[str, Float32]:
+    found = {name.removeprefix(prefix): tensor for name, tensor in weights.read(module.path).items()}
+    if needed - found.keys() or found.keys() - {"weight", "bias"}:
+        raise _refusal(module.path, f"the tensors {prefix}weight and {prefix}bias", f"{sorted(found)!r:.200}")
     return found
 
 

@@ -78,7 +78,7 @@ class Teacher(Weighted):
         shape, tensors, left = architectures.understood(path, config, weights.read(first.path))
         width = len(tensors["encoder.layer.0.attention.output.dense.weight"])
         cut = dim or settings.get("truncate_dim")
-        shaped, more = head.read(path, others, width, cut, any(found))
+        shaped, more = head.read(path, others, width, cut, any(found), _names(path, config, about))
         positions = _MOST_TOKENS
         if shape.positions:
             positions = len(tensors[f"{POSITIONS}.weight"])

@@ -20,7 +20,7 @@ pytest.importorskip(
 import strangers
 import torch
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling
+from sentence_transformers.sentence_transformer.modules import Dense, LayerNorm, Normalize, Pooling
 from test_export import real_teacher
 
 from edgeret.encode.bundle import Bundle
@@ -161,6 +161,27 @@ def test_vectors_are_cut_before_they_get_their_length(models, tmp_path):
     assert Teacher.read(folder, dim=32).geometry != Teacher.read(folder).geometry
     with pytest.raises(BundleError, match="--dim of at most 64"):
         Teacher.read(folder, dim=65)
+
+
+def test_a_layer_normalization_behind_the_pooling(models, tmp_path):
+    _, model = models("nomic_bert")
+    norm = LayerNorm(strangers.WIDTH)
+    with torch.no_grad():
+        for tensor in norm.parameters():
+            tensor.add_(torch.randn_like(tensor) * 0.3)
+    folder = tmp_path / "tiny"
+    assert_same(folder, saved(model, folder, Pooling(strangers.WIDTH), norm), dim=32)
+
+
+def test_nomics_vectors_are_normalized_before_a_cut_as_its_card_says(models, tmp_path):
+    folder, model = models("nomic_bert")
+    named = shutil.copytree(folder, tmp_path / "nomic-embed-text-v1.5")
+    whole = torch.from_numpy(model.encode(TEXTS))
+    normed = torch.nn.functional.layer_norm(whole, whole.shape[1:])[:, :32]
+    expected = torch.nn.functional.normalize(normed).numpy()
+    given = {"document": "", "query": ""}
+    assert verify.cosines(read(named, given, dim=32).encode(TEXTS), expected).min() >= LEAST
+    assert Teacher.read(named, given).geometry == Teacher.read(folder).geometry
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
