@@ -1,10 +1,13 @@
-"""Turn: a lock for whole calls, which interrupts do not leave taken and which its own holder cannot wait for."""
+"""Turns: a lock for whole calls, which interrupts do not leave taken and which its own holder cannot wait for.
+
+And a start, which the first caller makes while the others wait.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from edgeret.errors import ReentrantError
 
@@ -42,6 +45,24 @@ class Turn:
                 self._lock.release()
             except RuntimeError:
                 pass
+
+
+class Start(Generic[Answer]):
+    """What is made when it is first needed, and once."""
+
+    def __init__(self) -> None:
+        # Again by a signal handler that needs it within the call that makes it: then there are two for a while.
+        self._lock = threading.RLock()
+        self._made: Answer | None = None
+
+    def made(self, make: Callable[[], Answer]) -> Answer:
+        """What `make` returned when it was first called."""
+        # The lock takes as long as a part of a short text's encoding.
+        if self._made is None:
+            with self._lock:
+                if self._made is None:
+                    self._made = make()
+        return self._made
 
 
 class Free(Turn):

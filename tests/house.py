@@ -137,15 +137,16 @@ RULES = (
     # `Index.create` and `Plan.of`, which users call with keywords.
     Rule("takes seven things, which want a noun", _takes_many, frozenset({"index", "plan"})),
     Rule(
-        # `turns` has the locks of index and searcher; the other two measure in a process of its own.
+        # `turns` has the locks; the encoder and the backend take several texts at once, the other two measure in a
+        # process of its own.
         "makes threads or locks",
         _imports(_THREADS),
-        frozenset({"turns", "encode.encoder", "encode.reranker", "encode.tflite", "smoke", "shell.bench"}),
+        frozenset({"turns", "encode.encoder", "encode.tflite", "smoke", "shell.bench"}),
     ),
     Rule(
         "takes turns",
         lambda node: isinstance(node, ast.ImportFrom) and node.module == "edgeret.turns",
-        frozenset({"index", "search.searcher"}),
+        frozenset({"index", "search.searcher", "encode.encoder", "encode.reranker"}),
     ),
 )
 

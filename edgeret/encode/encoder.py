@@ -5,7 +5,6 @@ One text is one inference, never padded: a text's vector depends on that text al
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
@@ -30,6 +29,7 @@ from edgeret.encode.tokenizer import Tokenizer, load_tokenizer, planned_bytes
 from edgeret.encode.unknown import knows, stand_in, tinged
 from edgeret.encode.windows import CHARACTERS, windows
 from edgeret.errors import BackendError, BundleError
+from edgeret.turns import Start
 
 Float32 = NDArray[np.float32]
 
@@ -180,9 +180,7 @@ class Encoder:
         self.backend = backend
         self.threads = threads
         self.max_tokens = max_tokens or bundle.max_tokens
-        # Again by a signal handler that encodes within the call that starts: then there are two for a while.
-        self._starting = threading.RLock()
-        self._started: _Pipeline | None = None
+        self._started = Start[_Pipeline]()
 
     @classmethod
     @checked
@@ -413,11 +411,7 @@ class Encoder:
         return self._pipeline().windows(text)
 
     def _pipeline(self) -> _Pipeline:
-        # The lock takes as long as a part of a short text's encoding.
-        if self._started is None:
-            with self._starting:
-                self._started = self._started or self._start()
-        return self._started
+        return self._started.made(self._start)
 
     def _start(self) -> _Pipeline:
         backend = BACKENDS[self.backend](self.bundle, self.threads)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -19,6 +18,7 @@ from edgeret.encode.records import TextEncoder
 from edgeret.encode.tables import check
 from edgeret.encode.tokenizer import Tokenizer, load_tokenizer, planned_bytes
 from edgeret.errors import BackendError, BundleError, InvalidQueryError
+from edgeret.turns import Start
 
 KIND: Final = "reranker"
 """In a manifest."""
@@ -84,8 +84,7 @@ class Reranker:
             )
         self.bundle = bundle
         self.name = bundle.name
-        self._starting = threading.RLock()
-        self._started: _Pipeline | None = None
+        self._started = Start[_Pipeline]()
 
     @classmethod
     @checked
@@ -152,10 +151,7 @@ class Reranker:
         return Proof([(query, text) for query, text in listed], *scores)
 
     def _pipeline(self) -> _Pipeline:
-        if self._started is None:
-            with self._starting:
-                self._started = self._started or self._start()
-        return self._started
+        return self._started.made(self._start)
 
     def _start(self) -> _Pipeline:
         bundle = self.bundle
