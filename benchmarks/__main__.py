@@ -27,6 +27,7 @@ BENCHMARKS = (
     "fusion",
     "exact",
     "sync",
+    "duplicates",
 )
 
 

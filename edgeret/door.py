@@ -38,6 +38,8 @@ MOST_FILTERS: Final = 1000
 
 MOST_THREADS: Final = 1024
 
+DUPLICATES: Final = ("keep", "skip", "report")
+
 _UNITS: Final = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 _SECONDS: Final = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800, "y": 31_557_600}
 _LARGEST: Final = 2**63 - 1
@@ -453,6 +455,15 @@ def _chunk(name: str, value: object) -> object:
     return value
 
 
+def _duplicates(name: str, value: object) -> str:
+    if not isinstance(value, str) or value not in DUPLICATES:
+        known = ", ".join(map(repr, DUPLICATES))
+        raise ArgumentError(
+            f"expected {name} to be one of {known}, got {shown(value)}: leave it out to add all"
+        )
+    return value
+
+
 def _folders(name: str, value: object) -> list[str]:
     if isinstance(value, str | bytes | os.PathLike):
         return [_spelled(name, value)]
@@ -548,6 +559,7 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "ids": _ids,
     "folders": _folders,
     "chunk": _chunk,
+    "duplicates": _duplicates,
     **dict.fromkeys(("text_key", "id_key"), text),
     "changes": _changes,
     "metadata": _metadata,

@@ -47,6 +47,7 @@ from edgeret.storage.store import Counters, Store
 from edgeret.turns import Free, Turn
 from edgeret.upkeep.check import check
 from edgeret.upkeep.compact import compact, delete, seal
+from edgeret.upkeep.duplicates import KEEP, SKIP, Duplicates
 from edgeret.upkeep.metadata import update
 from edgeret.upkeep.recode import recode
 from edgeret.upkeep.reencode import reencode
@@ -252,8 +253,12 @@ class Index:
 
     @door.checked
     def add(
-        self, documents: Iterable[Given], commit_every: int | None = None, chunk: Chunk | None = None
-    ) -> list[str]:
+        self,
+        documents: Iterable[Given],
+        commit_every: int | None = None,
+        chunk: Chunk | None = None,
+        duplicates: str = KEEP,
+    ) -> reports.Added:
         """Index documents.
 
         A document whose id is there already replaces the old one; of several with one id the last one wins. A document
@@ -268,9 +273,12 @@ class Index:
                 order: (start, end) in characters, (start, end, context) with what is encoded before each passage, or
                 `Section`.
                 A part that is too long for the model is cut further. None: the whole text is one part.
+            duplicates: What becomes of a document with a new id whose text is nearly that of another one, of the index
+                or of this call: "keep" adds it and does not look, "skip" leaves it out, "report" adds it. The last two
+                say which it is a copy of. A document whose id is there already is no copy.
 
         Returns:
-            The documents' ids, in order.
+            The ids of the documents that are in the index now, in order, with the copies among them.
 
         Raises:
             InvalidDocumentError: A document cannot be indexed.
@@ -281,7 +289,8 @@ class Index:
             ReentrantError: `documents` is a generator that changes this index.
             StorageError: The medium refused.
         """
-        return self._change(lambda: self._add(documents, commit_every, chunk))
+        copies = None if duplicates == KEEP else Duplicates(duplicates == SKIP, self._memory_lock.hold)
+        return self._change(lambda: self._add(documents, commit_every, chunk, copies))
 
     @door.checked
     def sync(
@@ -292,6 +301,7 @@ class Index:
         follow_links: bool = False,
         chunk: Chunk | None = None,
         progress: reports.Progress | None = None,
+        duplicates: str = KEEP,
     ) -> reports.SyncSummary:
         """Bring the index in step with the files of folders: what is new, what has changed, what is gone.
 
@@ -309,6 +319,8 @@ class Index:
                 above each passage as its context.
             progress: Called after each commit as `progress(done, total)`: bytes of the files that are safe, and of all
                 that are read. None calls nothing.
+            duplicates: As in `add`, for files that are new. What "skip" leaves out is read again by the next call, and
+                comes into the index when the other one is gone.
 
         Returns:
             How many files there are of each kind, and what was skipped or refused, with reasons.
@@ -320,7 +332,7 @@ class Index:
             ReadOnlyError: The index was opened read-only.
             StorageError: The medium refused, or a folder cannot be read.
         """
-        how = Reading(Keys(text_key, id_key), follow_links, chunk or structure.sections)
+        how = Reading(Keys(text_key, id_key), follow_links, chunk or structure.sections, duplicates)
         several = [folders] if isinstance(folders, str | os.PathLike) else folders
         return Sync(self, partial(listing.told, self._read), named(several), how, progress).run()
 
@@ -892,9 +904,16 @@ class Index:
             return self._connections.read(work)
         return self._memory_lock.hold(lambda: self._connections.read(work))
 
-    def _add(self, documents: Iterable[Given], commit_every: int | None, chunk: Chunk | None) -> list[str]:
+    def _add(
+        self,
+        documents: Iterable[Given],
+        commit_every: int | None,
+        chunk: Chunk | None,
+        copies: Duplicates | None,
+    ) -> reports.Added:
         ids: list[str] = []
         safe = 0
+        publish = partial(self._staging.publish, None if copies is None else copies.chosen)
         try:
             # What an interrupted `add` of another turn may have left is not asked for.
             self._staging.spare()
@@ -910,10 +929,10 @@ class Index:
                 ids.append(record.id)
                 if commit_every is not None and len(ids) % commit_every == 0:
                     self._stage(waiting)
-                    self._staging.publish()
+                    publish()
                     fresh, safe = 0, len(ids)
             self._stage(waiting)
-            self._staging.publish()
+            publish()
         except EdgeretError as error:
             told = error
             if isinstance(error, LockedError) and self._staging.spare():
@@ -926,7 +945,10 @@ class Index:
                 raise
             raise told from error
         self._staging.unstage()
-        return ids
+        if copies is None:
+            return reports.Added(ids)
+        kept = (id for id in ids if id not in copies.left_out)
+        return reports.Added(kept, copies.found, copies.count)
 
     def _admitted(
         self, changes: Iterable[tuple[str, Mapping[str, Any]]]

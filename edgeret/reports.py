@@ -1,14 +1,49 @@
-"""Reports: result types of info, explain, check, recode, reencode, sync, upgrade, optimize, diff, apply and repair."""
+"""Reports: result types of the verbs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from edgeret.documents import Hit
 
+MOST_COPIES: Final = 1000
+"""That a report names."""
+
 Progress = Callable[[int, int], object]
 """A callback: `progress(done, total)`, in passages, documents, bytes or steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A document whose text is nearly that of another one.
+
+    Attributes:
+        id: Its id.
+        of: The id of the one that the index had first.
+        alike: The share of their sequences of three words that both have, as searches know words, 0.7 to 1.
+        is_exact: Whether their texts are the same, character by character.
+    """
+
+    id: str
+    of: str
+    alike: float
+    is_exact: bool
+
+
+class Added(list[str]):
+    """What `Index.add` returns: the documents' ids, in order, and which are copies of others.
+
+    Attributes:
+        copies: The first 1,000 copies. With `duplicates="skip"` they were left out, and their ids are not in the list.
+        copies_found: How many there are. 0 with `duplicates="keep"`, which does not look for any.
+    """
+
+    def __init__(self, ids: Iterable[str] = (), copies: Sequence[Copy] = (), copies_found: int = 0) -> None:
+        super().__init__(ids)
+        self.copies = list(copies)
+        self.copies_found = copies_found
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +232,8 @@ class SyncSummary:
         skipped: What is no file to read, by its path, and why: pipes, devices, sockets, links out of the folder, kinds
             of files without a reader, files without text.
         refused: What should be read and cannot be, by its path, and why. What the index has of it stays.
+        copies: The first 1,000 copies that were added, with `duplicates="report"`. Those that "skip" leaves out are
+            among `skipped`.
     """
 
     added: int
@@ -206,6 +243,7 @@ class SyncSummary:
     documents: int
     skipped: dict[str, str]
     refused: dict[str, str]
+    copies: list[Copy] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,14 @@ def add(path, model, budget, count=4000, commit_every=None):
         return {"planned": index.info().planned_bytes, "documents": len(index)}
 
 
+def add_copies(path, model, budget):
+    with edgeret.Index.open(path, model=_model(model), memory_budget=budget) as index:
+        texts = (f"{QUERIES[number % 4]} {number // 2 % 500}" for number in range(4000))
+        documents = (edgeret.Document(f"new {number}", text) for number, text in enumerate(texts))
+        added = index.add(documents, duplicates="report")
+        return {"copies": added.copies_found}
+
+
 def add_long(path, model, budget, piece, characters):
     """One text of so many characters, made of a piece over and over."""
     text = (piece * -(-characters // len(piece)))[:characters]

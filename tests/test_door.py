@@ -114,6 +114,7 @@ BAD: dict[str, list[Any]] = {
     "changes": [*NOT_SEVERAL, [5], ["ab"], [("a",)], [("a", 5)], [(5, {})], {"a": 5}, {5: {}}, [("a", {"b": 2**70})]],
     "metadata": [*NOT_STRINGS[:7], "a", [("a", 1)], {"a": object()}, {1: 2}, {"a": 2**70}],
     "chunk": ["lines", 5, True, [print]],
+    "duplicates": [*NOT_STRINGS, "drop", "", "SKIP"],
     "folders": [b"a", 5, True, object(), str, "", "a\0b", "caf\udce9", "/", [], [5], [b"a"], [None], [["a"]]],
     **{key: [*NOT_STRINGS, "\ud800"] for key in ("text_key", "id_key")},
     "ids": [*NOT_SEVERAL, [5], [b"a"], [None], [["a"]], [2**70], ["\udce9"]],

@@ -114,7 +114,7 @@ def test_searches_by_partitions_keep_to_the_budget(copy):
 
 
 @linux
-@pytest.mark.parametrize("chore", ["check", "compact", "add"])
+@pytest.mark.parametrize("chore", ["check", "compact", "add", pytest.param("add_copies", marks=long)])
 def test_changes_keep_to_the_budget(copy, chore):
     found = run(chore, copy, "fake", WRITING)
     assert found["rss_over_import_bytes"] <= 14_000_000

@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from typing import Any, Final, NoReturn
 
 from edgeret import stems
+from edgeret.door import DUPLICATES
 from edgeret.encode.bundle import DEFAULT_MODEL
 from edgeret.search.stages import MODES
 from edgeret.shell import demo, show
@@ -369,6 +370,11 @@ def _reading() -> argparse.ArgumentParser:
             f"--{what}-key", metavar="KEY",
             help=f"column of tables, or key of JSON, that has the {what} (default: {what})",
         )  # fmt: skip
+    options.add_argument(
+        "--duplicates", choices=DUPLICATES, default=DUPLICATES[0],
+        help="what becomes of new documents that say nearly what another one says: 'skip' leaves them out, 'report' "
+        "adds them; both name them (default: keep)",
+    )  # fmt: skip
     return options
 
 

@@ -12,12 +12,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import redirect_stderr
 from dataclasses import asdict
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 from edgeret import door, signing, stems
-from edgeret.documents import Chunk, Document
+from edgeret.documents import Document
 from edgeret.encode.bundle import DEFAULT_MODEL, Bundle, available
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.reranker import Reranker
@@ -33,7 +34,7 @@ from edgeret.errors import (
 from edgeret.fleet import shipping
 from edgeret.index import Index
 from edgeret.plan import parse_bytes
-from edgeret.reports import RecodeSummary, ReencodeSummary, SyncSummary
+from edgeret.reports import Added, RecodeSummary, ReencodeSummary, SyncSummary
 from edgeret.shell import demo, inputs, show, watch
 from edgeret.shell.arguments import NO_STEMS, parser
 from edgeret.shell.forecast import Forecast
@@ -43,6 +44,7 @@ from edgeret.sources import structure
 from edgeret.sources.formats import Keys
 from edgeret.space import Unloaded
 from edgeret.storage.filters import keys_of
+from edgeret.upkeep.duplicates import KEEP
 from edgeret.upkeep.optimize import optimize
 from edgeret.upkeep.recode import recode
 from edgeret.upkeep.reencode import reencode
@@ -132,17 +134,22 @@ def _index(arguments: argparse.Namespace) -> None:
     total = inputs.count(arguments.inputs, arguments.follow_links) if sys.stderr.isatty() else None
     begun = time.perf_counter()
     with _open_or_create(arguments) as index:
-        added = _add(index, tally.seen(documents, index.info().dim), total, structure.sections)
+        add = partial(index.add, chunk=structure.sections, duplicates=arguments.duplicates)
+        seen = tally.seen(documents, index.info().dim)
+        added = _add(lambda some: tally.noted(add(some)), seen, total)
         summary = {
             "added": added,
             "refused": tally.refused,
             "repeated": tally.repeated(),
+            **({} if arguments.duplicates == KEEP else {"copies": tally.copies_found}),
             "documents": len(index),
             "seconds": time.perf_counter() - begun,
         }
     _answer(arguments, summary)
     if summary["repeated"]:
         _say(f"{summary['repeated']} texts without an id are the same as another: each is kept once")
+    for line in show.copies(tally.copies, tally.copies_found):
+        _say(line)
     if tally.refused:
         sys.stdout.flush()
         raise InvalidDocumentError(
@@ -176,7 +183,12 @@ def _sync(arguments: argparse.Namespace) -> None:
 def _follow(index: Index, arguments: argparse.Namespace) -> SyncSummary:
     with bar("B", every=_SILENCE_S) as progress:
         return index.sync(
-            arguments.folders, arguments.text_key, arguments.id_key, arguments.follow_links, progress=progress
+            arguments.folders,
+            arguments.text_key,
+            arguments.id_key,
+            arguments.follow_links,
+            progress=progress,
+            duplicates=arguments.duplicates,
         )
 
 
@@ -187,10 +199,12 @@ def _report(arguments: argparse.Namespace, summary: SyncSummary) -> None:
     if arguments.json:
         print(as_json(asdict(summary)))
     else:
-        counts = asdict(summary) | {"skipped": len(summary.skipped), "refused": len(summary.refused)}
-        print(lines(counts))
+        bounded = ("skipped", "refused", "copies")
+        print(lines(asdict(summary) | {name: len(getattr(summary, name)) for name in bounded}))
         for reason in show.skipped(summary.skipped):
             _say(reason)
+        for line in show.copies(summary.copies, len(summary.copies)):
+            _say(line)
     if summary.refused:
         sys.stdout.flush()
         raise InvalidDocumentError(
@@ -473,7 +487,7 @@ def _demo(arguments: argparse.Namespace) -> None:
         arguments.path = arguments.path or str(Path(folder, "demo.edgeret"))
         begun = time.perf_counter()
         with _open_or_create(arguments) as index:
-            added = _add(index, documents, len(documents))
+            added = _add(index.add, documents, len(documents))
             seconds = time.perf_counter() - begun
             print(f"{added} docstrings of Python {platform.python_version()}'s own library, {seconds:.1f} s")
             for question in demo.QUESTIONS:
@@ -547,7 +561,7 @@ def _open_or_create(arguments: argparse.Namespace) -> Index:
     return index
 
 
-def _add(index: Index, documents: Iterable[Document], total: int | None, chunk: Chunk | None = None) -> int:
+def _add(add: Callable[[Iterable[Document]], Added], documents: Iterable[Document], total: int | None) -> int:
     """Add documents, commit by commit; an error notes how many are safe, never too many."""
     from tqdm import tqdm
 
@@ -556,8 +570,8 @@ def _add(index: Index, documents: Iterable[Document], total: int | None, chunk: 
         # Without a terminal on standard error, `None` makes the bar silent.
         with tqdm(documents, total=total, unit="doc", disable=None) as shown:
             remaining = iter(shown)
-            while ids := index.add(islice(remaining, COMMIT_EVERY), chunk=chunk):
-                safe += len(ids)
+            while (added := add(islice(remaining, COMMIT_EVERY))) or added.copies_found:
+                safe += len(added)
     except (EdgeretError, OSError, KeyboardInterrupt) as error:
         error.add_note(f"{safe} documents of this run are safe: run it again to go on")
         raise

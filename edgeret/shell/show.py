@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, Final, TextIO
 
 from edgeret.documents import Document, Hit
-from edgeret.reports import Progress
+from edgeret.reports import Copy, Progress
 from edgeret.upkeep.sync import NO_READER
 
 _SNIPPET: Final = 100
@@ -23,6 +23,8 @@ _BESIDE: Final = 120
 _LONGEST_SENTENCE: Final = 400
 _BOLD, _UNDERLINE, _PLAIN_LINE, _PLAIN = "\033[1m", "\033[4m", "\033[24m", "\033[0m"
 _LONGEST: Final = 1000
+_NAMED: Final = 10
+"""Copies that are named, the others are counted."""
 _KEPT: Final = "\n\t"
 _BIDI: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """They show text in another order than it has."""
@@ -142,6 +144,15 @@ def ranked(hits: Sequence[Hit]) -> str:
     for rank, hit in enumerate(hits, start=1):
         shown.append(f"{rank:>3}  {hit.score:6.3f}  {_snippet(hit.id)}  {_snippet(hit.text)}")
     return "\n".join(shown)
+
+
+def copies(found: Sequence[Copy], count: int) -> Iterator[str]:
+    """The first of those that are copies, a line each, and how many others there are."""
+    for copy in found[:_NAMED]:
+        alike = "the same text" if copy.is_exact else f"{copy.alike:.0%} alike"
+        yield f"{copy.id} is a copy of {copy.of} ({alike})"
+    if count > _NAMED:
+        yield f"{count - _NAMED:,} other documents are copies too"
 
 
 def skipped(reasons: Mapping[str, str]) -> Iterator[str]:

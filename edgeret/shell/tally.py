@@ -1,4 +1,4 @@
-"""Tally: what one run of `edgeret index` has refused, and which texts without an id came twice."""
+"""Tally: what one run of `edgeret index` has refused, which texts without an id came twice, and which are copies."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeret.documents import Document
 from edgeret.errors import EdgeretError, InvalidDocumentError
+from edgeret.reports import MOST_COPIES, Added, Copy
 
 
 class Tally:
@@ -18,6 +19,8 @@ class Tally:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self.refused = 0
+        self.copies: list[Copy] = []
+        self.copies_found = 0
         # 8 bytes a text: a set of Python's would take ten times as much.
         self._texts = array("Q")
 
@@ -40,6 +43,12 @@ class Tally:
                 digest = hashlib.blake2b(document.text.encode(), digest_size=8).digest()
                 self._texts.append(int.from_bytes(digest))
             yield document
+
+    def noted(self, added: Added) -> Added:
+        """What was added, its copies noted."""
+        self.copies += added.copies[: MOST_COPIES - len(self.copies)]
+        self.copies_found += added.copies_found
+        return added
 
     def repeated(self) -> int:
         """How many texts without an id were the same as one before."""

@@ -182,6 +182,15 @@ class Rows:
         found = self._connection.execute(f"{_PASSAGES} WHERE doc = ? ORDER BY row", (doc,)).fetchall()
         return [self._verified(read) for read in found]
 
+    def owners(self, rows: Sequence[int]) -> dict[int, int]:
+        """The numbers of the documents of `rows`, by row, not verified; those that are gone are not in it."""
+        return dict(
+            self._connection.execute(
+                "SELECT row, doc FROM passages WHERE row IN (SELECT value FROM json_each(?))",
+                (json.dumps(rows),),
+            ).fetchall()
+        )
+
     def _verified(self, read: tuple[int, int, int, int, bytes, int]) -> Passage:
         row, doc, start, end, vector, crc = read
         if not isinstance(vector, bytes) or len(vector) != self._session.dim:

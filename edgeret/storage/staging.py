@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import numpy as np
 
@@ -15,6 +16,13 @@ from edgeret.errors import InvalidDocumentError, StorageError
 from edgeret.storage import file
 from edgeret.storage.change import Change
 from edgeret.storage.store import Store
+
+Chosen = Callable[[Change, Iterator[Encoded]], Iterator[Encoded]]
+"""A change, and what is staged -> what goes into the index, each before the next is asked for."""
+
+_STAGED: Final = (
+    "SELECT number, id, text, metadata, own_vector, spans, vectors, codes, contexts FROM staged WHERE asked"
+)
 
 
 class Staging:
@@ -132,18 +140,20 @@ class Staging:
 
     # -- changes
 
-    def publish(self) -> None:
-        """Move what is staged into the index. Raises LockedError, and then it stays staged."""
+    def publish(self, chosen: Chosen | None = None) -> None:
+        """Move what is staged into the index. Raises LockedError, and then it stays staged.
+
+        chosen: which of it, as it comes to the index: what replaces a document first. None: all, in order.
+        """
         if self._count_staged() == 0:
             return
         with self.changing() as change:
-            for read in change.connection.execute(
-                "SELECT id, text, metadata, own_vector, spans, vectors, codes, contexts FROM staged"
-                " WHERE asked ORDER BY number"
-            ):
-                encoded = _encoded(read)
-                change.remove(encoded.record.id)
-                change.insert(encoded)
+            if chosen is None:
+                for read in change.connection.execute(f"{_STAGED} ORDER BY number"):
+                    _put(change, _encoded(read))
+            else:
+                for encoded in chosen(change, _each_staged(change)):
+                    _put(change, encoded)
         self._forget("DELETE FROM staged WHERE asked")
 
     def _count_staged(self) -> int:
@@ -171,9 +181,28 @@ class Staging:
             self._alive()
 
 
-def _encoded(read: tuple[str, str, str, int, bytes, bytes, bytes, str]) -> Encoded:
+def _put(change: Change, encoded: Encoded) -> None:
+    change.remove(encoded.record.id)
+    change.insert(encoded)
+
+
+def _each_staged(change: Change) -> Iterator[Encoded]:
+    """What is staged, one by one while it is put into the index: first that which replaces a document."""
+    for replaces in (True, False):
+        number = -1
+        # A statement for each: one that is open would keep its read lock where a traceback keeps this frame.
+        while read := change.connection.execute(
+            f"{_STAGED} AND number > ? AND ? = EXISTS (SELECT 1 FROM documents d WHERE d.id = staged.id)"
+            " ORDER BY number LIMIT 1",
+            (number, replaces),
+        ).fetchone():
+            number = read[0]
+            yield _encoded(read)
+
+
+def _encoded(read: tuple[int, str, str, str, int, bytes, bytes, bytes, str]) -> Encoded:
     """A document as it was staged."""
-    identity, text, metadata, own_vector, spans, vectors, codes, contexts = read
+    _, identity, text, metadata, own_vector, spans, vectors, codes, contexts = read
     located = np.frombuffer(spans, dtype="<i8").reshape(-1, 2).tolist()
     stored = np.frombuffer(vectors, dtype=np.int8).reshape(len(located), -1)
     record = Record(identity, text, metadata, stored[0].astype(np.float32) if own_vector else None)

@@ -24,11 +24,12 @@ from edgeret.errors import (
     InvalidVectorError,
     StorageError,
 )
-from edgeret.reports import Progress, SyncSummary
+from edgeret.reports import MOST_COPIES, Added, Copy, Progress, SyncSummary
 from edgeret.sources import folder, formats, structure
 from edgeret.sources.folder import Contents, File
 from edgeret.sources.formats import NO_KEYS, Keys, LeftOutError
 from edgeret.storage.rows import Told
+from edgeret.upkeep.duplicates import KEEP, SKIP
 
 _COMMIT_S: Final = 10.0
 """Seconds of work that a kill may lose, about."""
@@ -48,7 +49,7 @@ _REFUSALS: Final = (InvalidDocumentError, InvalidVectorError, BudgetError)
 class Target(Protocol):
     """The index."""
 
-    def add(self, documents: Iterable[Document], /, *, chunk: Chunk) -> Sequence[str]:
+    def add(self, documents: Iterable[Document], /, *, chunk: Chunk, duplicates: str) -> Added:
         """As of `Index`, all or none."""
 
     def update_many(self, changes: Mapping[str, Mapping[str, Any]], /) -> int:
@@ -74,6 +75,7 @@ class Reading(NamedTuple):
     keys: Keys = NO_KEYS
     follow_links: bool = False
     chunk: Chunk = structure.sections
+    duplicates: str = KEEP
 
 
 class _Known(NamedTuple):
@@ -162,9 +164,15 @@ class Sync:
                     run.unchanged += 1
                 else:
                     waiting.append(file)
-        run.read(waiting, known)
         hidden = tuple(fault.name for contents in found for fault in contents.faults if not fault.is_special)
-        run.remove(path for path in known if path not in there and not _is_below(path, hidden))
+        gone = [path for path in known if path not in there and not _is_below(path, hidden)]
+        if self._how.duplicates == SKIP:
+            # Nothing is left out as a copy of what goes, or changes.
+            run.remove(gone)
+            run.read(sorted(waiting, key=lambda file: file.name not in known), known)
+        else:
+            run.read(waiting, known)
+            run.remove(gone)
         return run.summary()
 
     def _known(self, spans: Iterable[tuple[str, str]]) -> dict[str, _Known]:
@@ -204,6 +212,7 @@ class _Run:
         self._added = self._changed = self._removed = 0
         self._skipped: dict[str, str] = {}
         self._refused: dict[str, str] = {}
+        self._copies: list[Copy] = []
         self._done = self._total = self._safe = 0
         self._documents: list[Document] = []
         self._touched: dict[str, dict[str, Any]] = {}
@@ -306,10 +315,11 @@ class _Run:
         while self._documents:
             taken = _Taken(self._documents)
             try:
-                self._target.add(taken, chunk=self._how.chunk)
+                added = self._target.add(taken, chunk=self._how.chunk, duplicates=self._how.duplicates)
             except _REFUSALS as error:
                 self._refuse(taken.last, error)
             else:
+                self._note(added)
                 self._documents = []
         if self._touched:
             self._target.update_many(self._touched)
@@ -332,6 +342,19 @@ class _Run:
         path = str(document.metadata["path"])
         self._refused[str(document.id)] = f"{document.id}: {error}"
         self._reads = [read for read in self._reads if read[0].name != path or formats.is_records(path)]
+
+    def _note(self, added: Added) -> None:
+        """Say which of the documents are copies."""
+        if self._how.duplicates != SKIP:
+            self._copies += added.copies[: MOST_COPIES - len(self._copies)]
+            return
+        known = {copy.id: copy.of for copy in added.copies}
+        there = set(added)
+        for document in self._documents:
+            if document.id not in there:
+                of = f"'{known[document.id]}'" if document.id in known else "another one"
+                self._skipped[str(document.id)] = f"{document.id}: it is a copy of {of}"
+        self._reads = [read for read in self._reads if read[0].name not in self._skipped]
 
     def _remove_stale(self, file: File) -> None:
         """Remove what a file of many documents has no more."""
@@ -368,6 +391,7 @@ class _Run:
             documents=len(self._target),
             skipped=self._skipped,
             refused=self._refused,
+            copies=self._copies,
         )
 
 
