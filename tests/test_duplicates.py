@@ -139,7 +139,9 @@ def test_a_synced_copy_stays_out_as_long_as_its_original_is_there(
 
 def test_the_shell_names_copies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path, lines = str(tmp_path / "a.edgeret"), tmp_path / "a.jsonl"
-    lines.write_text("".join(json.dumps({"id": f"d{n}", "text": "the same few words"}) + "\n" for n in range(13)))
+    lines.write_text(
+        "".join(json.dumps({"id": f"d{n}", "text": "the same few words"}) + "\n" for n in range(13))
+    )
     assert main(["index", path, str(lines), "--model", "nano", "--duplicates", "skip", "--json"]) == 0
     shown = capsys.readouterr()
     summary = json.loads(shown.out)
