@@ -115,15 +115,20 @@ static void fill_tables(const Search *search, size_t number)
 {
     const uint64_t *bits = search->bits + number * search->planes * search->words;
     uint8_t *tables = search->tables + number * search->words * 256;
-    for (size_t first = 0; first < search->words * 64; first += 4)
-        for (unsigned code = 0; code < 16; code++) {
-            unsigned sum = 0;
-            for (size_t plane = 0; plane < search->planes; plane++) {
-                const unsigned four = bits[plane * search->words + first / 64] >> first % 64 & 15;
-                sum += popcount(four ^ code) << plane;
+    for (size_t first = 0; first < search->words * 64; first += 4, tables += 16) {
+        /* What no bit of a code adds, and what each of four bits adds to that: from sums of fewer bits come all. */
+        int steps[4] = {0};
+        tables[0] = 0;
+        for (size_t plane = 0; plane < search->planes; plane++)
+            for (unsigned bit = 0; bit < 4; bit++) {
+                const int is_set = bits[plane * search->words + first / 64] >> (first % 64 + bit) & 1;
+                tables[0] += (uint8_t)(is_set << plane);
+                steps[bit] += (1 - 2 * is_set) * (1 << plane);
             }
-            *tables++ = (uint8_t)sum;
-        }
+        for (unsigned bit = 0; bit < 4; bit++)
+            for (unsigned code = 0; code < 1u << bit; code++)
+                tables[code | 1u << bit] = (uint8_t)(tables[code] + steps[bit]);
+    }
 }
 
 static int search_begin(Search *search, size_t k)
