@@ -69,11 +69,12 @@ setup(
     else {},
     ext_modules=[
         extension("_scan", "search", "seek", "seek_x86", "seek_neon"),
+        extension("_codec"),
         extension("encode._static", "static"),
         extension("encode._tokenize", "text", "trie", "tokenize", "unigram", "bpe"),
         extension("_words", "words"),
         extension("_postings", "postings", "lists"),
-        extension("storage._checksum", "checksum", "lines"),
+        extension("storage._checksum", "checksum", "digest", "lines"),
         extension("storage._terms", "terms", "checksum", "lists", "lines"),
     ],
     cmdclass={"build_ext": BuildNative},

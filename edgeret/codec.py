@@ -23,7 +23,13 @@ from edgeret import blocks
 from edgeret.door import checked, integer, numbers, shown
 from edgeret.errors import BundleError, InvalidQueryError, InvalidVectorError, StorageError
 from edgeret.files import open_regular
+from edgeret.native import is_allowed
 from edgeret.rotation import WIDTHS, learned, possible, shuffled
+
+try:
+    from edgeret import _codec
+except ImportError:
+    _codec = None  # type: ignore[assignment]
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -357,14 +363,13 @@ class Codec:
             InvalidQueryError: The codec lacks these bits.
         """
         bits = self._check(vector, "f4", 1, bits)
-        weights = vector @ self.query_projection[:, :bits] - self.query_thresholds[:bits]
+        weights = vector @ self.query_projection[:, :bits]
+        weights -= self.query_thresholds[:bits]
         spacing = _GAUSSIAN_SPACING * math.sqrt(float(weights @ weights) / bits)
-        top = 2**PLANES - 1
-        levels = np.full(bits, top // 2, dtype=np.uint8)
-        if spacing > 0:
-            steps = np.floor(weights / spacing) + (top + 1) // 2
-            levels = np.minimum(np.maximum(steps, 0), top).astype(np.uint8)
-        return pack((levels & _PLANE_BITS) != 0)
+        if not spacing:
+            # At the center no bit weighs more than another.
+            weights, spacing = weights - 1, 1.0
+        return _planes(weights, spacing)
 
     def encode_symmetric(self, vector: Float32, bits: int) -> UInt64:
         """Make the symmetric query of a vector: its own code, for plain Hamming distance.
@@ -409,6 +414,16 @@ def along(center: Float64, projection: Float64, widths: Sequence[int]) -> Codec:
         query_thresholds=(center @ queries.astype(np.float64) + 0.0).astype(np.float32),
         widths=tuple(widths),
     )
+
+
+def _planes(weights: Float32, spacing: float) -> UInt64:
+    """The levels of weights [bits], which are `spacing` apart, as planes."""
+    if _codec is not None and is_allowed():
+        planes: UInt64 = np.frombuffer(_codec.planes(weights, spacing), np.uint64).reshape(PLANES, -1)
+        return planes
+    steps = np.floor(weights / spacing) + 2**PLANES // 2
+    levels = np.minimum(np.maximum(steps, 0), 2**PLANES - 1).astype(np.uint8)
+    return pack((levels & _PLANE_BITS) != 0)
 
 
 def _sums(rows: Float64, projection: Float64) -> Float64:

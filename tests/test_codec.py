@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import edgeret
+from edgeret import codec as codec_module
 from edgeret.codec import PLANES, cosines, dequantize, normalize, pack, quantize, unpack, words
 from edgeret.errors import InvalidVectorError
 
@@ -131,6 +132,20 @@ def test_levels_are_the_odd_integers():
     signs = np.where(unpack(codes, 96), 1, -1)
     top = 96 * (2**PLANES - 1)
     assert (signs @ levels == top - 2 * distances(codes, planes)).all()
+
+
+@given(
+    st.lists(st.one_of(st.integers(-40, 40), finite), min_size=1, max_size=150),
+    st.floats(1e-3, 100),
+)
+def test_both_builds_make_the_same_planes(weights, spacing):
+    if codec_module._codec is None:
+        pytest.skip("this edgeret is built without its native codec")
+    given = np.array(weights, np.float32)
+    made = codec_module._planes(given, spacing)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGERET_NO_NATIVE", "1")
+        assert (codec_module._planes(given, spacing) == made).all()
 
 
 def test_a_query_at_the_center_has_a_code_too():
