@@ -39,6 +39,7 @@ from edgeret.sources import structure
 from edgeret.sources.formats import Keys
 from edgeret.space import check_space, describe
 from edgeret.storage import file, listing
+from edgeret.storage.kept import Kept
 from edgeret.storage.migration import open_index
 from edgeret.storage.place import absolute, status
 from edgeret.storage.readers import Connections
@@ -121,7 +122,8 @@ class Index:
         room = self._plan.document_bytes
         most_bytes = None if room is None else room // COPIES
         self._store.limit(most_bytes)
-        self._connections = Connections(self._store, self._plan.cache_bytes, most_bytes)
+        kept = Kept(encoder.dim) if budget is None else None
+        self._connections = Connections(self._store, self._plan.cache_bytes, most_bytes, kept)
         self._staging = Staging(self._store, self._connections.alive)
         self._together = _TOGETHER * getattr(encoder, "threads", 1)
         self._searcher = Searcher(self._connections, encoder, self._plan, self._memory_lock, near, fallback)
@@ -516,7 +518,10 @@ class Index:
             CorruptIndexError: What was read is damaged.
             SpaceMismatchError: The file was recoded or re-encoded since it was opened.
         """
-        return self._explained(query, Terms(k, where, mode, **options)).hits
+        terms = Terms(k, where, mode, **options)
+        if terms.rerank is None:
+            return self._searcher.search([query], terms)[0]
+        return self._explained(query, terms).hits
 
     @asking
     def search_many(

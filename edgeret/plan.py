@@ -31,6 +31,9 @@ _CANDIDATE_BYTES: Final = 700
 _DOCUMENT_BYTES: Final = 3_000_000
 # Ten documents, four times as many: in files of format 1 "hybrid" takes these from each list.
 _USUAL_K: Final = 40
+KEPT_BYTES: Final = 8_000_000
+"""Of passages that stay in memory where nothing bounds it, if they are so few that all of them may."""
+
 _LEAST_CANDIDATES: Final = 400
 # Many threads that take turns: their stacks, and what the allocator keeps for each. Fewer pages are cached for that.
 _THREADS_BYTES: Final = 1_000_000
@@ -197,6 +200,8 @@ class Plan:
                 if partitions:
                     resident_blocks = 0
                 parts["codes"] = block * (sealed if resident_blocks is None else min(sealed, resident_blocks))
+                kept = file_parts(rows, rows, 0, bits, 384)["vectors"]
+                parts["passages"] = kept if budget is None and kept <= KEPT_BYTES else 0
                 return cls(parts, sealed, resident_blocks, cache, divisor, budget)
         raise _refusal(parts, budget, "choose a lighter model")
 

@@ -7,12 +7,14 @@
 
 #include "checksum.h"
 
+#include "digest.h"
 #include "lines.h"
 
 #include <math.h>
 
 #define HEAD 4 /* numbers before a line's content */
 #define FIXED 1073741824.0
+#define AT_ONCE 256 /* products of 8 and 16 bits, whose sum fits 32 */
 
 /* Copies a line's numbers and content; 0 if they are not what was written. */
 static int take_line(PyObject *line, Py_ssize_t width, int64_t *head, char *content)
@@ -30,53 +32,72 @@ static int take_line(PyObject *line, Py_ssize_t width, int64_t *head, char *cont
     return told == checksum_of(head, HEAD, (const uint8_t *)content, (size_t)width);
 }
 
-/* The cosine of a stored vector to one in fixed point, whose unit is FIXED: of integers, so that every build has it. */
-static float cosine(const int8_t *stored, const int32_t *vector, Py_ssize_t width)
+/* A vector in fixed point, whose unit is FIXED, in halves: entry i is 65536 * high[i] + low[i]. Every processor has an
+ * instruction for sums of products of 16 bits.
+ */
+static void halve(const int32_t *vector, Py_ssize_t width, int16_t *high, int16_t *low)
 {
-    int64_t dot = 0, square = 0;
     for (Py_ssize_t i = 0; i < width; i++) {
-        dot += (int64_t)stored[i] * vector[i];
-        square += stored[i] * stored[i];
+        high[i] = (int16_t)(((int64_t)vector[i] + 32768) >> 16);
+        low[i] = (int16_t)(vector[i] - 65536 * (int64_t)high[i]);
     }
-    const double found = (double)dot / (sqrt((double)(square ? square : 1)) * FIXED);
+}
+
+/* The sum of products; so few that it fits. */
+static int32_t dot(const int16_t *one, const int16_t *other, Py_ssize_t count)
+{
+    int32_t sum = 0;
+    for (Py_ssize_t i = 0; i < count; i++)
+        sum += one[i] * other[i];
+    return sum;
+}
+
+/* The cosine of a stored vector to one in halves: of integers, so that every build has it. */
+static float cosine(const int8_t *stored, const int16_t *high, const int16_t *low, Py_ssize_t width)
+{
+    int64_t sum = 0, square = 0;
+    for (Py_ssize_t from = 0; from < width; from += AT_ONCE) {
+        const Py_ssize_t count = width - from < AT_ONCE ? width - from : AT_ONCE;
+        int16_t wide[AT_ONCE];
+        for (Py_ssize_t i = 0; i < count; i++)
+            wide[i] = stored[from + i];
+        sum += 65536 * (int64_t)dot(wide, high + from, count) + dot(wide, low + from, count);
+        square += dot(wide, wide, count);
+    }
+    const double found = (double)sum / (sqrt((double)(square ? square : 1)) * FIXED);
     return (float)(found > 1 ? 1 : found < -1 ? -1 : found);
 }
 
-static PyObject *py_score_lines(PyObject *module, PyObject *args)
+static PyObject *py_score(PyObject *module, PyObject *args)
 {
     (void)module;
-    PyObject *lines, *result = NULL;
-    Py_ssize_t width, sound = 0;
-    Py_buffer vectors;
-    if (!PyArg_ParseTuple(args, "O!ny*", &PyList_Type, &lines, &width, &vectors))
+    Py_ssize_t width;
+    Py_buffer stored, vectors;
+    if (!PyArg_ParseTuple(args, "y*ny*", &stored, &width, &vectors))
         return NULL;
-    const Py_ssize_t count = PyList_Size(lines), head = HEAD * (Py_ssize_t)sizeof(int64_t);
-    const Py_ssize_t vector = width * (Py_ssize_t)sizeof(int32_t);
-    PyObject *heads = PyBytes_FromStringAndSize(NULL, count * head);
+    const Py_ssize_t count = width > 0 ? stored.len / width : 0;
+    const Py_ssize_t queries = width > 0 ? vectors.len / (width * (Py_ssize_t)sizeof(int32_t)) : 0;
     PyObject *scores = PyBytes_FromStringAndSize(NULL, count * (Py_ssize_t)sizeof(float));
-    char *content = PyMem_Malloc(width > 0 ? (size_t)width : 1);
-    if (heads && scores && content && width > 0) {
-        int64_t *numbers = (int64_t *)(void *)PyBytes_AsString(heads);
+    int16_t *halves = PyMem_Malloc(vectors.len > 0 ? (size_t)vectors.len : 1);
+    if (scores && halves) {
         float *score = (float *)(void *)PyBytes_AsString(scores);
-        for (; sound < count && take_line(PyList_GetItem(lines, sound), width, numbers, content); sound++) {
-            if (numbers[2] < 0 || numbers[2] > numbers[3])
-                break;
-            *score = -1;
-            for (const char *at = vectors.buf; at + vector <= (const char *)vectors.buf + vectors.len; at += vector) {
-                const float found = cosine((const int8_t *)content, (const int32_t *)(const void *)at, width);
-                *score = found > *score ? found : *score;
+        for (Py_ssize_t i = 0; i < queries; i++)
+            halve((const int32_t *)vectors.buf + i * width, width, halves + 2 * i * width, halves + (2 * i + 1) * width);
+        for (Py_ssize_t row = 0; row < count; row++) {
+            score[row] = -1;
+            for (const int16_t *high = halves; high < halves + 2 * queries * width; high += 2 * width) {
+                const float found = cosine((const int8_t *)stored.buf + row * width, high, high + width, width);
+                score[row] = found > score[row] ? found : score[row];
             }
-            numbers += HEAD;
-            score++;
         }
-        result = Py_BuildValue("OOn", heads, scores, sound);
-    } else if (!PyErr_Occurred())
+    } else {
+        Py_CLEAR(scores);
         PyErr_NoMemory();
-    PyMem_Free(content);
-    Py_XDECREF(heads);
-    Py_XDECREF(scores);
+    }
+    PyMem_Free(halves);
+    PyBuffer_Release(&stored);
     PyBuffer_Release(&vectors);
-    return result;
+    return scores;
 }
 
 static PyObject *py_sound_lines(PyObject *module, PyObject *args)
@@ -103,11 +124,51 @@ static PyObject *py_sound_lines(PyObject *module, PyObject *args)
     return result;
 }
 
+/* Takes a text into a digest, its length before it; 0 if it is none, -1 with an exception set. */
+static int digest_text(Digest *digest, PyObject *object)
+{
+    if (!PyUnicode_Check(object))
+        return 0;
+    Py_ssize_t count;
+    const char *octets = PyUnicode_AsUTF8AndSize(object, &count);
+    if (!octets)
+        return -1;
+    const uint64_t length = little((uint64_t)count);
+    digest_add(digest, (const uint8_t *)&length, sizeof length);
+    digest_add(digest, (const uint8_t *)octets, (size_t)count);
+    return 1;
+}
+
+static PyObject *py_is_document(PyObject *module, PyObject *line)
+{
+    (void)module;
+    if (!PyTuple_Check(line) || PyTuple_Size(line) != 7)
+        Py_RETURN_FALSE;
+    PyObject *known = PyTuple_GetItem(line, 4);
+    int64_t numbers[2], told;
+    if (!number_of(PyTuple_GetItem(line, 0), &numbers[0]) || !number_of(PyTuple_GetItem(line, 5), &numbers[1]) ||
+        !number_of(PyTuple_GetItem(line, 6), &told) || !PyBytes_Check(known) || PyBytes_Size(known) != DIGEST_OCTETS)
+        Py_RETURN_FALSE;
+    Digest digest;
+    digest_begin(&digest);
+    for (int part = 1; part < 4; part++) {
+        const int taken = digest_text(&digest, PyTuple_GetItem(line, part));
+        if (taken < 0)
+            return NULL;
+        if (!taken)
+            Py_RETURN_FALSE;
+    }
+    uint8_t found[DIGEST_OCTETS];
+    digest_end(&digest, found);
+    return PyBool_FromLong(memcmp(found, PyBytes_AsString(known), DIGEST_OCTETS) == 0 &&
+                           told == checksum_of(numbers, 2, found, DIGEST_OCTETS));
+}
+
 static PyMethodDef methods[] = {
     {"sound_lines", py_sound_lines, METH_VARARGS,
      "sound_lines(lines, width) -> (int64 [lines, 4] as bytes, uint8 [lines, width] as bytes, how many are sound)"},
-    {"score_lines", py_score_lines, METH_VARARGS,
-     "score_lines(lines, width, vectors) -> (int64 [lines, 4] as bytes, float [lines] as bytes, how many are sound)"},
+    {"score", py_score, METH_VARARGS, "score(stored, width, vectors) -> float [stored] as bytes"},
+    {"is_document", py_is_document, METH_O, "is_document(line) -> whether it is what was written"},
     {NULL, NULL, 0, NULL},
 };
 

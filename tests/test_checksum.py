@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeret.codec import cosines
+from edgeret.documents import digest_of
 from edgeret.storage import checksum
-from edgeret.storage.checksum import score_lines, sound_lines
+from edgeret.storage.checksum import document_check, score, sound_lines
 
 numbers = st.integers(-(2**63), 2**63 - 1)
 heads = st.lists(st.tuples(numbers, numbers, numbers, numbers), max_size=6)
@@ -64,20 +65,29 @@ class TestBuild:
         lines[1] = tuple(odd if place == part else value for place, value in enumerate(lines[1]))
         assert len(sound_lines(lines, 8)[0]) == 1
 
-    @given(st.integers(0, 5), st.integers(1, 40), st.integers(1, 3))
+    @given(st.integers(0, 5), st.integers(1, 600), st.integers(1, 3))
     def test_scores_are_cosines_bit_by_bit(self, count, width, queries):
-        lines = written([(row, 2, 3, 4) for row in range(count)], width)
-        vectors = np.random.default_rng(width).normal(size=(queries, width)).astype(np.float32)
+        rng = np.random.default_rng(width)
+        stored = rng.integers(-128, 128, (count, width), dtype=np.int8)
+        vectors = rng.normal(size=(queries, width)).astype(np.float32)
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        heads, scores = score_lines(lines, vectors)
-        stored = sound_lines(lines, width)[1]
-        assert heads[:, 0].tolist() == list(range(count))
-        assert scores.tobytes() == np.max([cosines(stored, vector) for vector in vectors], axis=0).tobytes()
+        expected = np.max([cosines(stored, vector) for vector in vectors], axis=0)
+        assert score(stored, vectors).tobytes() == expected.tobytes()
 
-    @pytest.mark.parametrize("span", [(-1, 4), (5, 4)])
-    def test_scores_end_before_a_span_that_is_none(self, span):
-        lines = written([(1, 2, 3, 4), (2, 2, *span)], 8)
-        assert [len(found) for found in score_lines(lines, np.eye(1, 8, dtype=np.float32))] == [1, 1]
+    @given(*[st.text(max_size=200)] * 3, numbers, st.booleans(), st.data())
+    def test_a_document_is_what_was_written_or_it_is_not(
+        self, identity, text, metadata, doc, own_vector, data
+    ):
+        digest = digest_of(identity, text, metadata)
+        line = (doc, identity, text, metadata, digest, int(own_vector), 0)
+        line = (*line[:6], checksum.checksum(doc, int(own_vector), content=digest))
+        is_sound = document_check()
+        assert is_sound(line)
+        assert not is_sound((doc ^ 1, *line[1:]))
+        part = data.draw(st.integers(1, 6))
+        kind = type(line[part])
+        for other in [kind(), b"x", None] if kind is not int else [line[part] ^ 1, None, "1"]:
+            assert other == line[part] or not is_sound((*line[:part], other, *line[part + 1 :]))
 
     @pytest.mark.parametrize("width", [7, 9])
     def test_a_content_of_another_size_is_damage(self, width):

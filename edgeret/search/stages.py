@@ -325,8 +325,8 @@ def rescore(store: Store, vector: Float32, rows: Int64) -> Answer:
 
 def _rescored(store: Store, vectors: Float32, rows: Int64) -> Answer:
     """The passages of `rows`, in ascending order, by cosine to the nearest of unit vectors [n, dim]."""
-    # In row order: neighbors share pages, and a slow card is read forwards. Some at a time: they bring their vectors.
     rows = np.sort(rows)
+    # Some at a time: they bring their vectors.
     parts = [
         store.rows.scored(rows[first : first + _ROWS_AT_ONCE], vectors)
         for first in range(0, max(len(rows), 1), _ROWS_AT_ONCE)

@@ -14,11 +14,13 @@ from typing import Any, Final
 import numpy as np
 
 from edgeret.codec import Float32, Int8, Int64, cosines, fixed
+from edgeret.documents import digest_of
 from edgeret.native import is_allowed
 
 try:
     from edgeret.storage import _checksum
-    from edgeret.storage._checksum import score_lines as _score_lines
+    from edgeret.storage._checksum import is_document as _native_check
+    from edgeret.storage._checksum import score as _score
 except ImportError:
     # Not built, or of an older source.
     _checksum = None  # type: ignore[assignment]
@@ -51,22 +53,26 @@ def sound_lines(lines: list[tuple[Any, ...]], width: int) -> tuple[Int64, Int8]:
     )
 
 
-def score_lines(lines: list[tuple[Any, ...]], vectors: Float32) -> tuple[Int64, Float32]:
-    """The same lines as int64 [n, 4], and the cosine, float32 [n], of each content to the nearest of unit vectors.
-
-    Lines end, too, before the first whose last number is less than the one before it, or whose that is negative.
-    vectors: float32 [queries, width].
-    """
-    width = vectors.shape[1]
+def score(stored: Int8, vectors: Float32) -> Float32:
+    """The cosine, float32 [n], of each of stored vectors [n, dim] to the nearest of unit vectors [queries, dim]."""
     if _checksum is not None and is_allowed():
-        found = _score_lines(lines, width, fixed(vectors).tobytes())
-        heads, scores = np.frombuffer(found[0], np.int64).reshape(-1, 4), np.frombuffer(found[1], np.float32)
-        return heads[: found[2]], scores[: found[2]]
-    heads, contents = sound_lines(lines, width)
-    wrong = np.flatnonzero((heads[:, 2] < 0) | (heads[:, 2] > heads[:, 3]))
-    sound = int(wrong[0]) if len(wrong) else len(heads)
-    scores = reduce(np.maximum, [cosines(contents[:sound], vector) for vector in vectors])
-    return heads[:sound], scores
+        return np.frombuffer(_score(stored, vectors.shape[1], fixed(vectors)), np.float32)
+    scores: Float32 = reduce(np.maximum, [cosines(stored, vector) for vector in vectors])
+    return scores
+
+
+def document_check() -> Callable[[tuple[Any, ...]], bool]:
+    """What tells whether a line of the table `documents`, less its filters, is what was written."""
+    return _native_check if _checksum is not None and is_allowed() else _is_document
+
+
+def _is_document(line: tuple[Any, ...]) -> bool:
+    doc, identity, text, metadata, digest, own_vector, crc = line
+    if not (isinstance(identity, str) and isinstance(text, str) and isinstance(metadata, str)):
+        return False
+    if not isinstance(digest, bytes) or not isinstance(own_vector, int):
+        return False
+    return digest_of(identity, text, metadata) == digest and checksum(doc, own_vector, content=digest) == crc
 
 
 def _sound_lines(lines: list[tuple[Any, ...]], width: int) -> tuple[bytes, bytes, int]:

@@ -6,8 +6,8 @@ import os
 import sqlite3
 import stat
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -252,28 +252,38 @@ def copy_pages(source: sqlite3.Connection, path: Path, target: Path) -> None:
             ) from error
 
 
-@contextmanager
-def translated(path: Path, most_bytes: int | None = None) -> Iterator[None]:
+def translated(path: Path, most_bytes: int | None = None) -> _Translation:
     """Turn SQLite's errors into edgeret's. most_bytes: of a value, where a memory budget bounds them."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        if most_bytes is not None and _code(error) == sqlite3.SQLITE_TOOBIG:
-            raise BudgetError(
-                f"expected documents of at most {most_bytes:,} bytes in '{path}', or as many to find them by: more is "
-                "larger than the memory budget allows: raise the budget"
+    return _Translation(path, most_bytes)
+
+
+class _Translation:
+    # No generator: each search is within some of these.
+    def __init__(self, path: Path, most_bytes: int | None = None) -> None:
+        self._path, self._most_bytes = path, most_bytes
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        path, most_bytes = self._path, self._most_bytes
+        if isinstance(error, sqlite3.Error):
+            if most_bytes is not None and _code(error) == sqlite3.SQLITE_TOOBIG:
+                raise BudgetError(
+                    f"expected documents of at most {most_bytes:,} bytes in '{path}', or as many to find them by: more "
+                    "is larger than the memory budget allows: raise the budget"
+                ) from error
+            raise _translate(path, error) from error
+        if isinstance(error, UnicodeDecodeError):
+            # SQLite quotes a damaged schema in its message, and sqlite3 fails to decode that.
+            raise CorruptIndexError(
+                f"'{path}' is damaged ({error}): restore a backup, or build it again from its documents"
             ) from error
-        raise _translate(path, error) from error
-    except UnicodeDecodeError as error:
-        # SQLite quotes a damaged schema in its message, and sqlite3 fails to decode that.
-        raise CorruptIndexError(
-            f"'{path}' is damaged ({error}): restore a backup, or build it again from its documents"
-        ) from error
-    except (OverflowError, UnicodeEncodeError) as error:
-        # What sqlite3 cannot hand over: an integer past 64 bits, a text past 2**31 bytes or with a lone surrogate.
-        raise ArgumentError(
-            f"expected what SQLite can store, got another value ({error}): shorten it"
-        ) from error
+        if isinstance(error, OverflowError | UnicodeEncodeError):
+            # What sqlite3 cannot hand over: an integer past 64 bits, a text past 2**31 bytes or with a lone surrogate.
+            raise ArgumentError(
+                f"expected what SQLite can store, got another value ({error}): shorten it"
+            ) from error
 
 
 _NOT_YET: Final = (

@@ -8,6 +8,7 @@ from time import monotonic, sleep
 from typing import Final, TypeVar
 
 from edgeret.errors import ClosedError, ForkedError, ReplacedError, SpaceMismatchError
+from edgeret.storage.kept import Kept
 from edgeret.storage.store import Counters, Store
 
 _MOST_IDLE: Final = 4
@@ -25,12 +26,15 @@ class Connections:
     No lock guards them: a signal handler that reads, or closes, would wait for the call that it interrupts.
 
     first: the index's first connection; the others must find the file described as this one did.
-    most_bytes: as of `Store.limit`.
+    most_bytes: as of `Store.limit`. kept: what all of them keep in memory; None: nothing.
     """
 
-    def __init__(self, first: Store, cache_bytes: int, most_bytes: int | None = None) -> None:
+    def __init__(
+        self, first: Store, cache_bytes: int, most_bytes: int | None = None, kept: Kept | None = None
+    ) -> None:
         self.first = first
         self._most_bytes = most_bytes
+        self._kept = kept
         self._path = first.path
         self._cache_bytes = cache_bytes
         self._process = os.getpid()
@@ -86,6 +90,7 @@ class Connections:
             store.close()
             raise
         store.limit(self._most_bytes)
+        store.kept = self._kept
         return store
 
     @property

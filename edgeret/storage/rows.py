@@ -18,7 +18,8 @@ from edgeret.blocks import Bitmap, Mask
 from edgeret.codec import Float32, Int8, Int64, dequantize
 from edgeret.documents import Record, Section, digest_of, parse, searched
 from edgeret.errors import CorruptIndexError
-from edgeret.storage.checksum import checksum, score_lines, sound_lines
+from edgeret.storage.checksum import checksum, document_check, score, sound_lines
+from edgeret.storage.kept import Lines
 from edgeret.storage.schema import filter_columns
 from edgeret.storage.session import Session
 
@@ -45,16 +46,6 @@ class Passage(NamedTuple):
     start: int
     end: int
     vector: bytes
-
-
-class Lines(NamedTuple):
-    """Passages as arrays.
-
-    heads: int64 [n, 4], of each its row, the document's number, and the span in its text. vectors: int8 [n, dim].
-    """
-
-    heads: Int64
-    vectors: Int8
 
 
 class Source(NamedTuple):
@@ -110,10 +101,15 @@ class Rows:
 
     def lines(self, rows: Int64) -> Lines:
         """The passages of `rows`, distinct ones, each verified, in the order asked."""
+        kept = self._session.kept
+        if kept is not None and self._session.counters().next_row <= kept.rows:
+            return kept.lines(rows, self._lines)
+        return self._lines(rows)
+
+    def _lines(self, rows: Int64) -> Lines:
         # In row order: neighbors share pages, and a slow card is read forwards.
         order = np.argsort(rows)
-        wanted: list[int] = rows[order].tolist()
-        read = self._read(wanted)
+        read = self._read(rows[order].tolist())
         found = Lines(*sound_lines(read, self._session.dim))
         spans = found.heads[:, 2:]
         if len(spans) < len(read) or (spans[:, 0] < 0).any() or (spans[:, 0] > spans[:, 1]).any():
@@ -125,13 +121,10 @@ class Rows:
     def scored(self, rows: Int64, vectors: Float32) -> tuple[Int64, Float32]:
         """The heads, as of `Lines`, of the passages of `rows`, each verified, and the cosines, float32 [n], to vectors.
 
-        rows: distinct, in ascending order. vectors: float32 [queries, dim], unit rows, of which the nearest counts.
+        rows: distinct. vectors: float32 [queries, dim], unit rows, of which the nearest counts.
         """
-        read = self._read(rows.tolist())
-        heads, scores = score_lines(read, vectors)
-        if len(heads) < len(read):
-            self._refuse(read)
-        return heads, scores
+        lines = self.lines(rows)
+        return lines.heads, score(lines.vectors, vectors)
 
     def _read(self, rows: list[int]) -> list[tuple[Any, ...]]:
         read = list[tuple[Any, ...]]()
@@ -215,12 +208,13 @@ class Rows:
 
     def sources(self, docs: Sequence[int]) -> Iterator[Source]:
         """Documents by their numbers, verified, one after the other, in the order asked."""
-        asked = iter(docs)
+        asked, is_sound = iter(docs), document_check()
         for part in _parts(docs):
             for read in self._connection.execute(_asking(_DOCUMENT, "doc", len(part)), part):
                 if read[0] != (doc := next(asked)):
                     raise self._session.damaged(f"document {doc} is missing")
-                self._check(read)
+                if not is_sound(read):
+                    raise self._altered(read)
                 yield Source(*read[:4])
         for doc in asked:
             raise self._session.damaged(f"document {doc} is missing")
@@ -323,15 +317,15 @@ class Rows:
 
     def _verified_document(self, read: tuple[Any, ...]) -> StoredDocument:
         doc, identity, text, metadata, _, own_vector, _ = read
-        self._check(read)
+        if not document_check()(read):
+            raise self._altered(read)
         parsed = parse(metadata)
         if parsed is None:
             raise self._session.damaged(f"the metadata of document {identity!r} are no JSON object")
         return StoredDocument(doc, identity, text, parsed, metadata, bool(own_vector))
 
-    def _check(self, read: tuple[Any, ...]) -> None:
-        if not is_sound(read):
-            raise self._session.damaged(f"document {read[1]!r} is not what was written")
+    def _altered(self, read: tuple[Any, ...]) -> CorruptIndexError:
+        return self._session.damaged(f"document {read[1]!r} is not what was written")
 
     def contexts(self, rows: Sequence[int]) -> dict[int, str]:
         """What was encoded before the passages of `rows` and is not in their texts, verified, where there is any."""
@@ -671,14 +665,6 @@ def context_checksum(row: int, context: str) -> int:
 def document_checksum(doc: int, own_vector: int, digest: bytes) -> int:
     """CRC-32 over number, whether the vector came with it, and digest."""
     return checksum(doc, own_vector, content=digest)
-
-
-def is_sound(read: Sequence[Any]) -> bool:
-    """Whether a line of the table `documents`, less its filters, is what was written."""
-    doc, identity, text, metadata, digest, own_vector, crc = read
-    if not (isinstance(identity, str) and isinstance(text, str) and isinstance(metadata, str)):
-        return False
-    return digest_of(identity, text, metadata) == digest and _is_sound_head(doc, digest, own_vector, crc)
 
 
 def _is_sound_head(doc: int, digest: object, own_vector: object, crc: object) -> bool:

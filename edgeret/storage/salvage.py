@@ -16,12 +16,12 @@ import numpy as np
 
 from edgeret.documents import Record, parse
 from edgeret.errors import CorruptIndexError, EdgeretError, EngineError, NotAnIndexError, ReplacedError
-from edgeret.storage.checksum import checksum
+from edgeret.storage.checksum import checksum, document_check
 from edgeret.storage.description import KEYS, Description
 from edgeret.storage.file import connect, copy_pages, translated
 from edgeret.storage.pages import Cell, Pages, Value
 from edgeret.storage.place import Place
-from edgeret.storage.rows import Passage, context_checksum, is_sound, passage_checksum
+from edgeret.storage.rows import Passage, context_checksum, passage_checksum
 
 _DOCUMENT_COLUMNS: Final = 7
 _PASSAGE_COLUMNS: Final = 6
@@ -178,7 +178,7 @@ class Salvage:
 
 
 def _is_document(row: int, values: tuple[Value, ...]) -> bool:
-    return is_sound((row, *values[1:_DOCUMENT_COLUMNS])) and parse(str(values[3])) is not None
+    return document_check()((row, *values[1:_DOCUMENT_COLUMNS])) and parse(str(values[3])) is not None
 
 
 def _is_passage(row: int, values: tuple[Value, ...]) -> bool:

@@ -22,6 +22,7 @@ from edgeret.errors import (
 from edgeret.storage import file, log, schema
 from edgeret.storage.checksum import checksum
 from edgeret.storage.description import Description
+from edgeret.storage.kept import Kept
 from edgeret.storage.place import Place, absolute
 
 _OR_INSTALL: Final = ", or install the version of PyStemmer that it was made with"
@@ -62,6 +63,8 @@ class Session:
         self._doubtful = False
         # Within a transaction that reads, what it sees.
         self._seen: Counters | None = None
+        # Where several connections read, theirs together.
+        self.kept: Kept | None = None
         if known is not None:
             known.check()
         file.check_path(path)
