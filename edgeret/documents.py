@@ -183,32 +183,49 @@ class Hit(_Found):
         return metadata
 
 
-_FOUND: Final = ("id", "score", "text", "start", "end", "_json", "cosine", "lexical", "relevance")
-"""Of a hit, what is known when it is found."""
+# What is frozen lets nobody else in, `object.__setattr__` looks each name up, and a loop takes as long as all of these.
+_put_id, _put_score, _put_text, _put_start, _put_end = (
+    getattr(Hit, name).__set__ for name in ("id", "score", "text", "start", "end")
+)
+_put_cosine, _put_lexical, _put_relevance, _put_json, _put_origin = (
+    getattr(Hit, name).__set__ for name in ("cosine", "lexical", "relevance", "_json", "_origin")
+)
 
-# What is frozen lets nobody else in, and `object.__setattr__` looks each name up.
-_PUTS: Final = [getattr(Hit, name).__set__ for name in _FOUND]
+
+class Scores(NamedTuple):
+    """Those of a hit."""
+
+    score: float
+    cosine: float | None = None
+    lexical: float | None = None
+    relevance: float | None = None
 
 
-def make_hit(
-    identity: str, score: float, text: str, span: tuple[int, int], json: str, *scores: float | None
-) -> Hit:
-    """A hit whose metadata are parsed when they are first asked for. scores: those after `metadata`, in order."""
+def make_hit(source: tuple[int, str, str, str], span: Span, scores: Scores, origin: Origin) -> Hit:
+    """A hit whose metadata are parsed when they are first asked for.
+
+    source: of its document the number, id, text, and metadata as they are stored.
+    """
+    _, identity, text, json = source
+    start, end = span
+    score, cosine, lexical, relevance = scores
     hit = Hit.__new__(Hit)
-    for put, value in zip(_PUTS, (identity, score, text, *span, json, *scores), strict=True):
-        put(hit, value)
+    _put_id(hit, identity)
+    _put_score(hit, score)
+    _put_text(hit, text[start:end])
+    _put_start(hit, start)
+    _put_end(hit, end)
+    _put_cosine(hit, cosine)
+    _put_lexical(hit, lexical)
+    _put_relevance(hit, relevance)
+    _put_json(hit, json)
+    _put_origin(hit, origin)
     return hit
 
 
 def rescore(hit: Hit, score: float) -> None:
     """Give a hit another score, before anybody has it."""
     object.__setattr__(hit, "score", score)
-
-
-def trace(hits: Iterable[Hit], origin: Origin) -> None:
-    """Let hits know the search that they are of."""
-    for hit in hits:
-        object.__setattr__(hit, "_origin", origin)
 
 
 @dataclass(frozen=True)

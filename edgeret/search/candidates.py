@@ -53,7 +53,10 @@ def by_all_codes(store: Store, codes: CodeSnapshot, request: Request) -> Finder:
     def find(queries: Sequence[int], wanted: int, hidden: Mask | None) -> list[Candidates]:
         left = request.mask if hidden is None else codes.left(request.mask, hidden)
         scanned = request.rows if hidden is None else count(left or {})
-        found, _ = top_k(codes.blocks(store, left), request.planes[queries], wanted)
+        planes = request.planes
+        found, _ = top_k(
+            codes.blocks(store, left), planes if len(queries) == len(planes) else planes[queries], wanted
+        )
         return [Candidates(nearest, scanned) for nearest in found]
 
     return find

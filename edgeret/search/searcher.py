@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from itertools import accumulate, groupby, repeat
-from operator import itemgetter
+from itertools import accumulate
+from operator import attrgetter
 from typing import Final, NamedTuple, TypeVar
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from edgeret import phrases, words
 from edgeret.blocks import Mask, count
 from edgeret.codec import Float32, Int64, UInt64, dequantize, normalize
-from edgeret.documents import Highlights, Hit, Span, make_hit, searched, trace
+from edgeret.documents import Highlights, Hit, Scores, Span, make_hit, searched
 from edgeret.encode.encoder import Asked
 from edgeret.encode.passages import sentences
 from edgeret.encode.records import TextEncoder, encode_query, recorded_name, spread
@@ -68,14 +68,16 @@ _CONFIRMED: Final = 10
 
 
 class _Shown(NamedTuple):
-    """A passage that is shown, with what is known of it, as of `Hit`."""
+    """A passage that is shown, by its document's number."""
 
     doc: int
     span: tuple[int, int]
-    score: float
-    cosine: float | None = None
-    lexical: float | None = None
-    relevance: float | None = None
+    scores: Scores
+
+    @property
+    def score(self) -> float:
+        """By which it ranks."""
+        return self.scores.score
 
 
 class _Call(NamedTuple):
@@ -115,6 +117,8 @@ class _Part(NamedTuple):
 
     def only(self, number: int) -> _Part:
         """One of the queries."""
+        if len(self.queries) == 1:
+            return self
         one = slice(number, number + 1)
         # Where only words are asked there are no vectors.
         rows = self.rows[number] if self.rows else slice(0)
@@ -126,6 +130,20 @@ class _Part(NamedTuple):
             self.windows[one],
             self.known[one],
         )
+
+
+class _Answered(NamedTuple):
+    """A query's hits, and what there is to explain of them."""
+
+    hits: list[Hit]
+    answer: Answer
+    coverage: Coverage | None
+    call: _Call
+    search_ms: float
+    fetch_ms: float
+    windows: int
+    known: bool
+    words: str
 
 
 class _Origin(NamedTuple):
@@ -220,7 +238,7 @@ class Searcher:
 
     def search(self, queries: Sequence[Query | Asked], terms: Terms) -> list[list[Hit]]:
         """The hits of each query."""
-        return self._ask(queries, terms, lambda explained: explained.hits)
+        return self._ask(queries, terms, attrgetter("hits"))
 
     def similar(self, id: str, terms: Terms) -> list[Hit]:
         """The documents nearest to any passage of a document, without itself."""
@@ -229,10 +247,10 @@ class Searcher:
 
     def explain(self, queries: Sequence[Query], terms: Terms) -> list[Explanation]:
         """The hits of each query, with counts and the time of each stage."""
-        return self._ask(queries, terms, lambda explained: explained)
+        return self._ask(queries, terms, self._explained)
 
     def _ask(
-        self, queries: Sequence[Query | Asked], terms: Terms, keep: Callable[[Explanation], Kept]
+        self, queries: Sequence[Query | Asked], terms: Terms, keep: Callable[[_Answered], Kept]
     ) -> list[Kept]:
         """Answer some at a time, all on one state of the index; the codes are read once for each part.
 
@@ -290,19 +308,45 @@ class Searcher:
                     at_once,
                     terms,
                 )
-                kept = [keep(explained) for explained in self._answer(store, call, first)]
+                kept = [keep(answered) for answered in self._answer(store, call, first)]
                 for start in range(at_once, len(queries), at_once):
                     clock.lap()
                     part = self._encode(queries[start : start + at_once], mode, moved)
                     call = call._replace(encode_ms=clock.lap())
-                    kept += [keep(explained) for explained in self._answer(store, call, part)]
+                    kept += [keep(answered) for answered in self._answer(store, call, part)]
                 return kept
 
             return self._connections.read(answer)
 
         return self._memory_lock.hold(ask)
 
-    def _answer(self, store: Store, call: _Call, asked: _Part) -> list[Explanation]:
+    def _explained(self, answered: _Answered) -> Explanation:
+        call, answer, coverage = answered.call, answered.answer, answered.coverage
+        return Explanation(
+            hits=answered.hits,
+            documents=call.state.documents,
+            passages=call.state.passages,
+            eligible=call.eligible,
+            candidates=answer.candidates,
+            scanned=answer.scanned,
+            search="exact" if coverage is None else "partitions",
+            covered=0 if coverage is None else coverage.rows,
+            fallback=self.fallback,
+            encode_ms=call.encode_ms,
+            filter_ms=call.filter_ms,
+            search_ms=answered.search_ms,
+            fetch_ms=answered.fetch_ms,
+            query_windows=answered.windows,
+            query_known=answered.known,
+            words=answered.words,
+            words_bytes=answer.octets,
+            words_runs=answer.runs,
+            mode=call.mode,
+            words_weight=answer.weight,
+            phrases_read=call.phrases_read,
+        )
+
+    def _answer(self, store: Store, call: _Call, asked: _Part) -> list[_Answered]:
         """The answers to queries; one with phrases is answered by itself, from the passages that say them."""
         quoted = [
             phrases.of(query) if isinstance(query, str) and call.mode != "dense" else []
@@ -320,7 +364,7 @@ class Searcher:
             found += self._answer_all(store, own, asked.only(number))
         return found
 
-    def _answer_all(self, store: Store, call: _Call, asked: _Part) -> list[Explanation]:
+    def _answer_all(self, store: Store, call: _Call, asked: _Part) -> list[_Answered]:
         clock = Clock()
         answers, coverage = self._rank(store, call, asked)
         search_ms = clock.lap()
@@ -334,10 +378,11 @@ class Searcher:
                 self._shown(store, call, query, answer)
                 for query, answer in zip(asked.queries, answers, strict=True)
             ]
-        hits = _hits(store, [call.terms.page(found) for found in shown], call.condition)
-        for number, found in enumerate(hits):
-            only = asked.only(number)
-            trace(found, _Origin(self, only.queries[0], only.vectors, call.mode, call.terms.prefix))
+        origins = [
+            _Origin(self, query, asked.only(number).vectors, call.mode, call.terms.prefix)
+            for number, query in enumerate(asked.queries)
+        ]
+        hits = _hits(store, [call.terms.page(found) for found in shown], origins, call.condition)
         if call.mode == "lexical":
             for query, found in zip(asked.queries, hits, strict=True):
                 texts = [
@@ -345,30 +390,9 @@ class Searcher:
                 ]
                 store.lexicon.check_words(str(query), texts, call.terms.prefix)
         fetch_ms = clock.lap()
+        name = "" if call.mode == "dense" else store.lexicon.name
         return [
-            Explanation(
-                hits=found,
-                documents=call.state.documents,
-                passages=call.state.passages,
-                eligible=call.eligible,
-                candidates=answer.candidates,
-                scanned=answer.scanned,
-                search="exact" if coverage is None else "partitions",
-                covered=0 if coverage is None else coverage.rows,
-                fallback=self.fallback,
-                encode_ms=call.encode_ms,
-                filter_ms=call.filter_ms,
-                search_ms=search_ms,
-                fetch_ms=fetch_ms,
-                query_windows=windows,
-                query_known=known,
-                words="" if call.mode == "dense" else store.lexicon.name,
-                words_bytes=answer.octets,
-                words_runs=answer.runs,
-                mode=call.mode,
-                words_weight=answer.weight,
-                phrases_read=call.phrases_read,
-            )
+            _Answered(found, answer, coverage, call, search_ms, fetch_ms, windows, known, name)
             for found, answer, windows, known in zip(hits, answers, asked.windows, asked.known, strict=True)
         ]
 
@@ -386,11 +410,10 @@ class Searcher:
 
     def _shown(self, store: Store, call: _Call, query: Query | Asked, answer: Answer) -> list[_Shown]:
         """What may be shown of an answer."""
-        scores = answer.scores.tolist()
         return [
-            _Shown(doc, (start, end), score, *told)
-            for (_, doc, start, end), score, told in zip(
-                answer.heads[: call.k].tolist(), scores, self._told(store, call, query, answer), strict=False
+            _Shown(doc, (start, end), scores)
+            for (_, doc, start, end), scores in zip(
+                answer.heads[: call.k].tolist(), self._scores(store, call, query, answer), strict=False
             )
         ]
 
@@ -429,7 +452,7 @@ class Searcher:
             order = np.lexsort((rows, -scores))
             rows, scores = rows[order], scores[order]
             shown = [
-                shown[place]._replace(score=score)
+                shown[place]._replace(scores=shown[place].scores._replace(score=score))
                 for place, score in zip(order.tolist(), scores.tolist(), strict=True)
             ]
         if terms.diversity is not None and shown:
@@ -447,20 +470,18 @@ class Searcher:
         question = Question(text, slice(None), self._spread or 0.0, call.terms.prefix)
         return scored(store, rows, question, asked.vectors, call.mode)
 
-    def _told(
-        self, store: Store, call: _Call, query: Query | Asked, answer: Answer
-    ) -> Iterable[tuple[float | None, ...]]:
-        """Of each hit its cosine, what its words say, and its relevance, as far as they are known."""
+    def _scores(self, store: Store, call: _Call, query: Query | Asked, answer: Answer) -> Iterable[Scores]:
+        """Those of each hit, as far as they are known."""
         scores = answer.scores.tolist()
         if call.mode == "dense":
-            return ((score, None, None) for score in scores)
+            return map(Scores, scores, scores)
         if not self._fuses:
-            return repeat((None, None, None))
+            return map(Scores, scores)
         if call.mode == "lexical":
-            return ((None, score, None) for score in scores)
+            return (Scores(score, lexical=score) for score in scores)
         cosines = answer.cosines[: call.k].tolist()
         if not isinstance(query, str):
-            return ((cosine, None, None) for cosine in cosines)
+            return map(Scores, scores, cosines)
         encoder, model = self._encoder, store.description.model
         fitted = None
         # It was measured where each document is shown once.
@@ -468,7 +489,12 @@ class Searcher:
             fitted = fusion.relevance(encoder.geometry, recorded_name(encoder), model, words.VERSION)
         shares = answer.shares.tolist()
         return (
-            (cosine, shares[number], fitted and fitted.probability(*fusion.features(cosine, scores, number)))
+            Scores(
+                scores[number],
+                cosine,
+                shares[number],
+                fitted and fitted.probability(*fusion.features(cosine, scores, number)),
+            )
             for number, cosine in enumerate(cosines)
         )
 
@@ -610,10 +636,13 @@ class Searcher:
             planes = np.empty((0, 0, 0), dtype=np.uint64)
             return _Part(queries, none, planes, [], [0] * count, [True] * count)
         asked = [self._encoded(query) for query in queries]
-        vectors = np.concatenate([_unit(found.vectors, self._encoder.dim) for found in asked])
+        each = [_unit(found.vectors, self._encoder.dim) for found in asked]
+        vectors = each[0] if count == 1 else np.concatenate(each)
         if moved is not None:
             vectors = normalize(vectors + moved, self._encoder.dim)
-        planes = np.stack([self._encoder.codec.encode_query(vector, self._bits) for vector in vectors])
+        made = [self._encoder.codec.encode_query(vector, self._bits) for vector in vectors]
+        # What puts arrays together takes as long for one as for some.
+        planes = made[0][None] if len(made) == 1 else np.stack(made)
         stops = list(accumulate(len(found.vectors) for found in asked))
         rows = [slice(stop - len(found.vectors), stop) for stop, found in zip(stops, asked, strict=True)]
         return _Part(
@@ -673,20 +702,21 @@ def common_mode(searchers: Sequence[Searcher], query: Query, mode: str | None) -
     return chosen
 
 
-def _hits(store: Store, answers: Sequence[Sequence[_Shown]], condition: Condition) -> list[list[Hit]]:
+def _hits(
+    store: Store, answers: Sequence[Sequence[_Shown]], origins: Sequence[_Origin], condition: Condition
+) -> list[list[Hit]]:
     """What is shown of the passages of each answer: every document is read once, however many show it."""
-    places = sorted(
-        (one.doc, number, rank) for number, answer in enumerate(answers) for rank, one in enumerate(answer)
-    )
-    docs = list(dict.fromkeys(doc for doc, _, _ in places))
-    meeting = store.rows.meeting(docs, condition.sql, condition.parameters) if condition.sql else docs
+    places: dict[int, list[tuple[int, int]]] = {}
+    for number, answer in enumerate(answers):
+        for rank, one in enumerate(answer):
+            places.setdefault(one.doc, []).append((number, rank))
+    docs = sorted(places)
+    meeting = store.rows.meeting(docs, condition.sql, condition.parameters) if condition.sql else places
     made = {}
-    owned = groupby(places, key=itemgetter(0))
-    for source, (_, shown) in zip(store.rows.sources(docs), owned, strict=True):
+    for source in store.rows.sources(docs):
         if source.doc not in meeting:
             raise store.damaged(f"an index finds document {source.id!r} where it is not")
-        for _, number, rank in shown:
-            _, span, score, *told = answers[number][rank]
-            text = source.text[slice(*span)]
-            made[number, rank] = make_hit(source.id, score, text, span, source.json, *told)
+        for number, rank in places[source.doc]:
+            _, span, scores = answers[number][rank]
+            made[number, rank] = make_hit(source, span, scores, origins[number])
     return [[made[number, rank] for rank in range(len(answer))] for number, answer in enumerate(answers)]
