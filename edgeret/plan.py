@@ -201,7 +201,8 @@ class Plan:
                     resident_blocks = 0
                 parts["codes"] = block * (sealed if resident_blocks is None else min(sealed, resident_blocks))
                 kept = file_parts(rows, rows, 0, bits, 384)["vectors"]
-                parts["passages"] = kept if budget is None and kept <= KEPT_BYTES else 0
+                if budget is None and kept <= KEPT_BYTES:
+                    parts["passages"] = kept
                 return cls(parts, sealed, resident_blocks, cache, divisor, budget)
         raise _refusal(parts, budget, "choose a lighter model")
 
