@@ -3,7 +3,7 @@
     python -m benchmarks modes [--rows N ...] [--model M] [--documents M] [--queries N] [--commits N] [--keep DIR]
 
 Rows are distinct passages of ../shared/text in random order, and of ../shared/text_multi where those do not suffice;
-queries are the first words of others. Each round asks every mode the same query, in turn.
+queries are the first 15 words of others that have so many. Each round asks every mode the same query, in turn.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import fresh
-from benchmarks.words import QUERY_WORDS, distinct
+from benchmarks.words import drawn
 from edgeret import scan
 from edgeret.documents import Document
 from edgeret.index import Index
@@ -48,16 +48,14 @@ def main(argv: list[str]) -> int:
     )
     options = parser.parse_args(argv)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    texts = distinct(max(options.rows) + options.queries)
-    queries = [" ".join(text.split()[:QUERY_WORDS]) for text in texts[: options.queries]]
+    texts, queries = drawn(max(options.rows), options.queries)
     for rows in options.rows:
         with TemporaryDirectory() as folder:
             path = (options.keep or Path(folder)) / f"{options.documents}-{rows}-{options.commits}.edgeret"
             if not path.exists():
                 unfinished = path.with_suffix(".part")
                 unfinished.unlink(missing_ok=True)
-                made = texts[options.queries : options.queries + rows]
-                build(unfinished, made, options.documents, options.commits)
+                build(unfinished, texts[:rows], options.documents, options.commits)
                 unfinished.rename(path)
             for line in measure(path, queries, options.model, options.k, options.budget):
                 line = {"rows": rows, "documents": options.documents, "commits": options.commits} | line

@@ -3,7 +3,7 @@
     python -m benchmarks words [--rows N ...] [--queries N] [--k K] [--compact]
 
 Rows are distinct passages of ../shared/text in random order, and of ../shared/text_multi where those do not suffice;
-queries are the first words of others. Each system splits a query into words by its own rules, counts every word, and
+queries are the first 15 words of others that have so many. Each system splits a query into words by its own rules, counts every word, and
 reads what it needs of its file with a cache of 2 MB (bm25s and tantivy map their files). Each round asks every system
 the same query, in turn.
 """
@@ -33,6 +33,8 @@ from edgeret.storage.schema import TOKENIZER
 from edgeret.words import Wanted
 
 QUERY_WORDS = 15
+SPARE = 10
+"""Passages drawn for each query: a third of them are long enough."""
 COMMIT = 1000
 CACHE_KIB = 2000
 
@@ -251,14 +253,22 @@ def main(argv: list[str]) -> int:
     )
     options = parser.parse_args(argv)
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
-    texts = distinct(max(options.rows) + options.queries)
-    queries = [" ".join(text.split()[:QUERY_WORDS]) for text in texts[: options.queries]]
+    texts, queries = drawn(max(options.rows), options.queries)
     for rows in options.rows:
-        for line in measure(
-            texts[options.queries : options.queries + rows], queries, options.k, options.compact
-        ):
+        for line in measure(texts[:rows], queries, options.k, options.compact):
             print(json.dumps(line), flush=True)
     return 0
+
+
+def drawn(rows: int, queries: int) -> tuple[list[str], list[str]]:
+    """So many passages, and the first words of others that have enough of them."""
+    texts = distinct(rows + SPARE * queries)
+    asking = [number for number, text in enumerate(texts) if len(text.split()) >= QUERY_WORDS][:queries]
+    if len(asking) < queries:
+        raise ValueError(f"expected {queries} texts of {QUERY_WORDS} words, found {len(asking)}: ask fewer")
+    chosen = set(asking)
+    left = [text for number, text in enumerate(texts) if number not in chosen]
+    return left[:rows], [" ".join(texts[number].split()[:QUERY_WORDS]) for number in asking]
 
 
 def distinct(count: int) -> list[str]:

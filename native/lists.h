@@ -28,6 +28,9 @@ typedef struct {
 
 INLINE uint32_t read_u16(const uint8_t *at) { return (uint32_t)at[0] | (uint32_t)at[1] << 8; }
 
+/* Of a packed chunk's low bits, any octet: its marks follow, of which there are MANY at least. */
+INLINE uint32_t read_u32(const uint8_t *at) { return read_u16(at) | read_u16(at + 2) << 16; }
+
 /* Bits from `from` on in their order, zeros past the end. */
 INLINE uint64_t read_bits(const uint8_t *at, size_t octets, size_t octet)
 {

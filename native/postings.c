@@ -256,7 +256,10 @@ static int take_words(Search *search, PyObject *words)
             search->cursor[search->cursors++] = (Cursor){.at = (const uint8_t *)octets,
                                                          .end = (const uint8_t *)octets + size, .block = -1};
         }
-        search->word[w] = (Word){(uint32_t)weight, first, search->cursors, overlaps};
+        Word *word = &search->word[w];
+        *word = (Word){.weight = (uint32_t)weight, .first = first, .end = search->cursors, .overlaps = overlaps};
+        for (size_t mark = 0; mark < 256; mark++)
+            word->gains[mark] = word->weight * search->impacts[mark];
     }
     return 1;
 }

@@ -24,8 +24,7 @@
                 for (; bits && i < (CHUNK)->count; bits &= bits - 1, i++) {                                           \
                     const uint32_t high = (uint32_t)(8 * octet) + (uint32_t)__builtin_ctzll(bits) - i;                \
                     const size_t from = (size_t)i * low_bits;                                                         \
-                    const uint32_t low =                                                                              \
-                        (uint32_t)(read_bits((CHUNK)->low, (CHUNK)->low_octets, from / 8) >> from % 8) & low_mask;    \
+                    const uint32_t low = read_u32((CHUNK)->low + from / 8) >> from % 8 & low_mask;                    \
                     const uint32_t place = high << low_bits | low, offset = place & (BLOCK_ROWS - 1);                 \
                     wrong |= place;                                                                                   \
                     TAKE;                                                                                             \
@@ -74,7 +73,7 @@ static int chunk_mark(const Chunk *chunk, uint32_t offset)
         if (!(chunk->high[place / 8] >> place % 8 & 1))
             return -1;
         const size_t from = i * chunk->low_bits;
-        const uint32_t low = (uint32_t)(read_bits(chunk->low, chunk->low_octets, from / 8) >> from % 8) & low_mask;
+        const uint32_t low = read_u32(chunk->low + from / 8) >> from % 8 & low_mask;
         if (low == (offset & low_mask))
             return chunk->marks[i];
     }
@@ -259,6 +258,7 @@ typedef struct {
     uint32_t weight;
     size_t first, end; /* of its cursors */
     int overlaps;
+    uint32_t gains[256]; /* what it adds to a row by its mark: weight times impact */
 } Word;
 
 typedef struct {
@@ -351,7 +351,7 @@ static int word_add(Search *search, const Word *word, int64_t block)
 {
     uint32_t *sums = search->sums;
     const uint8_t *impacts = search->impacts;
-    const uint32_t weight = word->weight;
+    const uint32_t *gains = word->gains;
     for (size_t c = word->first; c < word->end; c++) {
         const Chunk *chunk = &search->cursor[c].chunk;
         int sound;
@@ -363,14 +363,14 @@ static int word_add(Search *search, const Word *word, int64_t block)
             EACH_ROW(chunk, sound, const uint8_t own = impacts[chunk->marks[i]];
                      if (own > best[offset]) best[offset] = own);
         } else {
-            EACH_ROW(chunk, sound, sums[offset] += weight * impacts[chunk->marks[i]]);
+            EACH_ROW(chunk, sound, sums[offset] += gains[chunk->marks[i]]);
         }
         if (!sound)
             return 0;
     }
     if (word->overlaps) {
         for (size_t i = 0; i < BLOCK_ROWS; i++)
-            sums[i] += weight * search->best[i];
+            sums[i] += word->weight * search->best[i];
         memset(search->best, 0, BLOCK_ROWS);
     }
     return 1;
@@ -392,19 +392,27 @@ static uint32_t word_lookup(const Search *search, const Word *word, int64_t bloc
 
 INLINE int may_be_found(const uint8_t *mask, uint32_t offset) { return !mask || mask[offset / 8] >> offset % 8 & 1; }
 
-/* The rows of the block whose sum is above `above`, in order; CANDIDATES + 1 if there are more than that. */
-static size_t candidates_of(const Search *search, const uint8_t *mask, uint32_t above, uint16_t *found)
+/* Whether one of 32 sums is above `above`; both are below 2**31, so the difference tells it by its sign. */
+INLINE int any_above(const uint32_t *sums, uint32_t above)
+{
+    uint32_t differences = 0;
+    for (uint32_t i = 0; i < 32; i++)
+        differences |= above - sums[i];
+    return (int32_t)differences < 0;
+}
+
+/* The rows of the block whose sum is above `above`, in order; more than `most` if there are more than that. */
+static size_t candidates_of(const Search *search, const uint8_t *mask, uint32_t above, uint16_t *found, size_t most)
 {
     size_t count = 0;
     for (uint32_t first = 0; first < BLOCK_ROWS; first += 32) {
-        uint32_t any = 0;
-        for (uint32_t i = 0; i < 32; i++)
-            any |= (int32_t)search->sums[first + i] > (int32_t)above;
-        for (uint32_t i = 0; any && i < 32; i++)
-            if (search->sums[first + i] > above && may_be_found(mask, first + i)) {
-                if (count == CANDIDATES)
-                    return CANDIDATES + 1;
-                found[count++] = (uint16_t)(first + i);
+        if (!any_above(search->sums + first, above))
+            continue;
+        for (uint32_t offset = first; offset < first + 32; offset++)
+            if (search->sums[offset] > above && may_be_found(mask, offset)) {
+                if (count == most)
+                    return most + 1;
+                found[count++] = (uint16_t)offset;
             }
     }
     return count;
@@ -413,11 +421,9 @@ static size_t candidates_of(const Search *search, const uint8_t *mask, uint32_t 
 static int take_all(Search *search, const uint8_t *mask, int64_t first_row)
 {
     for (uint32_t first = 0; first < BLOCK_ROWS; first += 32) {
-        const uint32_t floor = search->floor;
-        uint32_t any = 0;
+        if (!any_above(search->sums + first, search->floor))
+            continue;
         for (uint32_t i = 0; i < 32; i++)
-            any |= (int32_t)search->sums[first + i] > (int32_t)floor;
-        for (uint32_t i = 0; any && i < 32; i++)
             if (search->sums[first + i] > search->floor && may_be_found(mask, first + i) &&
                 !hits_add(search, (Hit){search->sums[first + i], first_row + first + i}))
                 return 0;
@@ -473,6 +479,13 @@ static size_t shares_of(const Search *search, int64_t block, Share *shares, uint
     return found;
 }
 
+/* So many rows are looked up sooner than a word's rows are added. */
+INLINE size_t most_candidates(uint64_t count)
+{
+    const uint64_t most = count / SEARCH_COST;
+    return most < CANDIDATES ? (size_t)most : CANDIDATES;
+}
+
 enum { SOUND = 1, DAMAGED = 0, NO_MEMORY = -1 };
 
 /* Scores one block. shares: room for all words. */
@@ -495,8 +508,9 @@ static int search_block(Search *search, int64_t block, Share *shares)
     for (; is_open && done < words; done++) {
         /* What was not met by now cannot get above the floor any more. */
         if (rest <= search->floor) {
-            candidates = candidates_of(search, mask, search->floor - (uint32_t)rest, met);
-            if (candidates <= CANDIDATES && candidates * SEARCH_COST < shares[done].count) {
+            const size_t most = most_candidates(shares[done].count);
+            candidates = most ? candidates_of(search, mask, search->floor - (uint32_t)rest, met, most) : 1;
+            if (candidates <= most) {
                 is_open = 0;
                 break;
             }

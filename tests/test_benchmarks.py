@@ -395,3 +395,17 @@ def test_passages_of_other_languages_follow_where_there_are_too_few(monkeypatch,
     assert sorted(text[0] for text in words.distinct(7)) == ["a"] * 5 + ["b"] * 2
     with pytest.raises(ValueError, match="found 10: ask for fewer rows"):
         words.distinct(11)
+
+
+def test_queries_have_fifteen_words_and_are_no_rows(monkeypatch):
+    from benchmarks import words
+
+    texts = [f"{number} " + "word " * (number % 30) for number in range(60)]
+    monkeypatch.setattr(words, "distinct", lambda count: texts[:count])
+    rows, queries = words.drawn(40, 2)
+    assert len(rows) == 40 and len(queries) == 2
+    assert {len(query.split()) for query in queries} == {words.QUERY_WORDS}
+    assert not any(row.startswith(query) for row in rows for query in queries)
+    monkeypatch.setattr(words, "distinct", lambda count: ["too short"] * count)
+    with pytest.raises(ValueError, match="found 0: ask fewer"):
+        words.drawn(10, 1)
