@@ -3,9 +3,9 @@
     python -m benchmarks words [--rows N ...] [--queries N] [--k K] [--compact]
 
 Rows are distinct passages of ../shared/text in random order, and of ../shared/text_multi where those do not suffice;
-queries are the first 15 words of others that have so many. Each system splits a query into words by its own rules, counts every word, and
-reads what it needs of its file with a cache of 2 MB (bm25s and tantivy map their files). Each round asks every system
-the same query, in turn.
+queries are the first 15 words of others that have so many. Each system splits a query into words by its own rules,
+counts every word, and reads what it needs of its file with a cache of 2 MB (bm25s and tantivy map their files). Each
+round asks every system the same query, in turn.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -45,6 +46,7 @@ class Ours:
     name = "edgeret"
 
     def __init__(self, folder: Path, compact: bool) -> None:
+        self._log = folder / "edgeret-wal"
         self._file = _connect(folder / "edgeret")
         self._compact = compact
         lexicon.create(self._file)
@@ -53,28 +55,32 @@ class Ours:
         self.runs: list[int] = []
         self.counted: list[int] = []
         self.commits: list[float] = []
+        self.written: list[int] = []
 
     def build(self, texts: list[str]) -> None:
         """Commit after each COMMIT rows."""
         for first in range(0, len(texts), COMMIT):
-            begun = time.perf_counter()
-            self._file.execute("BEGIN")
-            for row, text in enumerate(texts[first : first + COMMIT], first):
-                self._lexicon.add(row, words.terms(text))
-            self._lexicon.flush()
-            # As a long load would: fewer merges, and the rest at its end.
-            self._lexicon.merge(None, fewest=8)
-            self._file.execute("COMMIT")
-            self.commits.append(time.perf_counter() - begun)
-        is_unfinished = True
-        while is_unfinished:
-            self._file.execute("BEGIN")
-            is_unfinished = self._lexicon.merge(None)
-            self._file.execute("COMMIT")
+            self._change(partial(self._add, first, texts[first : first + COMMIT]))
+        while self._lexicon.is_due():
+            self._change(partial(self._lexicon.merge, None))
         if self._compact:
-            self._file.execute("BEGIN")
-            self._lexicon.rewrite(None)
-            self._file.execute("COMMIT")
+            self._change(partial(self._lexicon.rewrite, None))
+
+    def _add(self, first: int, texts: list[str]) -> None:
+        for row, text in enumerate(texts, first):
+            self._lexicon.add(row, words.terms(text))
+        self._lexicon.flush()
+        # As a long load would: fewer merges, and the rest at its end.
+        self._lexicon.merge(None, fewest=8)
+
+    def _change(self, change: Callable[[], object]) -> None:
+        begun = time.perf_counter()
+        self._file.execute("BEGIN")
+        change()
+        self._file.execute("COMMIT")
+        self.commits.append(time.perf_counter() - begun)
+        self.written.append(self._log.stat().st_size)
+        self._file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def search(self, query: str, k: int) -> list[int]:
         """The best rows."""
@@ -95,6 +101,8 @@ class Ours:
             "postings_p50": int(np.percentile(self.counted, 50)),
             "segments": self._lexicon.summary().segments,
             "commit_p99_ms": round(float(np.percentile(self.commits, 99)) * 1e3, 1),
+            "written_p99_mb": round(float(np.percentile(self.written, 99)) / 1e6, 2),
+            "written_per_byte": round(sum(self.written) / self.file_bytes(), 1),
             "backend": "native" if postings.is_native() else "numpy",
         }
 

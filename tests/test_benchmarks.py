@@ -340,7 +340,7 @@ def test_words_are_measured_beside_fts5(monkeypatch, capsys):
     from benchmarks import words
 
     texts = [
-        f"the {color} {thing} number {number}"
+        f"the {color} {thing} number {number} {'again and ' * 6}again"
         for number in range(40)
         for color in ("red", "blue")
         for thing in ("lamp", "door")
@@ -356,10 +356,11 @@ def test_words_are_measured_beside_fts5(monkeypatch, capsys):
 
 @long
 def test_modes_are_measured_in_one_index(monkeypatch, capsys):
-    from benchmarks import modes
+    from benchmarks import modes, words
 
-    texts = [f"the {color} lamp number {number}" for number in range(60) for color in ("red", "blue")]
-    monkeypatch.setattr(modes, "distinct", lambda count: texts[:count])
+    end = "again and " * 6 + "again"
+    texts = [f"the {color} lamp number {number} {end}" for number in range(60) for color in ("red", "blue")]
+    monkeypatch.setattr(words, "distinct", lambda count: texts[:count])
     monkeypatch.setattr(modes, "_STARTS", 1)
     monkeypatch.setattr(modes.os, "sched_setaffinity", lambda process, cores: None)
     assert main(["modes", "--rows", "80", "--queries", "4", "--model", "nano", "--commits", "3"]) == 0

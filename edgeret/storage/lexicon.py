@@ -66,7 +66,7 @@ STEP_OCTETS: Final = 2_000_000
 """What a step of merging writes, about."""
 
 _PENDING_ROWS: Final = 4096
-_RATIO: Final = 2
+_RATIO: Final = 4
 """A segment is merged with those after it when they are more than its share of so much."""
 
 _SCANNED: Final = 4096
