@@ -440,10 +440,13 @@ class Lexicon:
             sources = [source._replace(moving=target.segment) for source in sources]
         readers = [Reader(self.connection, source, self.damaged) for source in sources]
         writer = Writer(self.connection, target)
-        cut = None
+        cut, moved = None, sources
         for batch, end in merged(readers, live):
             writer.add(batch)
             cut = end
+            if cut is not None:
+                # Soon, so that what is written next takes their place in the file.
+                moved = [reader.drop_below(cut + b"\0") for reader in readers]
             if writer.written >= octets and end is not None:
                 break
         done = writer.finish()
@@ -455,9 +458,8 @@ class Lexicon:
             else:
                 self._drop_segment(done.segment)
         else:
-            self._write_segment(done)
-            for reader in readers:
-                self._write_segment(reader.drop_below(cut + b"\0"))
+            for segment in (done, *moved):
+                self._write_segment(segment)
         return max(1, writer.written)
 
     def _new_segment(self, first_row: int, end_row: int) -> Segment:
