@@ -404,7 +404,8 @@ def test_queries_have_fifteen_words_and_are_no_rows(monkeypatch):
     texts = [f"{number} " + "word " * (number % 30) for number in range(60)]
     monkeypatch.setattr(words, "distinct", lambda count: texts[:count])
     rows, queries = words.drawn(40, 2)
-    assert len(rows) == 40 and len(queries) == 2
+    assert len(rows) == 40
+    assert len(queries) == 2
     assert {len(query.split()) for query in queries} == {words.QUERY_WORDS}
     assert not any(row.startswith(query) for row in rows for query in queries)
     monkeypatch.setattr(words, "distinct", lambda count: ["too short"] * count)
