@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial, wraps
 from pathlib import Path
@@ -61,11 +61,11 @@ def checked(call: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Resu
 
 
 def checked_with(
-    options: Callable[..., object],
+    options: Callable[..., object], keywords: Collection[str] | None = None
 ) -> Callable[[Callable[_Parameters, _Result]], Callable[_Parameters, _Result]]:
     """`checked` for calls whose last parameter is `**options`: those are, by name, parameters of `options`.
 
-    The signature that a call shows has them one by one.
+    The signature that a call shows has them one by one. keywords: which of them; None: all.
     """
 
     def enclose(call: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
@@ -75,7 +75,7 @@ def checked_with(
         others = [
             parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
             for parameter in inspect.signature(options).parameters.values()
-            if parameter.name not in names
+            if parameter.name not in names and (keywords is None or parameter.name in keywords)
         ]
         return _entered(call, signature.replace(parameters=[*own, *others]))
 

@@ -13,7 +13,17 @@ from typing import Any, Final, NamedTuple, NoReturn, Self, TypeVar, Unpack
 
 from edgeret import door, reports, scan, stems
 from edgeret.codec import Float32
-from edgeret.documents import Chunk, Document, Given, Hit, Record, Section, as_document, as_sections
+from edgeret.documents import (
+    Chunk,
+    Document,
+    Given,
+    Hit,
+    Record,
+    Section,
+    as_document,
+    as_sections,
+    values_of,
+)
 from edgeret.encode.bundle import DEFAULT_MODEL
 from edgeret.encode.passages import Span
 from edgeret.encode.records import TextEncoder, encode, load, load_for, own_vector, plan_for, shortened
@@ -31,7 +41,8 @@ from edgeret.errors import (
 )
 from edgeret.plan import COPIES, footprint, parse_bytes
 from edgeret.search import partitions
-from edgeret.search.options import Options, Terms, Where
+from edgeret.search.arrangement import Groups
+from edgeret.search.options import Joint, Nearness, Options, Terms, Where
 from edgeret.search.reranking import Judge, reranked
 from edgeret.search.searcher import Searcher, common_mode
 from edgeret.search.stages import Clock, Query
@@ -585,9 +596,9 @@ class Index:
         unknown = self._read(lambda store, _: listing.unknown_keys(store, where or {}))
         return replace(found, unknown_keys=unknown)
 
-    @door.checked
+    @door.checked_with(Terms, Nearness.__annotations__)
     def similar(
-        self, id: str, k: int = 10, where: Where | None = None, min_score: float | None = None
+        self, id: str, k: int = 10, where: Where | None = None, **options: Unpack[Nearness]
     ) -> list[Hit]:
         """Find the `k` documents most like one of the index, by meaning. Nothing is encoded.
 
@@ -596,16 +607,17 @@ class Index:
                 document itself is left out.
             k: As in `search`.
             where: As in `search`.
-            min_score: As in `search`.
+            options: `oversample`, `min_score`, `offset`, `feedback`, `per_document`, `diversity`, `boost`, `group_by`
+                and `per_group` of `search`.
 
         Returns:
-            Hits, best first; equal scores by age, the oldest first.
+            Hits, best first, unless `diversity` orders them; equal scores by age, the oldest first.
 
         Raises:
             InvalidQueryError: There is no such document, or `k` is below 1.
             EdgeretError: What `search` raises.
         """
-        return self._searcher.similar(id, Terms(k, where, "dense", min_score=min_score))
+        return self._searcher.similar(id, Terms(k, where, "dense", **options))
 
     @door.checked
     def get(self, id: str) -> Document | None:
@@ -1052,15 +1064,14 @@ class Index:
                 self._store.close()
 
 
-@door.checked
+@door.checked_with(Terms, Joint.__annotations__)
 def search_indexes(
     indexes: Iterable[Index],
     query: Query,
     k: int = 10,
     where: Where | None = None,
     mode: str | None = None,
-    oversample: int | None = None,
-    min_score: float | None = None,
+    **options: Unpack[Joint],
 ) -> list[tuple[Index, Hit]]:
     """Find the `k` best documents for a query in several indexes of one space.
 
@@ -1070,8 +1081,8 @@ def search_indexes(
         k: Documents to return.
         where: As in `Index.search`.
         mode: As in `Index.search`. None is "dense" for a vector, or if one of the files is of format 1, else "hybrid".
-        oversample: As in `Index.search`.
-        min_score: As in `Index.search`.
+        options: `oversample`, `min_score`, `offset`, `prefix`, `per_document`, `boost`, `group_by`, `per_group`,
+            `rerank` and `rerank_k` of `Index.search`. Of each index as many documents are reranked.
 
     Returns:
         Hits with the indexes that they are of, best first; equal scores in the order of the indexes. What a word counts
@@ -1087,9 +1098,12 @@ def search_indexes(
     if not several or not all(isinstance(index, Index) for index in several):
         raise ArgumentError("expected open indexes, one or more: open them with Index.open")
     mode = common_mode([index._searcher for index in several], query, mode)
-    found = [
-        (index, hit)
-        for index in several
-        for hit in index.search(query, k, where, mode, oversample=oversample, min_score=min_score)
-    ]
-    return sorted(found, key=lambda pair: -pair[1].score)[:k]
+    terms = Terms(k, where, mode, **options)
+    # Each index gives what would be shown if the others had nothing; they meet in the order of their scores.
+    whole = terms._replace(k=terms.end, offset=None if terms.offset is None else 0)
+    found = [(index, hit) for index in several for hit in index._explained(query, whole).hits]
+    found.sort(key=lambda pair: -pair[1].score)
+    if terms.group_by is not None:
+        groups = Groups(terms.group_by, terms.per_group)
+        found = [pair for pair in found if groups.admit(0, values_of(pair[1].metadata, terms.group_by))]
+    return found[terms.offset or 0 : terms.end]

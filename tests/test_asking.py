@@ -289,6 +289,33 @@ def test_similar_agrees_with_a_search_for_its_vector(many):
         assert many.similar(id) == expected
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"offset": 4, "where": {"shelf": {"$lt": 3}}},
+        {"per_document": None},
+        {"diversity": 0.4},
+        {"boost": {"key": "shelf", "halflife": "1s", "now": 4}},
+        {"group_by": "size", "per_group": 2},
+        {"feedback": (["d2"], ["d4"]), "oversample": 50},
+    ],
+)
+def test_similar_takes_the_options_of_a_search_without_itself(long, options):
+    (vector,) = long.vectors("d1")
+    where = {"$and": [{"$not": {"$id": "d1"}}, options.get("where", {})]}
+    expected = long.search(vector, 12, **{**options, "where": where})
+    assert long.similar("d1", 12, **options) == expected
+    # One of several passages is nowhere in its own answer.
+    assert all(hit.id != "d3" for hit in long.similar("d3", 12, **options))
+
+
+def test_similar_has_no_words():
+    with pytest.raises(TypeError, match="mode"):
+        Index.similar(None, "d1", mode="lexical")
+    with pytest.raises(TypeError, match="prefix"):
+        Index.similar(None, "d1", prefix=True)
+
+
 def test_a_document_with_its_own_vector_has_similar_ones(index):
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(5, DIM))
@@ -375,6 +402,27 @@ def test_dense_hits_of_several_indexes_are_those_of_one(two, path, encoder):
         expected = whole.search("red cat", 10, mode="dense", oversample=100)
     found = edgeret.search_indexes(two, "red cat", 10, mode="dense", oversample=100)
     assert [(hit.id, hit.cosine) for _, hit in found] == [(hit.id, hit.cosine) for hit in expected]
+
+
+def test_several_indexes_take_the_options_of_one(two, path, encoder):
+    with Index.create(path, encoder, bits=96) as whole:
+        whole.add(document for index in two for document in index.documents())
+        for options in (
+            {"offset": 5},
+            {"per_document": 2},
+            {"boost": {"key": "n", "halflife": "5s", "now": 40}},
+            {"group_by": "kind", "per_group": 3},
+            {"rerank": lambda _, texts: [len(text) for text in texts], "rerank_k": 40, "offset": 2},
+            {"min_score": 0.3, "oversample": 100},
+        ):
+            for index in (whole, *two):
+                index.update_many((id, {"kind": int(id[1:]) % 5}) for id in index.ids())
+            expected = whole.search("red cat", 8, mode="dense", **options)
+            found = edgeret.search_indexes(two, "red cat", 8, mode="dense", **options)
+            assert {(hit.id, hit.score) for _, hit in found} == {(hit.id, hit.score) for hit in expected}
+            assert [hit.score for _, hit in found] == [hit.score for hit in expected]
+    with pytest.raises(TypeError, match="diversity"):
+        edgeret.search_indexes(two, "red", diversity=0.5)
 
 
 def test_indexes_that_do_not_compare_are_refused(two, tmp_path, first_format):

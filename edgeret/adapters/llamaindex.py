@@ -40,7 +40,11 @@ _MODES: Final = {
     types.VectorStoreQueryMode.TEXT_SEARCH: "lexical",
     types.VectorStoreQueryMode.HYBRID: "hybrid",
     types.VectorStoreQueryMode.SEMANTIC_HYBRID: "hybrid",
+    types.VectorStoreQueryMode.MMR: None,
 }
+
+_THRESHOLD: Final = 0.5
+"""Of maximal marginal relevance: what being near counts, as LlamaIndex has it."""
 
 
 class EdgeretVectorStore(types.BasePydanticVectorStore):
@@ -104,8 +108,8 @@ class EdgeretVectorStore(types.BasePydanticVectorStore):
 
         Args:
             query: Its text, or its vector where there is none, its number of nodes, mode and filters. The default mode
-                is that of `Index.search`.
-            kwargs: What else `Index.search` takes.
+                is that of `Index.search`; "mmr" is its `diversity`.
+            kwargs: What else `Index.search` takes; and `mmr_threshold`, where the query has none.
 
         Returns:
             Nodes, best first, and their scores, of which higher is better.
@@ -121,11 +125,15 @@ class EdgeretVectorStore(types.BasePydanticVectorStore):
         asked = query.query_embedding if query.query_str is None else query.query_str
         # A retriever's empty list means all.
         where = _where(query.filters, query.node_ids or None, query.doc_ids or None)
+        options: dict[str, Any] = {"mode": _MODES[query.mode]}
+        threshold = kwargs.pop("mmr_threshold", query.mmr_threshold)
+        if query.mode == types.VectorStoreQueryMode.MMR:
+            options["diversity"] = 1 - (_THRESHOLD if threshold is None else threshold)
         hits = self._index.search(
             asked,
             query.hybrid_top_k or query.similarity_top_k,
             where,
-            **{"mode": _MODES[query.mode], **kwargs},
+            **{**options, **kwargs},
         )
         wholes = [self._index.get(hit.id) for hit in hits]
         # Of what was deleted meanwhile there is the passage.

@@ -21,21 +21,35 @@ _RANKED: Final = 1000
 """Documents of the ranking that pages are cut of, and ten times as many where one reaches beyond them."""
 
 
-class Options(TypedDict, total=False):
-    """The keywords of `Index.search`, which documents them, and of the calls that ask as it does."""
+class _Shared(TypedDict, total=False):
+    """Of all calls that ask."""
 
     oversample: int | None
     min_score: float | None
     offset: int | None
-    feedback: Feedback | None
-    prefix: bool
     per_document: int | None
-    diversity: float | None
     boost: Mapping[str, Any] | None
     group_by: str | None
     per_group: int
+
+
+class Nearness(_Shared, total=False):
+    """The keywords of `Index.similar`: no words are asked."""
+
+    feedback: Feedback | None
+    diversity: float | None
+
+
+class Joint(_Shared, total=False):
+    """The keywords of `search_indexes`: nothing that is of one index alone, as ids and distances are."""
+
+    prefix: bool
     rerank: str | os.PathLike[str] | Judge | None
     rerank_k: int
+
+
+class Options(Nearness, Joint, total=False):
+    """The keywords of `Index.search`, which documents them, and of the calls that ask as it does."""
 
 
 class Terms(NamedTuple):

@@ -242,19 +242,24 @@ class Searcher:
 
     def similar(self, id: str, terms: Terms) -> list[Hit]:
         """The documents nearest to any passage of a document, without itself."""
-        (found,) = self.search([Asked(self._vectors(id), 0, known=True)], terms._replace(k=terms.k + 1))
-        return [hit for hit in found if hit.id != id][: terms.k]
+        asked = Asked(self._vectors(id), 0, known=True)
+        (found,) = self._ask([asked], terms, lambda answered: answered.hits, hidden=id)
+        return found
 
     def explain(self, queries: Sequence[Query], terms: Terms) -> list[Explanation]:
         """The hits of each query, with counts and the time of each stage."""
         return self._ask(queries, terms, self._explained)
 
     def _ask(
-        self, queries: Sequence[Query | Asked], terms: Terms, keep: Callable[[_Answered], Kept]
+        self,
+        queries: Sequence[Query | Asked],
+        terms: Terms,
+        keep: Callable[[_Answered], Kept],
+        hidden: str | None = None,
     ) -> list[Kept]:
         """Answer some at a time, all on one state of the index; the codes are read once for each part.
 
-        keep: what stays of each answer.
+        keep: what stays of each answer. hidden: the id of a document that is not found.
         """
         k, where, oversample = terms.ranked, terms.where, terms.oversample
         mode = choose_mode(queries, terms.mode, self._fuses)
@@ -290,9 +295,7 @@ class Searcher:
                 # No more can be found than there is, and what is planned for more would not fit.
                 found = min(k, max(state.documents, 1))
                 asked = min(oversample, max(state.passages, 1)) if oversample else None
-                mask = None
-                if condition.sql:
-                    mask = store.rows.matching(condition.sql, condition.parameters)
+                mask = self._eligible(store, state, condition, hidden)
                 pool = self._pool(mode, found, asked)
                 wanted = asked or oversampling(state.passages, self._bits)
                 call = _Call(
@@ -345,6 +348,16 @@ class Searcher:
             words_weight=answer.weight,
             phrases_read=call.phrases_read,
         )
+
+    def _eligible(
+        self, store: Store, state: Counters, condition: Condition, hidden: str | None
+    ) -> Mask | None:
+        """The rows that may be found; None: all."""
+        mask = store.rows.matching(condition.sql, condition.parameters) if condition.sql else None
+        head = None if hidden is None else store.rows.head_of(hidden)
+        if head is None:
+            return mask
+        return self._picture(store, state).left(mask, store.rows.rows_of([head.doc]))
 
     def _answer(self, store: Store, call: _Call, asked: _Part) -> list[_Answered]:
         """The answers to queries; one with phrases is answered by itself, from the passages that say them."""

@@ -95,6 +95,16 @@ def test_modes_vectors_and_limits_of_a_query(store, encoder):
     assert store.query(within, min_score=9.0).ids == []
 
 
+def test_mmr_is_diversity(store):
+    query = types.VectorStoreQuery(query_str="red", similarity_top_k=3, mode="mmr", mmr_threshold=0.2)
+    found = [hit.id for hit in store.client.search("red", 3, diversity=0.8)]
+    assert store.query(query).ids == found
+    over = VectorStoreIndex.from_vector_store(store, embed_model=MockEmbedding(embed_dim=1))
+    told = {"mmr_threshold": 0.2}
+    retriever = over.as_retriever(vector_store_query_mode="mmr", similarity_top_k=3, vector_store_kwargs=told)
+    assert ids(entry.node for entry in retriever.retrieve("red")) == found
+
+
 def test_what_there_is_not_is_refused_by_name(store):
     with pytest.raises(ArgumentError, match="'svm'"):
         store.query(types.VectorStoreQuery(query_str="red", mode=types.VectorStoreQueryMode.SVM))
