@@ -190,8 +190,8 @@ ONNX := $(dir $(wildcard models/*/*.onnx))
 build/converter/ready: pyproject.toml
 	$(PYTHON) -m venv build/converter
 	# The pinned version is the one whose CPU build is small.
-	build/converter/bin/python -m pip install --quiet torch==2.13.0
-	build/converter/bin/python -m pip install --quiet --editable '.[export-tflite]' ir-measures pytest hypothesis
+	build/converter/bin/python -m pip install --quiet --no-compile torch==2.13.0
+	build/converter/bin/python -m pip install --quiet --no-compile --editable '.[export-tflite]' ir-measures pytest hypothesis
 	touch $@
 
 build/tflite/%: models/%/manifest.json export/tflite.py | build/converter/ready
@@ -236,17 +236,17 @@ fresh: build/release/ready
 	    grep "^scan: $$(test "$$compiler" = /bin/false && echo numpy || echo native)" build/fresh/report || exit 1; \
 	done
 
-# The aarch64 wheel under emulation, both processors at once (Debian: qemu-user-static). What was fetched stays in
-# build/arm64.
+# The aarch64 wheel under emulation (Debian: qemu-user-static). What was fetched stays in build/arm64.
 ARM64 := build/arm64
-test-arm64: build/release/ready build/tflite/small $(VENV)/ready-$(EXTRAS)
+$(ARM64)/ready: tests/arm64/fetch | $(VENV)/ready-$(EXTRAS)
 	tests/arm64/fetch $(BIN)/python $(ARM64)
+	touch $@
+
+test-arm64: build/release/ready build/tflite/small $(ARM64)/ready $(VENV)/ready-$(EXTRAS)
 	rm -rf $(ARM64)/package $(ARM64)/parity.jsonl
 	$(BIN)/python -m pip install --quiet --no-deps --target $(ARM64)/package --platform manylinux_2_17_aarch64 \
 	    --only-binary=:all: dist/*aarch64.whl
-	export EDGERET_ARM64=$(ARM64) EDGERET_TRUST_LOG=$(ARM64)/parity.jsonl; \
-	$(BIN)/python -m pytest tests/test_arm64.py -k cortex-a72 & \
-	$(BIN)/python -m pytest tests/test_arm64.py -k "not cortex-a72"; passed=$$?; wait $$! && exit $$passed
+	EDGERET_ARM64=$(ARM64) EDGERET_TRUST_LOG=$(ARM64)/parity.jsonl $(BIN)/python -m pytest -n auto --dist worksteal tests/test_arm64.py
 
 # The pages as a site in build/docs, every warning an error.
 build/docs/ready: pyproject.toml

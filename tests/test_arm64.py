@@ -6,9 +6,11 @@ run by qemu's user-mode emulation. It proves that they run and agree; it says no
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +60,18 @@ from edgeret import Encoder
 model, backend, texts, vectors = sys.argv[1:]
 np.save(vectors, Encoder.load(model, backend).encode(json.loads(Path(texts).read_text())))
 """
+VERBS = """
+import contextlib, io, json, sys
+from edgeret.shell.cli import main
+told = []
+for arguments in json.loads(sys.argv[1]):
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        code = main(arguments)
+    assert code == 0, arguments
+    told.append(json.loads(printed.getvalue()))
+print(json.dumps(told))
+"""
+"""Several commands in one process, as most of the time goes into starting one under emulation."""
 
 served = pytest.mark.parametrize(
     ("model", "backend"), SERVED, ids=[f"{Path(model).name}-{backend}" for model, backend in SERVED]
@@ -154,34 +168,29 @@ def test_an_index_of_either_machine_is_searched_on_the_other(
     for name, text in NOTES.items():
         (tmp_path / "notes" / f"{name}.md").write_text(text)
 
-    def here(*arguments: str) -> str:
-        return native("-m", "edgeret", *arguments, "--json", "--model", model, cwd=tmp_path)
+    def verbs(*commands: str) -> str:
+        return json.dumps([[*shlex.split(command), "--json", "--model", model] for command in commands])
 
-    def there(*arguments: str) -> str:
-        return emulated(
-            processor,
-            RUNTIMES[backend],
-            "-m",
-            "edgeret",
-            *arguments,
-            "--json",
-            "--model",
-            model,
-            cwd=tmp_path,
-        )
+    def here(*commands: str) -> list[Any]:
+        return json.loads(native("-c", VERBS, verbs(*commands), cwd=tmp_path))
 
-    here("index", "here.edgeret", "notes")
-    there("index", "there.edgeret", "notes")
-    for path in ("here.edgeret", "there.edgeret"):
-        for question in QUESTIONS:
-            # All of the documents: whether two that are nearly as good change places is not judged.
-            found, expected = (
-                json.loads(side("search", path, question, "-k", str(len(NOTES)))) for side in (there, here)
-            )
-            scores = {hit["id"]: hit["score"] for hit in expected}
-            assert {hit["id"]: hit["score"] for hit in found} == pytest.approx(scores, abs=0.03)
-    assert json.loads(there("check", "here.edgeret"))["documents"] == len(NOTES)
-    assert json.loads(here("check", "there.edgeret"))["documents"] == len(NOTES)
+    def there(*commands: str) -> list[Any]:
+        return json.loads(emulated(processor, RUNTIMES[backend], "-c", VERBS, verbs(*commands), cwd=tmp_path))
+
+    # All of the documents: whether two that are nearly as good change places is not judged.
+    searches = [
+        f"search {path} '{question}' -k {len(NOTES)}"
+        for path in ("here.edgeret", "there.edgeret")
+        for question in QUESTIONS
+    ]
+    here("index here.edgeret notes")
+    _, checked, *found = there("index there.edgeret notes", "check here.edgeret", *searches)
+    assert checked["documents"] == len(NOTES)
+    checked, *expected = here("check there.edgeret", *searches)
+    assert checked["documents"] == len(NOTES)
+    for hits, others in zip(found, expected, strict=True):
+        scores = {hit["id"]: hit["score"] for hit in others}
+        assert {hit["id"]: hit["score"] for hit in hits} == pytest.approx(scores, abs=0.03)
 
 
 @served
