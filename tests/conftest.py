@@ -31,6 +31,7 @@ FEW = [
 
 MAY_BE_SKIPPED = (
     "make test-arm64 lays out",  # which runs these
+    "make fresh builds",  # and runs these
     "built without its native",  # as EDGERET_NO_NATIVE=1 asks
     "make frameworks brings",  # and runs these
     "has no recreate_index",  # of Haystack's suite: what is optional

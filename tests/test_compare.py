@@ -300,7 +300,7 @@ def test_the_page_is_made_of_what_there_is(lines, tmp_path):
     for picture in (tmp_path / "out" / "plots").iterdir():
         assert picture.read_bytes()[:4] == b"\x89PNG"
         assert f"plots/{picture.name}" in page
-    assert len(list((tmp_path / "out" / "plots").iterdir())) == 5
+    assert len(list((tmp_path / "out" / "plots").iterdir())) == 6
 
 
 def test_rows_of_boards_are_shown(lines, tmp_path):
@@ -350,7 +350,7 @@ def test_the_page_and_the_readme_say_what_the_stored_lines_say():
     found = Figures.choose(ledger.read(), ledger.sizes())
     page = (fresh.ROOT / "docs" / "benchmarks.md").read_text(encoding="utf-8")
     pictures = [(path, caption) for caption, path in re.findall(r"^!\[(.*)\]\((.*)\)$", page, re.MULTILINE)]
-    assert len(pictures) == 5
+    assert len(pictures) == 6
     assert all((fresh.ROOT / "docs" / path).is_file() for path, _ in pictures)
     assert report.text(found, pictures, ledger.PATH) == page
     assert report.brief(found) in (fresh.ROOT / "README.md").read_text(encoding="utf-8")

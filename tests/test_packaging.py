@@ -11,6 +11,8 @@ import setuptools
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import edgeret
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DEPENDENCIES = PROJECT["project"]["dependencies"]
@@ -102,6 +104,15 @@ def test_every_room_is_in_the_wheel():
     rooms = {f"edgeret.{path.parent.name}" for path in (ROOT / "edgeret").glob("*/__init__.py")}
     assert rooms
     assert set(PROJECT["tool"]["setuptools"]["packages"]) == {"edgeret", "edgeret.models"} | rooms
+
+
+def test_the_version_is_the_same_wherever_it_stands():
+    """Set in one place; what users and machines read beside it follows."""
+    assert PROJECT["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "edgeret.__version__"}
+    assert metadata.version("edgeret") == edgeret.__version__, "install edgeret again"
+    assert f"\nversion: {edgeret.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+    released = re.findall(r"^## (\d\S*)", (ROOT / "CHANGELOG.md").read_text(), re.M)
+    assert released[0] == edgeret.__version__
 
 
 def test_the_page_of_a_release_links_to_files_of_the_repository(monkeypatch):

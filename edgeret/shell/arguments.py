@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any, Final, NoReturn
 
-from edgeret import stems
+from edgeret import __version__, stems
 from edgeret.door import DUPLICATES
 from edgeret.encode.bundle import DEFAULT_MODEL
 from edgeret.search.stages import MODES
@@ -29,20 +29,6 @@ exit codes:
   2    wrong usage
   130  interrupted
 """
-
-
-class _Version(argparse.Action):
-    """Looks the version up only when it is asked for."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        from importlib import metadata
-
-        try:
-            version = metadata.version("edgeret")
-        except metadata.PackageNotFoundError:
-            version = "(not installed)"
-        sys.stdout.write(f"edgeret {version}\n")
-        parser.exit()
 
 
 class _Completion(argparse.Action):
@@ -104,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     shell: argparse.ArgumentParser = whole
-    shell.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    shell.add_argument("--version", action="version", version=f"edgeret {__version__}", help="show the version and exit")
     shell.add_argument(
         "--print-completion", action=_Completion, choices=("bash", "zsh", "tcsh"),
         help="write what this shell reads to complete what is typed, and exit",

@@ -1,0 +1,109 @@
+"""What a release has in it: `make fresh` builds it and runs this on the folder EDGERET_DIST."""
+
+import io
+import json
+import os
+import re
+import tarfile
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+import edgeret
+
+ROOT = Path(__file__).parent.parent
+DIST = Path(os.environ.get("EDGERET_DIST", "no-dist")).resolve()
+pytestmark = pytest.mark.skipif(not DIST.is_dir(), reason="needs the files that make fresh builds")
+WHEELS = sorted(DIST.glob("*.whl"))
+# The field e_machine of an ELF file.
+MACHINES = {"x86_64": 62, "aarch64": 183}
+CARRIED = re.compile(r"edgeret/([\w/]+\.(py|pyi|abi3\.so|bin|json)|py\.typed|models/\w+/[\w.]+)")
+
+wheels = pytest.mark.parametrize("path", WHEELS, ids=lambda path: path.stem.rpartition("_")[0][-6:])
+
+
+def read(path: Path) -> dict[str, bytes]:
+    """The files of a wheel."""
+    with zipfile.ZipFile(path) as wheel:
+        return {name: wheel.read(name) for name in wheel.namelist() if not name.endswith("/")}
+
+
+def facts(files: dict[str, bytes]) -> Message:
+    """What an index of packages is told."""
+    (told,) = (content for name, content in files.items() if name.endswith(".dist-info/METADATA"))
+    return Parser().parse(io.StringIO(told.decode()))
+
+
+def test_a_release_has_a_wheel_for_each_machine_and_the_sources():
+    version = edgeret.__version__
+    found = {(path.name.split("-")[1], path.stem.rpartition("manylinux_2_17_")[2]) for path in WHEELS}
+    assert found == {(version, machine) for machine in MACHINES}
+    with tarfile.open(DIST / f"edgeret-{version}.tar.gz") as sources:
+        names = {name.partition("/")[2] for name in sources.getnames()}
+    assert names >= {"LICENSE", "NOTICE", "CHANGELOG.md", "native/scan.c", "docs/index.md", "pyproject.toml"}
+    assert [
+        name for name in names if name.startswith(("tests/", "build/", ".")) or name.endswith(".so")
+    ] == []
+
+
+@wheels
+def test_a_wheel_holds_what_it_should_and_nothing_else(path):
+    files = read(path)
+    inside = {name for name in files if ".dist-info/" not in name}
+    assert [name for name in inside if not CARRIED.fullmatch(name)] == []
+    kernels = {name: content for name, content in files.items() if name.endswith(".so")}
+    assert len(kernels) == len(list((ROOT / "native").glob("*.c")))
+    machine = next(machine for machine in MACHINES if machine in path.name)
+    assert {int.from_bytes(content[18:20], "little") for content in kernels.values()} == {MACHINES[machine]}
+    assert not any(str(ROOT).encode() in content for content in files.values())
+
+
+@wheels
+def test_a_wheel_carries_the_license_of_every_model_and_source_in_it(path):
+    files = read(path)
+    carried = {
+        name.rpartition("/")[2]: content.decode() for name, content in files.items() if "/licenses/" in name
+    }
+    assert carried.keys() == {"LICENSE", "NOTICE"}
+    bundles = {
+        name.split("/")[2] for name in files if name.startswith("edgeret/models/") and name.endswith("json")
+    }
+    assert bundles == {"small", "nano"}
+    for bundle in bundles:
+        assert f"models/{bundle} " in carried["NOTICE"]
+        manifest = json.loads(files[f"edgeret/models/{bundle}/manifest.json"])
+        assert manifest["license"].lower() == "apache-2.0"
+        card = files[f"edgeret/models/{bundle}/card.md"].decode()
+        assert re.search(r"Teacher: ([\w./-]+)", card)[1] in carried["NOTICE"]
+        sources = re.findall(r"^\| \w+ \| (.+) \| (.+) \|$", card.partition("| text |")[2], re.M)
+        sources = [(license, by) for license, by in sources if not by.isdigit()]
+        assert len(sources) > 10
+        assert [by for license, by in sources if f"  {by} ({license}" not in carried["NOTICE"]] == []
+    tables = {
+        name for name in files if name.endswith((".bin", ".json")) and not name.startswith("edgeret/models/")
+    }
+    assert tables
+    assert [name for name in tables if name not in carried["NOTICE"]] == []
+    # What the licenses that are named want to be there.
+    assert "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in carried["LICENSE"]
+    assert "The above copyright notice and this permission notice shall be included" in carried["NOTICE"]
+
+
+@wheels
+def test_an_index_of_packages_is_told_what_it_shows(path):
+    told = facts(read(path))
+    assert told["Version"] == edgeret.__version__
+    assert told["License-Expression"] == "Apache-2.0"
+    assert told["Requires-Python"] == ">=3.11"
+    assert told["Description-Content-Type"] == "text/markdown"
+    classifiers = told.get_all("Classifier")
+    assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= {*classifiers}
+    home = os.environ.get("EDGERET_HOME", "")
+    targets = re.findall(r"\]\(([^)\s]+)\)", told.get_payload())
+    if home:
+        assert [target for target in targets if not target.startswith("https://")] == []
+        labels = {line.partition(",")[0] for line in told.get_all("Project-URL")}
+        assert labels == {"Repository", "Documentation", "Changelog", "Issues"}
