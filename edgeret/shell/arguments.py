@@ -90,7 +90,9 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     shell: argparse.ArgumentParser = whole
-    shell.add_argument("--version", action="version", version=f"edgeret {__version__}", help="show the version and exit")
+    shell.add_argument(
+        "--version", action="version", version=f"edgeret {__version__}", help="show the version and exit"
+    )
     shell.add_argument(
         "--print-completion", action=_Completion, choices=("bash", "zsh", "tcsh"),
         help="write what this shell reads to complete what is typed, and exit",
