@@ -310,7 +310,7 @@ def _owner(index: str) -> str:
 
 
 def _by_vectors(stack: str) -> bool:
-    return systems.encoder_of(stack) is not None and not systems.encodes_itself(stack)
+    return systems.encoder_of(stack) is not None and not systems.is_hybrid(stack)
 
 
 def _asked(cell: Cell, options: argparse.Namespace, queries: list[str], wait_s: float) -> Child:

