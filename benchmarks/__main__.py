@@ -28,6 +28,7 @@ BENCHMARKS = (
     "exact",
     "sync",
     "duplicates",
+    "listing",
 )
 
 

@@ -2,14 +2,16 @@
 
     python -m benchmarks sync [--files N] [--model M] [--rounds R]
 
-One JSON line: seconds to index the folder, and the median of some rounds in each of which one file is changed, with the
-index open, and of as many in a process of its own, the model loaded anew.
+One JSON line: seconds to index the folder, and the median of some rounds in each of which one file is changed: with the
+index open; in a process of its own, the model loaded anew, also its seconds of the processor; and, where
+`edgeret sync --watch` follows the folder, until another process finds the file by a new word.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -17,9 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Final
 
 from benchmarks.scan import passages
 from edgeret import Index
+
+_LOOK_S: Final = 0.02
+_PATIENCE_S: Final = 60
 
 
 def main(argv: list[str]) -> int:
@@ -42,23 +48,56 @@ def main(argv: list[str]) -> int:
             for turn in range(options.rounds):
                 _change(folder, turn)
                 again.append(_timed(lambda: changed.append(index.sync(folder).changed)))
-        cold = []
+        command = [sys.executable, "-m", "edgeret", "sync", str(path), str(folder), "--json"]
+        cold, busy = [], []
         for turn in range(options.rounds):
             _change(folder, turn)
-            command = [sys.executable, "-m", "edgeret", "sync", str(path), str(folder), "--json"]
-            begun = time.perf_counter()
+            begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
             done = subprocess.run(command, capture_output=True, check=True)
             cold.append(time.perf_counter() - begun)
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            busy.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
             changed.append(json.loads(done.stdout)["changed"])
-    figures = {"first_s": first_s, "again_s": median(again), "process_s": median(cold)}
+        seen = _watched([*command, "--watch"], folder, path, options.rounds)
+    figures = {
+        "first_s": first_s,
+        "again_s": median(again),
+        "process_s": median(cold),
+        "process_cpu_s": median(busy),
+        "watch_s": median(seen),
+    }
     shown = {name: round(seconds, 3) for name, seconds in figures.items()}
     print(json.dumps({"model": options.model, "files": options.files, **shown}))
     return int(set(changed) != {1})
 
 
-def _change(folder: Path, turn: int) -> None:
+def _change(folder: Path, turn: int) -> str:
+    """Give a file a word that no other has."""
     file = folder / "00" / f"{100 * turn}.md"
-    file.write_text(f"{file.read_text()} Changed {time.time_ns()}.")
+    word = f"w{time.time_ns()}"
+    file.write_text(f"{file.read_text()} Changed {word}.")
+    return word
+
+
+def _watched(command: list[str], folder: Path, path: Path, rounds: int) -> list[float]:
+    """Seconds from a change until a reader finds it, of some changes while a process follows the folder."""
+    found = []
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE) as follower,
+        Index.open(path, readonly=True) as index,
+    ):
+        try:
+            assert follower.stdout is not None
+            follower.stdout.readline()
+            for turn in range(rounds):
+                begun = time.perf_counter()
+                word = _change(folder, turn)
+                while not index.search(word, 1, mode="lexical") and time.perf_counter() - begun < _PATIENCE_S:
+                    time.sleep(_LOOK_S)
+                found.append(time.perf_counter() - begun)
+        finally:
+            follower.terminate()
+    return found
 
 
 def _timed(work: Callable[[], object]) -> float:

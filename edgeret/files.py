@@ -48,7 +48,7 @@ def open_regular(path: Path, follow: bool = True) -> BufferedReader:
     return stream
 
 
-def check_regular(path: Path, mode: int) -> None:
+def check_regular(path: str | Path, mode: int) -> None:
     """Raise StorageError unless `mode`, of what lies at `path`, is that of a regular file."""
     if not stat.S_ISREG(mode):
         raise StorageError(

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from counts import tries
 from fake import FakeEncoder
 from oddities import alarm, laid
 
@@ -157,7 +158,7 @@ def test_a_kill_at_any_moment_loses_nothing_that_was_said_to_be_safe(tmp_path: P
     octets = len(f"text of {names[0]}")
     calls = _killed_sync(tmp_path / "whole.edgeret", tmp_path / "n", None)
     survived = []
-    for turn in range(4):
+    for turn in range(tries(16, 100)):
         path = tmp_path / f"{turn}.edgeret"
         safe = _killed_sync(path, tmp_path / "n", random.Random(turn).randrange(calls)) // octets
         survived.append(safe)

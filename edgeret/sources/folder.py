@@ -108,22 +108,23 @@ class _Walk:
         if not self._wanted(name):
             self.found.others.append(name)
             return
-        path, is_special = Path(entry.path), True
+        is_special = True
         try:
             name.encode()
-            status = _resolved(path, self._root).stat() if entry.is_symlink() else entry.stat()
-            files.check_regular(path, status.st_mode)
+            is_link = entry.is_symlink()
+            status = _resolved(Path(entry.path), self._root).stat() if is_link else entry.stat()
+            files.check_regular(entry.path, status.st_mode)
             self.found.files.append(File(name, entry.path, self._root, status.st_size, _when(status)))
             return
         except UnicodeEncodeError:
             is_special = False
             error: EdgeretError = InvalidDocumentError(
-                f"{path}: expected a name in UTF-8, as it is the document's id, got another encoding: rename it"
+                f"{entry.path}: expected a name in UTF-8, as it is the document's id, got another encoding: rename it"
             )
         except (InvalidDocumentError, StorageError) as refused:
             error = refused
         except OSError as refused:
-            error = files.unreadable(path, refused)
+            error = files.unreadable(Path(entry.path), refused)
             # A link that leads nowhere, or in a circle.
             is_special = refused.errno in (errno.ENOENT, errno.ELOOP)
         self.found.faults.append(Fault(name, error, is_special))
