@@ -380,6 +380,16 @@ def test_pages_of_a_search(index: str, capsys: pytest.CaptureFixture[str]) -> No
     assert "at least 0" in failure(capsys, "search", index, "tea", "--offset=-1")
 
 
+def test_similar_answers_as_the_api(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with Index.open(index, readonly=True) as opened:
+        id = next(opened.ids())
+        expected = [asdict(hit) for hit in opened.similar(id, 2, diversity=0.4, offset=1)]
+    assert main(["similar", index, id, "-k", "2", "--diversity", "0.4", "--offset", "1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == expected != []
+    assert main(["similar", index, "nobody"]) == 1
+    assert "no document 'nobody'" in capsys.readouterr().err
+
+
 def test_feedback_of_a_search(index: str, capsys: pytest.CaptureFixture[str]) -> None:
     found = answer(capsys, "search", index, "minutes", "--like", "wifi", "--unlike", "tea", "--unlike", "tee")
     with Index.open(index, FakeEncoder()) as opened:

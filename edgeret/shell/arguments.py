@@ -99,7 +99,7 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     verbs = shell.add_subparsers(title="verbs", required=True, metavar="VERB")
     bounded, waiting, making, answering = _bounded(), _waiting(), _making(), _answering()
-    meeting, reading = _meeting(), _reading()
+    meeting, reading, ranking = _meeting(), _reading(), _ranking()
     opening = _opening(bounded)
     path, signed = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
     path.add_argument("path", metavar="PATH", help="the index file")
@@ -132,43 +132,21 @@ def parser() -> argparse.ArgumentParser:
         "--watch", action="store_true", help="go on until it is interrupted: sync whenever a file changes"
     )
 
-    search = verb("search", "find the documents nearest to a query", path, opening, meeting, answering)
+    search = verb(
+        "search", "find the documents nearest to a query", path, opening, meeting, ranking, answering
+    )
     search.add_argument(
         "query", metavar="QUERY", nargs="?", help="(default: on a terminal, asks for one after the other)"
     )
-    search.add_argument("-k", type=int, default=10, help="documents to find (default: 10)")
     search.add_argument("--mode", choices=MODES, help="(default: hybrid)")
-    search.add_argument(
-        "--offset", type=int, metavar="N", help="better documents to leave out; 0 for a first page"
-    )
-    for how in ("like", "unlike"):
-        search.add_argument(
-            f"--{how}", metavar="ID", action="append",
-            help=f"a document that the answer should be {how}; may be repeated",
-        )  # fmt: skip
     search.add_argument("--prefix", action="store_true", help="the last word is a beginning of words")
-    search.add_argument(
-        "--per-document", type=_number_or_all, default=1, metavar="N",
-        help="passages to show of one document, or 'all' (default: 1)",
-    )  # fmt: skip
-    search.add_argument(
-        "--diversity", type=float, metavar="SHARE", help="0 to 1, what it counts that hits differ"
-    )
-    search.add_argument(
-        "--boost", nargs=2, metavar=("KEY", "HALFLIFE"),
-        help="prefer what is new by the dates of this metadata key, such as: date 30d",
-    )  # fmt: skip
-    search.add_argument("--group-by", metavar="KEY", help="show the best of each value of this metadata key")
-    search.add_argument("--per-group", type=int, default=1, metavar="N", help="so many of each (default: 1)")
     search.add_argument("--rerank", metavar="BUNDLE", help="reranker that orders the first documents anew")
     search.add_argument("--rerank-k", type=int, default=20, metavar="N", help="so many of them (default: 20)")
-    search.add_argument("--min-score", type=float, metavar="SCORE", help="leave out hits below it")
-    search.add_argument(
-        "--oversample",
-        type=int,
-        metavar="N",
-        help="candidates to rescore, as a multiple of k (default: by the size of the index)",
-    )
+    similar = verb(
+        "similar", "find the documents most like one of the index",
+        path, opening, meeting, ranking, answering,
+    )  # fmt: skip
+    similar.add_argument("id", metavar="ID")
 
     get = verb("get", "show a document", path, answering)
     get.add_argument("id", metavar="ID")
@@ -312,6 +290,40 @@ def _opening(bounded: argparse.ArgumentParser) -> argparse.ArgumentParser:
 def _meeting() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("--where", type=_json_object, metavar="JSON", help="condition on the metadata")
+    return options
+
+
+def _ranking() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("-k", type=int, default=10, help="documents to find (default: 10)")
+    options.add_argument(
+        "--offset", type=int, metavar="N", help="better documents to leave out; 0 for a first page"
+    )
+    for how in ("like", "unlike"):
+        options.add_argument(
+            f"--{how}", metavar="ID", action="append",
+            help=f"a document that the answer should be {how}; may be repeated",
+        )  # fmt: skip
+    options.add_argument(
+        "--per-document", type=_number_or_all, default=1, metavar="N",
+        help="passages to show of one document, or 'all' (default: 1)",
+    )  # fmt: skip
+    options.add_argument(
+        "--diversity", type=float, metavar="SHARE", help="0 to 1, what it counts that hits differ"
+    )
+    options.add_argument(
+        "--boost", nargs=2, metavar=("KEY", "HALFLIFE"),
+        help="prefer what is new by the dates of this metadata key, such as: date 30d",
+    )  # fmt: skip
+    options.add_argument("--group-by", metavar="KEY", help="show the best of each value of this metadata key")
+    options.add_argument("--per-group", type=int, default=1, metavar="N", help="so many of each (default: 1)")
+    options.add_argument("--min-score", type=float, metavar="SCORE", help="leave out hits below it")
+    options.add_argument(
+        "--oversample",
+        type=int,
+        metavar="N",
+        help="candidates to rescore, as a multiple of k (default: by the size of the index)",
+    )
     return options
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from edgeret import door, signing, stems
-from edgeret.documents import Document
+from edgeret.documents import Document, Hit
 from edgeret.encode.bundle import DEFAULT_MODEL, Bundle, available
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.reranker import Reranker
@@ -35,6 +35,7 @@ from edgeret.fleet import shipping
 from edgeret.index import Index
 from edgeret.plan import parse_bytes
 from edgeret.reports import Added, RecodeSummary, ReencodeSummary, SyncSummary
+from edgeret.search.options import Nearness
 from edgeret.shell import demo, inputs, show, watch
 from edgeret.shell.arguments import NO_STEMS, parser
 from edgeret.shell.forecast import Forecast
@@ -222,25 +223,41 @@ def _search(arguments: argparse.Namespace) -> None:
 
 
 def _find(index: Index, arguments: argparse.Namespace, query: str) -> None:
-    feedback = (arguments.like or [], arguments.unlike or [])
     hits = index.search(
         query,
         arguments.k,
         arguments.where,
         arguments.mode,
+        prefix=arguments.prefix,
+        rerank=arguments.rerank,
+        rerank_k=arguments.rerank_k,
+        **_ranking(arguments),
+    )
+    _tell(index, arguments, hits)
+
+
+def _similar(arguments: argparse.Namespace) -> None:
+    with _open(arguments, readonly=True) as index:
+        hits = index.similar(arguments.id, arguments.k, arguments.where, **_ranking(arguments))
+        _tell(index, arguments, hits)
+
+
+def _ranking(arguments: argparse.Namespace) -> Nearness:
+    feedback = (arguments.like or [], arguments.unlike or [])
+    return Nearness(
         oversample=arguments.oversample,
         min_score=arguments.min_score,
         offset=arguments.offset,
         feedback=feedback if any(feedback) else None,
-        prefix=arguments.prefix,
         per_document=arguments.per_document,
         diversity=arguments.diversity,
         boost=arguments.boost and dict(zip(("key", "halflife"), arguments.boost, strict=True)),
         group_by=arguments.group_by,
         per_group=arguments.per_group,
-        rerank=arguments.rerank,
-        rerank_k=arguments.rerank_k,
     )
+
+
+def _tell(index: Index, arguments: argparse.Namespace, hits: list[Hit]) -> None:
     _warn(index, arguments.where, len(hits))
     if arguments.json:
         print(as_json([asdict(hit) for hit in hits]))
@@ -586,6 +603,7 @@ _VERBS: Final[dict[str, Callable[[argparse.Namespace], None]]] = {
     "index": _index,
     "sync": _sync,
     "search": _search,
+    "similar": _similar,
     "get": _get,
     "list": _list,
     "count": _count,
