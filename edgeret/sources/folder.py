@@ -19,8 +19,9 @@ LARGEST_BYTES: Final = 1 << 28
 class File(NamedTuple):
     """A regular file.
 
-    name: its path inside the folder, with slashes. path: where it lies. root: the folder, its links resolved, that must
-    hold the file; None: it may lie anywhere. octets: its size. mtime: when it was changed, an ISO date in UTC.
+    name: its path inside the folder, with slashes, behind what all names begin with. path: where it lies. root: the
+    folder, its links resolved, that must hold the file; None: it may lie anywhere. octets: its size. mtime: when it was
+    changed, an ISO date in UTC.
     """
 
     name: str
@@ -50,14 +51,14 @@ class Contents(NamedTuple):
 
 
 def walk(
-    folder: Path, wanted: Callable[[str], bool], follow_links: bool = False, inside: str = ""
+    folder: Path, wanted: Callable[[str], bool], follow_links: bool = False, before: str = ""
 ) -> Contents:
     """Look for all files below a folder; names that begin with a dot are left out, and a folder is read once.
 
-    wanted: whether a file of this name is to be read. follow_links: also go where links lead out of the folder. Raises
-    StorageError if the folder itself cannot be read.
+    wanted: whether a file of this name is to be read. follow_links: also go where links lead out of the folder. before:
+    what all names begin with. Raises StorageError if the folder itself cannot be read.
     """
-    walk = _Walk(folder, wanted, follow_links)
+    walk = _Walk(folder, wanted, follow_links, before)
     walk.go()
     for names in walk.found:
         names.sort()
@@ -67,9 +68,9 @@ def walk(
 class _Walk:
     """One look at a folder."""
 
-    def __init__(self, folder: Path, wanted: Callable[[str], bool], follow_links: bool) -> None:
+    def __init__(self, folder: Path, wanted: Callable[[str], bool], follow_links: bool, before: str) -> None:
         self.found = Contents([], [], [])
-        self._folder, self._wanted = folder, wanted
+        self._folder, self._wanted, self._before = folder, wanted, before
         self._root = None if follow_links else Path(os.path.realpath(folder))
         self._walked: set[tuple[int, int]] = set()
 
@@ -84,7 +85,7 @@ class _Walk:
                 if _is_folder(entry):
                     (links if entry.is_symlink() else waiting).append(name)
                 else:
-                    self._sort_in(entry, name)
+                    self._sort_in(entry, self._before + name)
 
     def _visible(self, name: str) -> list[os.DirEntry[str]]:
         path = self._folder / name
@@ -98,9 +99,9 @@ class _Walk:
         except OSError as error:
             if not name:
                 raise files.unreadable(path, error) from None
-            self.found.faults.append(Fault(name, files.unreadable(path, error)))
+            self.found.faults.append(Fault(self._before + name, files.unreadable(path, error)))
         except InvalidDocumentError as error:
-            self.found.faults.append(Fault(name, error, is_special=True))
+            self.found.faults.append(Fault(self._before + name, error, is_special=True))
         return []
 
     def _sort_in(self, entry: os.DirEntry[str], name: str) -> None:

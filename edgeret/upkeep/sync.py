@@ -87,8 +87,9 @@ class _Known(NamedTuple):
 
     def is_of(self, file: File) -> bool:
         """Whether it is all there, as the file is now."""
-        is_whole = not formats.is_records(file.name) or self.records == self.documents
-        return is_whole and self.state == (file.mtime, file.octets)
+        if self.state != (file.mtime, file.octets):
+            return False
+        return not formats.is_records(file.name) or self.records == self.documents
 
 
 def named(folders: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
@@ -143,12 +144,7 @@ class Sync:
             raise files.unreadable(path, error) from None
         if not stat.S_ISDIR(mode):
             raise InvalidDocumentError(f"expected a folder, '{path}' is {files.kind(mode)}: check the path")
-        found = folder.walk(path, formats.is_known, self._how.follow_links)
-        return Contents(
-            [file._replace(name=f"{name}/{file.name}") for file in found.files],
-            [fault._replace(name=f"{name}/{fault.name}") for fault in found.faults],
-            [f"{name}/{other}" for other in found.others],
-        )
+        return folder.walk(path, formats.is_known, self._how.follow_links, f"{name}/")
 
     def _follow(self, found: Sequence[Contents], spans: Iterable[tuple[str, str]]) -> SyncSummary:
         """Bring the index in step with what was found. spans: the ids that such files may have."""
