@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from edgeret.encode import bpe, unigram
-from edgeret.encode.bundle import Bundle
+from edgeret.encode.bundle import Bundle, Source
 from edgeret.encode.pieces import LONGEST_WORD, Head, Tables, read, reference, write
 from edgeret.encode.tables import (
     ADDED,
@@ -26,7 +26,6 @@ from edgeret.encode.tables import (
     WORDPIECE,
     Run,
 )
-from edgeret.encode.tables import Source as File
 from edgeret.errors import BundleError
 from export import bytelevel, characters, sentencepiece, trie
 from export.rewrite import rewrite
@@ -183,7 +182,7 @@ def _reference(blob: bytes) -> Run:
     with TemporaryFile() as file:
         file.write(blob)
         file.flush()
-        source = File(os.dup(file.fileno()))
+        source = Source(os.dup(file.fileno()), FILE)
     if kind == BYTE_PAIRS:
         run = bpe.reference(*bpe.read(source, len(blob))[1:], source)
         return lambda text, special: run(text, special, 0)

@@ -4,14 +4,14 @@ import os
 from itertools import pairwise
 from pathlib import Path
 
-from edgeret.encode.tables import Source
+from edgeret.encode.bundle import Source
 
 
 class Own:
     """A build over a file, which stays open. read: that of its kind."""
 
     def __init__(self, make, path: Path, read) -> None:
-        self.source = Source(os.open(path, os.O_RDONLY))
+        self.source = Source(os.open(path, os.O_RDONLY), "tokenizer.bin")
         _, head, arrays = read(self.source, path.stat().st_size)
         self.run = make(head, arrays, self.source)
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeret.encode.bundle import Bundle, Content, available, fingerprint, space, write
+from edgeret.encode.tokens import TokenTable
 from edgeret.errors import BundleError, FormatVersionError
 
 DTYPES = ("int8", "uint8", "int16", "float16", "float32", "float64")
@@ -384,8 +385,8 @@ def test_the_installed_bundle_is_sound():
     base = Bundle.open("base")
     assert (base.name, base.dim, base.max_tokens) == ("base", 384, 256)
     assert base.codec().widths == (64, 128, 256, 384)
-    rows, scales = base.token_table()
-    assert rows.shape == (len(scales), base.dim)
+    table = TokenTable(base)
+    assert table.rows.shape == (len(table.scales), base.dim)
     tokenizer = json.loads(base.file("tokenizer.json").read_text())
     assert tokenizer["padding"] is tokenizer["truncation"] is None
     assert base.manifest.about["license"] == "apache-2.0"

@@ -13,7 +13,7 @@ from fake import DIM, random_codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeret.encode import bundle, static
+from edgeret.encode import bundle, static, tokens
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.static import Layer
 from edgeret.errors import BackendError, BundleError
@@ -143,6 +143,23 @@ def test_an_id_without_an_embedding_is_refused(tmp_path, without_native):
     table = whole | {name: whole[name][:5] for name in ("tokens", "token_scales")}
     with pytest.raises(BundleError, match="expected token ids below 5, got 5: install"):
         Encoder.load(make(tmp_path / "hand", table, golden(whole))).encode(["cat"])
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["8 bits", "4 bits"])
+def test_rows_of_a_large_table_stay_in_its_file(tmp_path, monkeypatch, packed):
+    """What is planned grows with the texts' tokens, not with the vocabulary; and a file that is cut is an error."""
+    monkeypatch.setenv("EDGERET_NO_NATIVE", "1")
+    made = make(tmp_path / "hand", tensors(packed), golden(tensors(packed)))
+    held = Encoder.load(made).encode(TEXTS)
+    monkeypatch.setattr(tokens, "_LARGE", 1)
+    monkeypatch.setattr(tokens, "_KEPT", 2)
+    encoder = Encoder.load(made)
+    assert encoder.encode(TEXTS).tobytes() == held.tobytes()
+    row = DIM // 2 if packed else DIM
+    assert encoder.planned_bytes["token table"] == 4 * len(WORDS) + 2 * (row + tokens._KEPT_BYTES)
+    (made / "static.bin").write_bytes(b"")
+    with pytest.raises(BundleError, match=r"static\.bin as long as it was, found less: install"):
+        encoder.encode(["red cat sleeps"])
 
 
 # -- the kernel

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret.encode.bundle import Bundle
+from edgeret.encode.bundle import Bundle, Source
 from edgeret.encode.tables import (
     ADDED,
     BYTE_PAIRS,
@@ -27,7 +27,6 @@ from edgeret.encode.tables import (
     NOWHERE,
     PAGES,
     Layout,
-    Source,
     Span,
     Token,
     Tokens,

@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -66,6 +67,26 @@ class Golden(NamedTuple):
             "golden.asked_own": self.asked_own,
         }
         return {name: vectors for name, vectors in named.items() if vectors is not None}
+
+
+class Source:
+    """A file that is read from place to place, and closed at last. descriptor: of it, open; from then on its own."""
+
+    def __init__(self, descriptor: int, name: str) -> None:
+        self.descriptor, self._name = descriptor, name
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            os.close(self.descriptor)
+
+    def read(self, nbytes: int, offset: int) -> bytes:
+        """So many bytes. Raises BundleError for a file that ends before them."""
+        blob = os.pread(self.descriptor, nbytes, offset)
+        if len(blob) != nbytes:
+            raise BundleError(
+                f"expected {self._name} as long as it was, found less: install or export the bundle again"
+            )
+        return blob
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +206,11 @@ class Bundle:
             refuse(self.path, f"{name} of {offset + nbytes} bytes", str(offset + len(blob)))
         return blob
 
-    def descriptor(self, name: str) -> int:
-        """A file of the bundle, open to be read from place to place; who asks closes it. Raises BundleError."""
+    def source(self, name: str) -> Source:
+        """A file of the bundle that stays where it is. Raises BundleError."""
         try:
             with open_file(self.file(name), self.links) as stream:
-                return os.dup(stream.fileno())
+                return Source(os.dup(stream.fileno()), name)
         except OSError as error:
             refuse(self.path, f"{name} to be readable", str(error.strerror))
 
@@ -211,14 +232,6 @@ class Bundle:
                 refuse(self.path, "a codec of finite numbers", "a NaN or an infinity")
         return codec
 
-    def token_table(self) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-        """The token table: int8 rows [vocabulary, token_width] and the scale of each, float32."""
-        count = self.placed("tokens").shape[0]
-        return (
-            self.shaped("tokens", "int8", (count, self.token_width)),
-            self.shaped("token_scales", "float32", (count,)),
-        )
-
     def golden(self) -> Golden:
         """The texts whose vectors are known. Raises BundleError if there are none."""
         texts = load_json(self.file("golden.json"), self.links).get("texts")
@@ -232,10 +245,15 @@ class Bundle:
 
     def shaped(self, name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """A tensor of this dtype and shape, as `tensor` reads it. Raises BundleError for any other."""
+        self.fitting(name, dtype, shape)
+        return self.tensor(name)
+
+    def fitting(self, name: str, dtype: str, shape: tuple[int, ...]) -> Tensor:
+        """Where a tensor of this dtype and shape lies; nothing is read. Raises BundleError for any other."""
         found = self.placed(name)
         if (found.dtype, found.shape) != (dtype, shape):
             refuse(self.path, f"{name} as {dtype} {shape}", f"{found.dtype} {found.shape}")
-        return self.tensor(name)
+        return found
 
 
 def likeness(found: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float64]:

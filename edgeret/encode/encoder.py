@@ -262,14 +262,10 @@ class Encoder:
     @property
     def planned_bytes(self) -> dict[str, int]:
         """What encoding adds to the process at most, part by part, in bytes."""
-        files, tensors = self.bundle.manifest.files, self.bundle.manifest.tensors
-        table = {
-            "tokenizer": planned_bytes(self.bundle),
-            "token table": files[tensors["tokens"].file].nbytes,
-        }
+        parts, tensors = planned_bytes(self.bundle), self.bundle.manifest.tensors
         if "map" in tensors:
-            table["map"] = tensors["map"].nbytes
-        return table | BACKENDS[self.backend].planned_bytes(self.bundle, self.threads)
+            parts["map"] = tensors["map"].nbytes
+        return parts | BACKENDS[self.backend].planned_bytes(self.bundle, self.threads)
 
     @property
     def prompts(self) -> Prompts:

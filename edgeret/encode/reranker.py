@@ -109,12 +109,7 @@ class Reranker:
     @property
     def planned_bytes(self) -> dict[str, int]:
         """What scoring adds to the process at most, part by part, in bytes."""
-        files, tensors = self.bundle.manifest.files, self.bundle.manifest.tensors
-        return {
-            "tokenizer": planned_bytes(self.bundle),
-            "token table": files[tensors["tokens"].file].nbytes,
-            **OnnxBackend.planned_bytes(self.bundle, 1),
-        }
+        return planned_bytes(self.bundle) | OnnxBackend.planned_bytes(self.bundle, 1)
 
     @checked
     def score(self, query: str, texts: Iterable[str]) -> Float32:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.encode.bundle import Bundle
-from edgeret.encode.tokens import TokenTable, is_packed
+from edgeret.encode.tokens import TokenTable, is_packed, stays
 from edgeret.errors import BundleError
 from edgeret.native import is_allowed
 
@@ -89,9 +89,11 @@ class Layer(NamedTuple):
 
 
 def runs_native(bundle: Bundle) -> bool:
-    """Whether the C kernel runs the bundle: it takes a table of 4 bits, and floats as the file has them."""
+    """Whether the C kernel runs the bundle: it takes a table of 4 bits in memory, and floats as the file has them."""
     built = _static is not None and is_allowed()
-    return built and is_packed(bundle) and _has_head(bundle) and sys.byteorder == "little"
+    return (
+        built and is_packed(bundle) and not stays(bundle) and _has_head(bundle) and sys.byteorder == "little"
+    )
 
 
 def _has_head(bundle: Bundle) -> bool:

@@ -5,20 +5,18 @@ docs/format.md says how the tables of each kind are laid out.
 
 from __future__ import annotations
 
-import os
 import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret.encode.bundle import Bundle
+from edgeret.encode.bundle import Bundle, Source
 from edgeret.encode.manifest import refuse
-from edgeret.errors import BundleError, InvalidDocumentError
+from edgeret.errors import InvalidDocumentError
 from edgeret.native import is_allowed
 
 try:
@@ -160,27 +158,6 @@ def packed(digest: bytes, head: tuple[int, ...], arrays: Sequence[NDArray[Any]],
 
 # -- a file that stays where it is
 
-
-class Source:
-    """A file that is read from place to place, and closed at last."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-
-    def __del__(self) -> None:
-        with suppress(OSError):
-            os.close(self.descriptor)
-
-    def read(self, nbytes: int, offset: int) -> bytes:
-        """So many bytes. Raises BundleError for a file that ends before them."""
-        blob = os.pread(self.descriptor, nbytes, offset)
-        if len(blob) != nbytes:
-            raise BundleError(
-                f"expected {FILE} as long as it was, found less: install or export the bundle again"
-            )
-        return blob
-
-
 H = TypeVar("H")
 T = TypeVar("T")
 
@@ -190,7 +167,7 @@ def opened(bundle: Bundle, read: Callable[[Source, int], tuple[bytes, H, T]]) ->
 
     Raises BundleError for a file that export cannot have written.
     """
-    source = Source(bundle.descriptor(FILE))
+    source = bundle.source(FILE)
     try:
         digest, head, tables = read(source, bundle.manifest.files[FILE].nbytes)
     except ValueError as error:

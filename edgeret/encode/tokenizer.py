@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from edgeret.encode import foreign, tables
+from edgeret.encode import foreign, tables, tokens
 from edgeret.encode.bpe import BytePairs
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.foreign import Foreign
@@ -45,11 +45,15 @@ def load_tokenizer(bundle: Bundle) -> Tokenizer:
     return Pieces.load(bundle)
 
 
-def planned_bytes(bundle: Bundle) -> int:
-    """What it adds to the process at most."""
-    if _has_tables(bundle):
-        return bundle.manifest.files[tables.FILE].nbytes + tables.PLANNED_BYTES
-    return foreign.planned_bytes(bundle.manifest.files[tables.SOURCE].nbytes)
+def planned_bytes(bundle: Bundle) -> dict[str, int]:
+    """What it and the token table behind it add to the process at most, in bytes."""
+    files = bundle.manifest.files
+    own = (
+        files[tables.FILE].nbytes + tables.PLANNED_BYTES
+        if _has_tables(bundle)
+        else foreign.planned_bytes(files[tables.SOURCE].nbytes)
+    )
+    return {"tokenizer": own, "token table": tokens.planned_bytes(bundle)}
 
 
 def _has_tables(bundle: Bundle) -> bool:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret.encode.bundle import Bundle
+from edgeret.encode.bundle import Bundle, Source
 from edgeret.encode.tables import (
     ADDED,
     HEAD,
@@ -26,7 +26,6 @@ from edgeret.encode.tables import (
     UNIGRAM,
     Layout,
     Run,
-    Source,
     Span,
     Token,
     Tokens,

@@ -29,6 +29,7 @@ from source import Source  # noqa: E402
 from edgeret import Document, Index  # noqa: E402
 from edgeret.encode import bpe, pieces, static, tables, unigram  # noqa: E402
 from edgeret.encode.bundle import Bundle, Content, write  # noqa: E402
+from edgeret.encode.tokens import TokenTable  # noqa: E402
 from edgeret.errors import (  # noqa: E402
     BundleError,
     FilterError,
@@ -249,7 +250,7 @@ def _read(module: Any, image: bytearray) -> tuple[Any, ...]:
         return module.read(bytes(image))[1:]
     path = folder() / "tokenizer.bin"
     path.write_bytes(image)
-    kept = tables.Source(os.open(path, os.O_RDONLY))
+    kept = tables.Source(os.open(path, os.O_RDONLY), path.name)
     return (*module.read(kept, len(image))[1:], kept)
 
 
@@ -455,7 +456,7 @@ def bundle(content: bytes) -> None:
     with contextlib.suppress(BundleError, FormatVersionError):
         opened = Bundle.open(folder)
         opened.codec().encode(np.ones((1, opened.dim), np.int8), 64)
-        opened.token_table()
+        TokenTable(opened)
 
 
 def _rewrite(source: Source, value: Any) -> None:
