@@ -255,7 +255,7 @@ class Plan:
 
     @checked
     def beside(self, part: str, size: int) -> Plan:
-        """Return the plan with one more part.
+        """Return the plan with one more part, to which codes in memory give way, block by block.
 
         Args:
             part: Its name.
@@ -265,14 +265,20 @@ class Plan:
             The plan.
 
         Raises:
-            BudgetError: The budget does not have so much to spare.
+            BudgetError: The budget does not have so much to spare, even with all codes streamed.
         """
-        if self.spare is not None and size > self.spare:
+        parts = {**self.parts, part: size}
+        if self.budget is None or self.code_blocks is None:
+            return replace(self, parts=parts)
+        block = self.parts["block in flight"] // 2
+        others = sum(parts.values()) - self.parts["codes"]
+        if others > self.budget:
             raise BudgetError(
-                f"expected a memory budget of at least {-(-(self.total + size) // 10**6)}MB for the {part}, got "
-                f"{(self.budget or 0) / 10**6:g}MB: raise the budget, or choose a lighter one"
+                f"expected a memory budget of at least {-(-others // 10**6)}MB for the {part}, got "
+                f"{self.budget / 10**6:g}MB: raise the budget, or choose a lighter one"
             )
-        return replace(self, parts={**self.parts, part: size})
+        held = min(self.code_blocks, (self.budget - others) // block)
+        return replace(self, parts=parts | {"codes": block * min(self.blocks, held)}, code_blocks=held)
 
     @property
     def document_bytes(self) -> int | None:

@@ -17,6 +17,7 @@ pytest.importorskip(
 import strangers
 import torch
 
+from edgeret.shell import cli
 from export import reranker
 from export.__main__ import main
 
@@ -75,6 +76,21 @@ def test_a_score_is_the_same_alone_and_among_others_and_long_texts_are_cut(bundl
     assert len(loaded.score("cats", [])) == 0
     assert "transformers" not in (bundle / "card.md").read_text()
     assert json.loads((bundle / "manifest.json").read_text())["encoder"]["kind"] == "reranker"
+
+
+def test_a_plan_says_what_it_takes_and_how_long(bundle, capsys):
+    plan = ["plan", "--docs", "1000", "--words", "30", "--model", "nano", "--rerank", str(bundle)]
+    assert cli.main([*plan, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["search"]["parts"]["reranker made"] == sum(Reranker.load(bundle).planned_bytes.values())
+    assert told["rerank_ms"] > 0
+    assert cli.main(plan) == 0
+    assert "ms for 20 passages, on this machine" in capsys.readouterr().out
+
+
+def test_tflite_refuses_a_reranker_by_name(bundle, tmp_path, capsys):
+    assert main(["tflite", str(bundle), "--out", str(tmp_path / "out")]) == 1
+    assert "bert, a reranker: TFLite has no such graph; use onnxruntime" in capsys.readouterr().err
 
 
 def test_an_encoder_is_no_reranker_nor_the_other_way(bundle):

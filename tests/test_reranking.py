@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edgeret import BudgetError, Document, InvalidQueryError, InvalidVectorError, Plan
+from edgeret.blocks import BLOCK_ROWS
 
 
 def shorter(query, texts):
@@ -74,4 +75,19 @@ def test_a_reranker_must_fit_the_budget():
     assert plan.spare is not None
     assert plan.beside("reranker x", plan.spare).spare == 0
     with pytest.raises(BudgetError, match="at least 41MB for the reranker x, got 40MB"):
-        plan.beside("reranker x", plan.spare + 1)
+        plan.beside("reranker x", plan.spare + plan.parts["codes"] + 1)
+
+
+def test_codes_give_way_to_a_reranker_block_by_block(cats):
+    block = 8 * BLOCK_ROWS
+    plan = Plan.of(9 * BLOCK_ROWS, 64, {}, 40_000_000)
+    assert plan.spare is not None
+    beside = plan.beside("reranker x", plan.spare + 3 * block)
+    assert (beside.code_blocks, beside.parts["codes"], beside.spare) == (6, 6 * block, 0)
+    assert plan.holds_all_codes
+    assert not beside.holds_all_codes
+    # The index lets them go, and finds the same.
+    hits = cats.search("cat", k=5)
+    cats._searcher.replan(beside)
+    assert cats.search("cat", k=5) == hits
+    assert cats._searcher._codes.resident_blocks == beside.code_blocks

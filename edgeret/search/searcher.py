@@ -224,7 +224,7 @@ class Searcher:
         return self._connections.read(lambda store, _: store.rows.context_of(identity, span))
 
     def replan(self, plan: Plan) -> None:
-        """Go on by another plan, of the same blocks of codes."""
+        """Go on by another plan. Codes that have no room in it go with the next search."""
         self._plan = plan
 
     def covered(self, store: Store, state: Counters) -> int:
@@ -680,7 +680,8 @@ class Searcher:
             if state.generation < self._codes.generation:
                 # Another thread is ahead: what this one sees is read for this search alone.
                 return CodeSnapshot.none(resident_blocks=0).at(store, state)
-            if state.generation > self._codes.generation and self._codes.outdated(store):
+            is_outdated = state.generation > self._codes.generation and self._codes.outdated(store)
+            if is_outdated or self._codes.resident_blocks != self._plan.code_blocks:
                 self._codes = CodeSnapshot.none(self._plan.code_blocks)
             self._codes = self._codes.at(store, state)
             return self._codes

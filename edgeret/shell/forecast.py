@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any, Final
 
 from edgeret.door import integer
@@ -19,6 +21,11 @@ from edgeret.search import partitions
 _WORD_CHARACTERS: Final = 6
 _WORD_TOKENS: Final = 1.35
 
+RERANKED: Final = 20
+"""Passages that a reranker reads, if nothing else is said."""
+# The first starts it.
+_ROUNDS: Final = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
@@ -26,7 +33,7 @@ class Forecast:
 
     enough_bits: the shortest code that so many passages need; bits: those planned with. max_tokens: the longest
     text. oversample: candidates for each of k. file: the parts of the file. optimized: like search, with partitions;
-    None where they do not pay.
+    None where they do not pay. rerank_ms: what a reranker takes for `RERANKED` such passages on this machine.
     """
 
     model: str
@@ -40,6 +47,7 @@ class Forecast:
     add: Plan
     file: Mapping[str, int]
     optimized: Plan | None
+    rerank_ms: float | None
 
     @classmethod
     def of(
@@ -53,7 +61,7 @@ class Forecast:
     ) -> Forecast:
         """Plan for `documents` of `words` words each on average; bits: None takes what so many need.
 
-        reranker: that searches take.
+        reranker: that searches take. It is started, and timed.
 
         Raises BudgetError, which names the models that would fit, and InvalidQueryError for numbers that cannot be.
         """
@@ -68,8 +76,10 @@ class Forecast:
         except BudgetError as refusal:
             refusal.add_note(_others(encoder, passages, chosen, budget))
             raise
+        judge = None
         if reranker is not None:
-            search = search.beside(f"reranker {reranker.name}", more_bytes(reranker, encoder))
+            judge = f"reranker {reranker.name}", more_bytes(reranker, encoder)
+            search = search.beside(*judge)
         return cls(
             model=encoder.name,
             documents=documents,
@@ -81,7 +91,8 @@ class Forecast:
             search=search,
             add=add,
             file=file_parts(documents, passages, words * _WORD_CHARACTERS, chosen, encoder.dim),
-            optimized=_optimized(encoder, passages, chosen, search),
+            optimized=_optimized(encoder, passages, chosen, search, judge),
+            rerank_ms=None if reranker is None else _milliseconds(reranker, min(words, encoder.max_tokens)),
         )
 
     def described(self) -> dict[str, Any]:
@@ -97,6 +108,7 @@ class Forecast:
             "search": _described(self.search, self.max_tokens),
             "add": _described(self.add, self.max_tokens),
             "optimized": self.optimized and _described(self.optimized, self.max_tokens),
+            "rerank_ms": self.rerank_ms,
             "file": {"parts": dict(self.file), "total": sum(self.file.values())},
         }
 
@@ -117,6 +129,8 @@ class Forecast:
             f"{verb}: {_given_way(plan, self.max_tokens)}"
             for verb, plan in (("search", self.search), ("add", self.add))
         ]
+        if self.rerank_ms is not None:
+            lines.append(f"rerank: {self.rerank_ms:.0f} ms for {RERANKED} passages, on this machine")
         share = f"{partitions.share(self.passages):.0%} of the codes"
         if self.optimized is not None:
             lines.append(
@@ -136,7 +150,21 @@ def _plans(encoder: Encoder, passages: int, bits: int, budget: int | None) -> tu
     return search, plan_for(encoder, passages, bits, budget)
 
 
-def _optimized(encoder: Encoder, passages: int, bits: int, search: Plan) -> Plan | None:
+def _milliseconds(reranker: Reranker, words: int) -> float:
+    """For `RERANKED` texts of so many words, one after the other."""
+    pairs = reranker.proof().pairs
+    query, text = pairs[0][0], " ".join(islice(cycle(" ".join(text for _, text in pairs).split()), words))
+    taken = []
+    for _ in range(_ROUNDS):
+        begun = time.perf_counter()
+        reranker.score(query, [text])
+        taken.append(time.perf_counter() - begun)
+    return round(1000 * RERANKED * min(taken), 1)
+
+
+def _optimized(
+    encoder: Encoder, passages: int, bits: int, search: Plan, judge: tuple[str, int] | None
+) -> Plan | None:
     streamed = 1 - (search.blocks if search.code_blocks is None else search.code_blocks) / max(
         search.blocks, 1
     )
@@ -144,7 +172,8 @@ def _optimized(encoder: Encoder, passages: int, bits: int, search: Plan) -> Plan
         return None
     size = partitions.forecast(passages, bits, encoder.dim)
     try:
-        return plan_for(encoder, passages, bits, search.budget, writing=False, partitions=size)
+        plan = plan_for(encoder, passages, bits, search.budget, writing=False, partitions=size)
+        return plan if judge is None else plan.beside(*judge)
     except BudgetError:
         return None
 
