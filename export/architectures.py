@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.errors import BundleError
-from export.block import POSITIONS, TABLE, Architecture, names
+from export.block import EMBEDDED, POSITIONS, TABLE, Architecture, layer_name, names
 
 Float32 = NDArray[np.float32]
 Config = Mapping[str, Any]
@@ -286,9 +286,9 @@ def understood(folder: Path, config: Config, found: Tensors) -> tuple[Architectu
         raise _refusal(
             folder, f"a tensor {missing[0]}", f"none, and {len(missing)} missing", "fetch the model again"
         )
-    _check_shapes(folder, shape, tensors)
-    left += sorted(tensors.keys() - wanted)
     kept = {name: tensor for name, tensor in tensors.items() if name in wanted}
+    _check_shapes(folder, shape, kept)
+    left += sorted(tensors.keys() - wanted)
     return shape, kept, [name for name in left if not _LEFT.search(name)]
 
 
@@ -302,7 +302,10 @@ def _described(folder: Path, config: Config) -> tuple[Page, Architecture]:
         if config.get(key) not in (None, plain):
             raise _refusal(folder, f"{key} {plain!r}", f"{config[key]!r:.80}")
     try:
-        return PAGES[kind], PAGES[kind].describe(config)
+        shape = PAGES[kind].describe(config)
+        if min(shape.layers, shape.heads) < 1:
+            raise _unknown("layers and heads", (shape.layers, shape.heads))
+        return PAGES[kind], shape
     except KeyError as error:
         raise _refusal(folder, f"{error} in config.json", "none", "fetch the model again") from error
     except (TypeError, ValueError) as error:
@@ -324,11 +327,13 @@ def _inside(folder: Path, page: Page, found: Tensors) -> tuple[Tensors, list[str
 
 
 def _check_shapes(folder: Path, shape: Architecture, tensors: Tensors) -> None:
-    width = tensors["encoder.layer.0.attention.self.query.weight"].shape[0]
+    width = len(tensors["encoder.layer.0.attention.self.query.weight"])
     if width % shape.heads:
         raise _refusal(folder, f"a width that {shape.heads} heads divide", str(width))
-    inner = tensors["encoder.layer.0.intermediate.dense.weight"].shape[0]
-    expected = {
+    inner = len(tensors["encoder.layer.0.intermediate.dense.weight"])
+    table = tensors[f"{TABLE}.weight"]
+    narrow = table.shape[-1] if shape.widened else width
+    parts: dict[str, tuple[int, ...]] = {
         "attention.self.query.weight": (width, width),
         "attention.self.key.weight": (width, width),
         "attention.self.value.weight": (width, width),
@@ -336,11 +341,21 @@ def _check_shapes(folder: Path, shape: Architecture, tensors: Tensors) -> None:
         "intermediate.dense.weight": (inner, width),
         "output.dense.weight": (width, inner),
     }
-    for layer in range(shape.layers):
-        for part, size in expected.items():
-            name = f"encoder.layer.{layer}.{part}"
-            if tensors[name].shape != size:
-                raise _refusal(folder, f"{name} of {size}", str(tensors[name].shape))
+    expected = {
+        f"{layer_name(layer)}{part}": size for layer in range(shape.layers) for part, size in parts.items()
+    }
+    for name, tensor in tensors.items():
+        if name.startswith(EMBEDDED):
+            expected[name] = (narrow,)
+        elif name.startswith("embeddings."):
+            expected[name] = (len(tensor), narrow)
+        elif ".LayerNorm." in name:
+            expected[name] = (width,)
+        elif name.endswith(".bias"):
+            expected[name] = (len(tensors[f"{name.removesuffix('bias')}weight"]),)
+    for name, size in expected.items():
+        if tensors[name].shape != size:
+            raise _refusal(folder, f"{name} of {size}", str(tensors[name].shape))
 
 
 def _activation(name: Any) -> str:

@@ -22,7 +22,7 @@ TABLE: Final = "embeddings.word_embeddings"
 POSITIONS: Final = "embeddings.position_embeddings"
 TYPES: Final = "embeddings.token_type_embeddings"
 RELATIVE: Final = "encoder.relative_attention_bias"
-_EMBEDDED: Final = "embeddings.LayerNorm"
+EMBEDDED: Final = "embeddings.LayerNorm"
 _WIDENED: Final = "encoder.embedding_hidden_mapping_in"
 _LAST: Final = "encoder.LayerNorm"
 NORM: Final = "layer norm"
@@ -133,7 +133,7 @@ class Worker(Protocol[X]):
 
 def run(worker: Worker[X], tokens: X, shape: Architecture) -> X:
     """Token embeddings to the last layer's vectors of the tokens."""
-    x = worker.norm(worker.placed(tokens), _EMBEDDED)
+    x = worker.norm(worker.placed(tokens), EMBEDDED)
     if shape.widened:
         x = worker.dense(x, _WIDENED)
     for layer in range(shape.layers):

@@ -22,8 +22,8 @@ class Module(NamedTuple):
     path: Path
 
     def config(self, name: str = "config.json") -> dict[str, Any]:
-        """Its settings; those of an older file name where the new one is missing."""
-        return load_json(self.path / name)
+        """Its settings. Raises BundleError."""
+        return load_object(self.path / name)
 
 
 class Card(NamedTuple):
@@ -49,8 +49,12 @@ def modules(folder: Path) -> list[Module]:
                 "one vector is not known: fetch the whole model, or save it once with sentence-transformers"
             )
         return [Module("Transformer", folder), Module("Pooling", folder / "1_Pooling")]
-    found = []
-    for entry in load_json(listed):
+    found, entries = [], load_json(listed)
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise BundleError(
+            f"expected a list of modules in {listed}, found {entries!r:.80}: fetch the model again"
+        )
+    for entry in entries:
         kind, path = str(entry.get("type")), str(entry.get("path", ""))
         if not kind.startswith(_LIBRARY) or Path(path).is_absolute() or ".." in Path(path).parts:
             raise BundleError(
@@ -62,8 +66,7 @@ def modules(folder: Path) -> list[Module]:
 
 
 def _is_model2vec(folder: Path) -> bool:
-    path = folder / "config.json"
-    return path.exists() and load_json(path).get("model_type") == "model2vec"
+    return settings(folder / "config.json").get("model_type") == "model2vec"
 
 
 def longest(folder: Path, positions: int) -> int:
@@ -74,7 +77,7 @@ def longest(folder: Path, positions: int) -> int:
         ("sentence_bert_config.json", "max_length"),
         ("tokenizer_config.json", "model_max_length"),
     ):
-        found = load_json(folder / name).get(key) if (folder / name).exists() else None
+        found = settings(folder / name).get(key)
         if isinstance(found, int | float) and 0 < found < _NO_LIMIT:
             limits.append(int(found))
     return min(limits)
@@ -100,6 +103,19 @@ def load_json(path: Path) -> Any:
         return json.loads(load_bytes(path))
     except ValueError as error:
         raise BundleError(f"expected JSON in {path}, found {error}: fetch the model again") from error
+
+
+def load_object(path: Path) -> dict[str, Any]:
+    """The JSON object of a file. Raises BundleError."""
+    found = load_json(path)
+    if not isinstance(found, dict):
+        raise BundleError(f"expected settings in {path}, found {found!r:.80}: fetch the model again")
+    return found
+
+
+def settings(path: Path) -> dict[str, Any]:
+    """The same, and no settings where there is no such file."""
+    return load_object(path) if path.exists() else {}
 
 
 def load_bytes(path: Path) -> bytes:

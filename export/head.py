@@ -56,8 +56,8 @@ def read(
     while steps and steps[-1] == "normalize":
         # The last length is always 1.
         steps.pop()
-    if cut is not None and not 0 < cut <= size:
-        raise _refusal(folder, f"--dim of at most {size}", str(cut), "give a smaller one")
+    if cut is not None and not (isinstance(cut, int) and 0 < cut <= size):
+        raise _refusal(folder, f"--dim of at most {size}", repr(cut), "give another")
     is_cut = cut is not None and cut < size
     if is_cut and NORM not in steps and _NORMED_IF_CUT.search(names.lower()):
         plain = {"weight": np.ones(size, np.float32), "bias": np.zeros(size, np.float32)}

@@ -39,7 +39,13 @@ def read(folder: Path, config: Mapping[str, Any], names: str, given: Mapping[str
     them: prompts that count in the place of the folder's. Raises BundleError for a model of a family that wants prompts
     and has none, and for one whose prompts are for something else.
     """
-    declared = {name: text for name, text in (config.get("prompts") or {}).items() if text}
+    prompts = config.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(isinstance(text, str | None) for text in prompts.values()):
+        raise BundleError(
+            f"expected prompts by name, {folder} has {prompts!r:.200}: give --document-prompt TEXT and --query-prompt "
+            "TEXT, and take them out of config_sentence_transformers.json"
+        )
+    declared = {name: text for name, text in prompts.items() if text}
     default = config.get("default_prompt_name")
     # A prompt that is for one side is not the other's, even if it is the default.
     others = () if default in {name for known in _NAMES.values() for name in known} else (default,)

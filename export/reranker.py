@@ -67,7 +67,7 @@ class CrossEncoder(Weighted):
     @classmethod
     def read(cls, path: Path) -> CrossEncoder:
         """Read the folder of a model, as transformers or sentence-transformers saves it. Raises BundleError."""
-        config, found, about = folder.load_json(path / "config.json"), weights.read(path), folder.card(path)
+        config, found, about = folder.load_object(path / "config.json"), weights.read(path), folder.card(path)
         shape, tensors, _ = architectures.understood(path, config, found)
         tensors |= _head(path, config, found)
         types = tensors.get(f"{TYPES}.weight", np.zeros((1, 1), np.float32))

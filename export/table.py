@@ -45,7 +45,7 @@ class Table:
     def read(cls, path: Path, module: folder.Module, found: Prompts, dim: int | None) -> Table:
         """Read the folder of a model that has such a table. Raises BundleError for one that is not understood."""
         tensors, about = weights.read(module.path), folder.card(path)
-        config = folder.load_json(path / "config.json") if (path / "config.json").exists() else {}
+        config = folder.settings(path / "config.json")
         ours = config.get("model_type") == "model2vec"
         rows = tensors.get("embeddings", tensors.get("embedding.weight"))
         if rows is None or tensors.keys() - {"embeddings", "embedding.weight", "weights"}:
@@ -58,6 +58,11 @@ class Table:
             rows = rows[mapping]
         if ours and "weights" in tensors:
             rows = rows * tensors["weights"][:, None]
+        if rows.ndim != 2 or (dim is not None and not 0 < dim <= rows.shape[1]):
+            raise BundleError(
+                f"expected a table of rows, and --dim of at most their entries, {path} has {rows.shape}, asked for "
+                f"{dim}: give another"
+            )
         tokenizer, unknown = vocabulary.read_bare(module.path, len(rows))
         if ours and unknown is not None:
             # It leaves unknown tokens out.

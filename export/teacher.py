@@ -77,7 +77,7 @@ class Teacher(Weighted):
         about, settings = folder.card(path), _settings(path)
         shape, tensors, left = architectures.understood(path, config, weights.read(first.path))
         width = len(tensors["encoder.layer.0.attention.output.dense.weight"])
-        cut = dim or settings.get("truncate_dim")
+        cut = settings.get("truncate_dim") if dim is None else dim
         shaped, more = head.read(path, others, width, cut, any(found), _names(path, config, about))
         positions = _MOST_TOKENS
         if shape.positions:
@@ -177,7 +177,7 @@ def read(path: Path, given: Mapping[str, str] | None = None, dim: int | None = N
     """
     modules = folder.modules(path)
     first = modules[0]
-    config = folder.load_json(first.path / "config.json") if (first.path / "config.json").exists() else {}
+    config = folder.settings(first.path / "config.json")
     found = prompts.read(path, _settings(path), _names(path, config, folder.card(path)), given or {})
     if is_table(first, config):
         return Table.read(path, first, found, dim)
@@ -186,14 +186,13 @@ def read(path: Path, given: Mapping[str, str] | None = None, dim: int | None = N
             f"expected a Transformer or a StaticEmbedding first, {path} begins with {first.kind!r:.80}: choose a model "
             "for texts"
         )
-    folder.load_json(first.path / "config.json")
+    folder.load_object(first.path / "config.json")
     return Teacher.of(path, modules, config, found, dim)
 
 
 def _settings(path: Path) -> dict[str, Any]:
     """What sentence-transformers says of the whole model; nothing if it did not write it."""
-    file = path / "config_sentence_transformers.json"
-    return dict(folder.load_json(file)) if file.exists() else {}
+    return folder.settings(path / "config_sentence_transformers.json")
 
 
 def _names(path: Path, config: Mapping[str, Any], about: folder.Card) -> str:

@@ -77,8 +77,7 @@ def _of_words(path: Path) -> Tokenizer:
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
     words = (path / "vocab.txt").read_text(encoding="utf-8").splitlines()
-    found = path / "tokenizer_config.json"
-    settings: dict[str, Any] = folder.load_json(found) if found.exists() else {}
+    settings = folder.settings(path / "tokenizer_config.json")
     ids = {word: number for number, word in enumerate(words)}
     unknown, start, stop = (
         _content(settings.get(key, token))
@@ -110,8 +109,7 @@ def _content(token: Any) -> str:
 
 def _lower(path: Path, table: dict[str, Any]) -> None:
     """Small letters, where the model's settings ask for them and the tokenizer leaves large ones."""
-    file = path / "sentence_bert_config.json"
-    if not file.exists() or not folder.load_json(file).get("do_lower_case"):
+    if not folder.settings(path / "sentence_bert_config.json").get("do_lower_case"):
         return
     normalizer = table.get("normalizer")
     if normalizer is not None and normalizer.get("type") == "BertNormalizer" and normalizer.get("lowercase"):

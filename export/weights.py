@@ -68,8 +68,13 @@ def _files(path: Path) -> list[Path]:
         if (path / stem).exists():
             return [path / stem]
         if (path / f"{stem}.index.json").exists():
-            names = {*folder.load_json(path / f"{stem}.index.json")["weight_map"].values()}
-            return [path / Path(name).name for name in sorted(names)]
+            listed = path / f"{stem}.index.json"
+            shards = folder.load_object(listed).get("weight_map")
+            if not isinstance(shards, dict):
+                raise BundleError(
+                    f"expected a weight_map in {listed}, found {shards!r:.80}: fetch the model again"
+                )
+            return [path / Path(str(name)).name for name in sorted({*shards.values()})]
     raise BundleError(
         f"expected model.safetensors or pytorch_model.bin in {path}, or their shards, found neither: give the whole "
         "folder of a model"
