@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 EXTRAS ?= dev
 
-.PHONY: demo test frameworks test-full coverage lint docs bench bench-full native sanitize neon runtimes fresh wheels strangers release clean
+.PHONY: kernels demo test frameworks test-full coverage lint docs bench bench-full native sanitize neon runtimes fresh wheels strangers release clean
 
 $(VENV)/ready-$(EXTRAS): pyproject.toml setup.py $(wildcard native/*)
 	$(PYTHON) -m venv $(VENV)
@@ -96,6 +96,9 @@ bench-full: $(VENV)/ready-bench
 KERNELS := scan static tokenize unigram bpe words postings checksum terms
 KERNEL_FLAGS := -std=c11 -O2 -g -Wall -Wextra -Wshadow -Wconversion -Wno-sign-conversion -Werror
 SANITIZERS := -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+# Built for all three tests of them.
+kernels: $(KERNELS:%=build/native/%) $(KERNELS:%=build/sanitized/%) $(KERNELS:%=build/neon/%)
 
 # The kernels by themselves, with every instruction set of this machine.
 native: $(KERNELS:%=build/native/%)
