@@ -19,8 +19,6 @@ typedef struct {
 
 typedef enum { FOUND, ABSENT, DAMAGED } Outcome;
 
-static inline uint32_t read_u32(const uint8_t *at) { return read_u16(at) | read_u16(at + 2) << 16; }
-
 /* The octets from a place on; none past the end. */
 static inline size_t left_at(size_t size, size_t place) { return place < size ? size - place : 0; }
 

@@ -69,7 +69,8 @@ static int agrees(size_t k, size_t musts, int has_mask)
     for (size_t w = 0; w < WORDS; w++) {
         const size_t gap = gaps[random_below(sizeof gaps / sizeof *gaps)];
         const int overlaps = random_below(4) == 0;
-        words[w] = (Word){(uint32_t)(1 + random_below(2 + gap)), held, held + 1 + (size_t)overlaps, overlaps};
+        words[w] = (Word){
+            .weight = (uint32_t)(1 + random_below(2 + gap)), .first = held, .end = held + 1 + (size_t)overlaps, .overlaps = overlaps};
         memset(best, 0, ROWS);
         for (; held < words[w].end; held++) {
             size_t octets;
@@ -142,7 +143,7 @@ static void forge(void)
         free(marks);
     }
     Cursor cursors[] = {{.at = octets, .end = octets + size, .block = -1}, {.at = octets, .end = octets + size, .block = -1}};
-    Word words[] = {{7, 0, 1, 0}, {3, 1, 2, 1}};
+    Word words[] = {{.weight = 7, .end = 1}, {.weight = 3, .first = 1, .end = 2, .overlaps = 1}};
     const int64_t must[] = {1, 5, 900, BLOCK_ROWS + 3};
     uint32_t must_scores[4];
     Search search = {.k = 3, .impacts = impacts, .word = words, .words = 2, .cursor = cursors, .cursors = 2, .must = must, .musts = 4,
