@@ -258,8 +258,7 @@ static int take_words(Search *search, PyObject *words)
         }
         Word *word = &search->word[w];
         *word = (Word){.weight = (uint32_t)weight, .first = first, .end = search->cursors, .overlaps = overlaps};
-        for (size_t mark = 0; mark < 256; mark++)
-            word->gains[mark] = word->weight * search->impacts[mark];
+        word_weigh(word, search->impacts);
     }
     return 1;
 }

@@ -261,6 +261,12 @@ typedef struct {
     uint32_t gains[256]; /* what it adds to a row by its mark: weight times impact */
 } Word;
 
+static inline void word_weigh(Word *word, const uint8_t *impacts)
+{
+    for (size_t mark = 0; mark < 256; mark++)
+        word->gains[mark] = word->weight * impacts[mark];
+}
+
 typedef struct {
     uint32_t score;
     int64_t row;

@@ -71,6 +71,7 @@ static int agrees(size_t k, size_t musts, int has_mask)
         const int overlaps = random_below(4) == 0;
         words[w] = (Word){
             .weight = (uint32_t)(1 + random_below(2 + gap)), .first = held, .end = held + 1 + (size_t)overlaps, .overlaps = overlaps};
+        word_weigh(&words[w], impacts);
         memset(best, 0, ROWS);
         for (; held < words[w].end; held++) {
             size_t octets;
@@ -144,6 +145,8 @@ static void forge(void)
     }
     Cursor cursors[] = {{.at = octets, .end = octets + size, .block = -1}, {.at = octets, .end = octets + size, .block = -1}};
     Word words[] = {{.weight = 7, .end = 1}, {.weight = 3, .first = 1, .end = 2, .overlaps = 1}};
+    for (size_t w = 0; w < 2; w++)
+        word_weigh(&words[w], impacts);
     const int64_t must[] = {1, 5, 900, BLOCK_ROWS + 3};
     uint32_t must_scores[4];
     Search search = {.k = 3, .impacts = impacts, .word = words, .words = 2, .cursor = cursors, .cursors = 2, .must = must, .musts = 4,
