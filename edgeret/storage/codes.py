@@ -10,6 +10,8 @@ import json
 import zlib
 from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +19,9 @@ from numpy.typing import NDArray
 from edgeret import blocks
 from edgeret.codec import UInt64, words
 from edgeret.storage.session import Session
+
+_ROWS_AT_ONCE: Final = 1024
+"""Codes of the tail that are verified together."""
 
 
 class Codes:
@@ -79,13 +84,15 @@ class Codes:
         """Rows [n] of the tail past row `after` and their codes, uint64 [n, words]."""
         rows, codes = array("q"), bytearray()
         size = words(self._session.bits) * 8
-        for row, crc, code in self._connection.execute(
-            "SELECT row, crc, code FROM tail WHERE row > ? ORDER BY row", (after,)
-        ):
-            if not _sound(code, size, crc):
+        statement = "SELECT row, crc, code FROM tail WHERE row > ? ORDER BY row"
+        # Many at a time: the first search after an open waits for all. The loop alone holds the statement.
+        for read in iter(partial(self._connection.execute(statement, (after,)).fetchmany, _ROWS_AT_ONCE), []):
+            several, checksums, own = zip(*read, strict=True)
+            if not _all_sound(own, size, checksums):
+                row = next(row for row, crc, code in read if not _sound(code, size, crc))
                 raise self._session.damaged(f"the code of row {row} is not what was written")
-            rows.append(row)
-            codes += code
+            rows.extend(several)
+            codes += b"".join(own)
         return np.frombuffer(rows, dtype=np.int64), np.frombuffer(codes, dtype="<u8").reshape(-1, size // 8)
 
     def tail_rows(self, after: int) -> NDArray[np.int64]:
@@ -229,3 +236,9 @@ class Codes:
 
 def _sound(content: object, size: int, crc: object) -> bool:
     return isinstance(content, bytes) and len(content) == size and zlib.crc32(content) == crc
+
+
+def _all_sound(codes: tuple[Any, ...], size: int, checksums: tuple[Any, ...]) -> bool:
+    if {*map(type, codes)} != {bytes} or {*map(len, codes)} != {size}:
+        return False
+    return tuple(map(zlib.crc32, codes)) == checksums
