@@ -12,6 +12,7 @@ BENCHMARKS = (
     "robustness",
     "scan",
     "latency",
+    "beside",
     "memory",
     "coldstart",
     "imports",

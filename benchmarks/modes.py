@@ -87,10 +87,12 @@ def measure(path: Path, queries: list[str], model: str, k: int, budget: str | No
         gc.enable()
         planned = index.info().planned_bytes
     starts: dict[str, list[float]] = {mode: [] for mode in MODES}
+    busy: dict[str, list[float]] = {mode: [] for mode in MODES}
     for _ in range(_STARTS):
         for mode in MODES:
             found = fresh.run("benchmarks.asking", "ask", str(path), model, budget, queries[:1], mode, k)
             starts[mode].append(found["open_ms"] + found["first_query_ms"])
+            busy[mode].append(found["start_cpu_ms"])
     memory = {
         mode: fresh.run("benchmarks.asking", "ask", str(path), model, budget, queries, mode, k)
         for mode in MODES
@@ -106,6 +108,7 @@ def measure(path: Path, queries: list[str], model: str, k: int, budget: str | No
             "p95_ms": round(float(np.percentile(times[mode], 95)), 3),
             "ratio_p50": round(float(np.median(np.array(times[mode]) / times["dense"])), 2),
             "start_ms": round(statistics.median(starts[mode]), 1),
+            "start_cpu_ms": min(busy[mode]),
             "start_ratio": round(statistics.median(starts[mode]) / statistics.median(starts["dense"]), 2),
             "rescored_p95": int(np.percentile([one.candidates for one in told[mode]], 95)),
             "words_kb_p95": round(float(np.percentile([one.words_bytes for one in told[mode]], 95)) / 1e3, 1),

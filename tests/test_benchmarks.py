@@ -1,6 +1,7 @@
 import gzip
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -411,3 +412,19 @@ def test_queries_have_fifteen_words_and_are_no_rows(monkeypatch):
     monkeypatch.setattr(words, "distinct", lambda count: ["too short"] * count)
     with pytest.raises(ValueError, match="found 0: ask fewer"):
         words.drawn(10, 1)
+
+
+def test_a_search_is_timed_beside_a_graph_with_texts(monkeypatch, capsys):
+    from benchmarks import beside
+
+    texts = [f"lamp number {number}" for number in range(60)]
+    monkeypatch.setattr(beside, "drawn", lambda rows, queries: (texts[:rows], texts[rows : rows + queries]))
+    monkeypatch.setattr(beside, "graph", lambda vectors: lambda vector: list(range(10)))
+    monkeypatch.setattr(beside.os, "sched_setaffinity", lambda process, cores: None)
+    assert main(["beside", "--rows", "40", "--queries", "4", "--rounds", "2", "--modes", "dense"]) == 0
+    (line,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (line["rows"], line["mode"], line["k"], line["threads"]) == (40, "dense", 10, 1)
+    assert min(line[name] for name in line if name.endswith("_us") or name.startswith("ratio")) > 0
+    file = beside.texts_of(Path(":memory:"), texts)
+    rows = [7, 3, 59, 0, 1, 2, 4, 5, 6, 8]
+    assert beside.one_by_one(file, rows) == beside.at_once(file, rows) == [(row, texts[row]) for row in rows]
