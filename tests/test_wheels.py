@@ -1,7 +1,6 @@
 """What a release has in it: `make fresh` builds it and runs this on the folder EDGERET_DIST."""
 
 import io
-import json
 import os
 import re
 import tarfile
@@ -74,9 +73,8 @@ def test_a_wheel_carries_the_license_of_every_model_and_source_in_it(path):
     assert bundles == {"small", "nano"}
     for bundle in bundles:
         assert f"models/{bundle} " in carried["NOTICE"]
-        manifest = json.loads(files[f"edgeret/models/{bundle}/manifest.json"])
-        assert manifest["license"].lower() == "apache-2.0"
         card = files[f"edgeret/models/{bundle}/card.md"].decode()
+        assert "License: Apache-2.0" in card
         assert re.search(r"Teacher: ([\w./-]+)", card)[1] in carried["NOTICE"]
         sources = re.findall(r"^\| \w+ \| (.+) \| (.+) \|$", card.partition("| text |")[2], re.M)
         sources = [(license, by) for license, by in sources if not by.isdigit()]
