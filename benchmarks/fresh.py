@@ -74,7 +74,7 @@ class Child:
             stderr=handle,
             text=True,
             start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})},
+            env={**installed(), "PYTHONPATH": str(ROOT), **(environment or {})},
         )
         os.close(handle)
         self._deadline = time.monotonic() + wait_s
@@ -114,6 +114,11 @@ class Child:
     def _kill(self) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
+
+
+def installed() -> dict[str, str]:
+    """An environment in which byte code is kept, as that of an installed package is."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def run(

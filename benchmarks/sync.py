@@ -21,6 +21,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from benchmarks import fresh
 from benchmarks.scan import passages
 from edgeret import Index
 
@@ -53,7 +54,7 @@ def main(argv: list[str]) -> int:
         for turn in range(options.rounds):
             _change(folder, turn)
             begun, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
-            done = subprocess.run(command, capture_output=True, check=True)
+            done = subprocess.run(command, capture_output=True, check=True, env=fresh.installed())
             cold.append(time.perf_counter() - begun)
             after = resource.getrusage(resource.RUSAGE_CHILDREN)
             busy.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
@@ -83,16 +84,19 @@ def _watched(command: list[str], folder: Path, path: Path, rounds: int) -> list[
     """Seconds from a change until a reader finds it, of some changes while a process follows the folder."""
     found = []
     with (
-        subprocess.Popen(command, stdout=subprocess.PIPE) as follower,
+        subprocess.Popen(command, stdout=subprocess.PIPE, env=fresh.installed()) as follower,
         Index.open(path, readonly=True) as index,
     ):
         try:
             assert follower.stdout is not None
-            follower.stdout.readline()
+            if not follower.stdout.readline():
+                raise RuntimeError("expected `edgeret sync --watch` to follow the folder, and it has ended")
             for turn in range(rounds):
                 begun = time.perf_counter()
                 word = _change(folder, turn)
-                while not index.search(word, 1, mode="lexical") and time.perf_counter() - begun < _PATIENCE_S:
+                while not index.search(word, 1, mode="lexical"):
+                    if time.perf_counter() - begun > _PATIENCE_S:
+                        raise TimeoutError(f"a change was not found within {_PATIENCE_S} s")
                     time.sleep(_LOOK_S)
                 found.append(time.perf_counter() - begun)
         finally:
