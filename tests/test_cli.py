@@ -192,6 +192,17 @@ def test_index_names_and_counts_what_it_refuses_and_keeps_the_others(
         assert all(line.isprintable() for line in named)
 
 
+def test_index_names_what_it_does_not_read(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("notes").mkdir()
+    for name, content in (("a.md", "good"), ("b.csv", "text,year"), ("c.org", "mode"), ("d.org", "modes")):
+        Path("notes", name).write_text(content)
+    assert main(["index", "x.edgeret", "notes", "--bits", "64", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["skipped"] == 3
+    assert "notes/b.csv: it is empty of records" in captured.err
+    assert "left out: 2 files of names with .org" in captured.err
+
+
 def test_links_out_of_a_folder_are_followed_when_asked(capsys: pytest.CaptureFixture[str]) -> None:
     Path("secret.md").write_text("tea")
     Path("notes").mkdir()

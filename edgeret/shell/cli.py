@@ -131,7 +131,7 @@ def _drop_output() -> None:
 def _index(arguments: argparse.Namespace) -> None:
     tally = Tally(_say)
     keys = Keys(arguments.text_key, arguments.id_key)
-    documents = inputs.read(arguments.inputs, tally.refuse, arguments.follow_links, keys)
+    documents = inputs.read(arguments.inputs, tally.refuse, arguments.follow_links, keys, tally.skip)
     total = inputs.count(arguments.inputs, arguments.follow_links) if sys.stderr.isatty() else None
     begun = time.perf_counter()
     with _open_or_create(arguments) as index:
@@ -141,12 +141,15 @@ def _index(arguments: argparse.Namespace) -> None:
         summary = {
             "added": added,
             "refused": tally.refused,
+            "skipped": len(tally.skipped),
             "repeated": tally.repeated(),
             **({} if arguments.duplicates == KEEP else {"copies": tally.copies_found}),
             "documents": len(index),
             "seconds": time.perf_counter() - begun,
         }
     _answer(arguments, summary)
+    for reason in show.skipped(tally.skipped):
+        _say(reason)
     if summary["repeated"]:
         _say(f"{summary['repeated']} texts without an id are the same as another: each is kept once")
     for line in show.copies(tally.copies, tally.copies_found):

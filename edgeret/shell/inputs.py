@@ -14,11 +14,15 @@ from edgeret.errors import EdgeretError, InvalidDocumentError, StorageError
 from edgeret.sources import folder, formats
 from edgeret.sources.folder import File
 from edgeret.sources.formats import NO_KEYS, Entry, Keys
+from edgeret.upkeep.sync import NO_READER
 
 STDIN: Final = "-"
 
 Refuse = Callable[[EdgeretError], None]
 """Called with the error of what cannot be indexed; if it returns, the other inputs are read."""
+
+Skip = Callable[[str, str], None]
+"""Called with the name of a file that is no document, and why."""
 
 
 class _Input(NamedTuple):
@@ -32,8 +36,16 @@ def _raise(error: EdgeretError) -> None:
     raise error
 
 
+def _pass(name: str, reason: str) -> None:
+    pass
+
+
 def read(
-    inputs: Sequence[str], refuse: Refuse = _raise, follow_links: bool = False, keys: Keys = NO_KEYS
+    inputs: Sequence[str],
+    refuse: Refuse = _raise,
+    follow_links: bool = False,
+    keys: Keys = NO_KEYS,
+    skip: Skip = _pass,
 ) -> Iterator[Document]:
     """Return the documents of `inputs`, in order.
 
@@ -42,11 +54,12 @@ def read(
     standard input), bring their own ids; in a folder the file's path stands before them.
 
     refuse: called with an error for each file and each line that cannot be indexed; it may raise. follow_links: also
-    read what links in a folder lead to outside of it; a folder is read once, whatever leads to it. keys: of records.
+    read what links in a folder lead to outside of it; a folder is read once, whatever leads to it. keys: of records. skip:
+    called for each file of a folder that there is no reader for, and for each without a record.
 
     Raises InvalidDocumentError, or StorageError for what cannot be read, at once for an input that is none of these.
     """
-    found = [one for name in inputs for one in _found(name, follow_links)]
+    found = [one for name in inputs for one in _found(name, follow_links, skip)]
     names: dict[str, str] = {}
     for one in found:
         name, path = one.file.name, one.file.path
@@ -56,7 +69,7 @@ def read(
                 f"expected one file for the id {name!r}, got '{names[name]}' and '{path}': "
                 "index the folder that holds both"
             )
-    return _documents(found, refuse, keys)
+    return _documents(found, refuse, keys, skip)
 
 
 def count(inputs: Sequence[str], follow_links: bool = False) -> int | None:
@@ -75,7 +88,7 @@ def count(inputs: Sequence[str], follow_links: bool = False) -> int | None:
 # -- files
 
 
-def _found(name: str, follow_links: bool) -> list[_Input]:
+def _found(name: str, follow_links: bool, skip: Skip = _pass) -> list[_Input]:
     if name == STDIN:
         return [_Input(File(name, name))]
     if not name:
@@ -88,7 +101,7 @@ def _found(name: str, follow_links: bool) -> list[_Input]:
     except (OSError, ValueError) as error:
         raise files.unreadable(path, error) from None
     if stat.S_ISDIR(mode):
-        return _in_folder(path, follow_links)
+        return _in_folder(path, follow_links, skip)
     if not stat.S_ISREG(mode):
         raise InvalidDocumentError(
             f"expected a file or folder, '{name}' is {files.kind(mode)}: give its lines on standard input, {STDIN}"
@@ -101,8 +114,10 @@ def _found(name: str, follow_links: bool) -> list[_Input]:
     return [_Input(File(path.name, name))]
 
 
-def _in_folder(path: Path, follow_links: bool) -> list[_Input]:
+def _in_folder(path: Path, follow_links: bool, skip: Skip) -> list[_Input]:
     found = folder.walk(path, formats.is_known, follow_links)
+    for name in found.others:
+        skip(name, NO_READER)
     if not found.files and not found.faults:
         raise InvalidDocumentError(
             f"expected files of one of {formats.endings()} in '{path}', found none: choose another folder"
@@ -117,7 +132,7 @@ def _in_folder(path: Path, follow_links: bool) -> list[_Input]:
 # -- documents
 
 
-def _documents(inputs: Iterable[_Input], refuse: Refuse, keys: Keys) -> Iterator[Document]:
+def _documents(inputs: Iterable[_Input], refuse: Refuse, keys: Keys, skip: Skip) -> Iterator[Document]:
     for one in inputs:
         if one.fault is not None:
             refuse(one.fault)
@@ -126,7 +141,9 @@ def _documents(inputs: Iterable[_Input], refuse: Refuse, keys: Keys) -> Iterator
             if one.file.name != STDIN and not formats.is_records(one.file.name):
                 yield formats.document(one.file)
                 continue
+            is_empty = True
             for entry in _entries(one.file, keys):
+                is_empty = False
                 found = entry.found
                 if isinstance(found, EdgeretError):
                     refuse(found)
@@ -139,6 +156,8 @@ def _documents(inputs: Iterable[_Input], refuse: Refuse, keys: Keys) -> Iterator
                     )
                 else:
                     yield found
+            if is_empty:
+                skip(one.file.name, f"{one.file.path}: it is empty of records")
         except (InvalidDocumentError, StorageError) as error:
             refuse(error)
 

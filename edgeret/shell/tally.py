@@ -1,4 +1,4 @@
-"""Tally: what one run of `edgeret index` has refused, which texts without an id came twice, and which are copies."""
+"""Tally: what one run of `edgeret index` has refused and skipped, which texts came twice, and which are copies."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ class Tally:
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say
         self.refused = 0
+        self.skipped: dict[str, str] = {}
         self.copies: list[Copy] = []
         self.copies_found = 0
         # 8 bytes a text: a set of Python's would take ten times as much.
@@ -28,6 +29,10 @@ class Tally:
         """Name what cannot be indexed, and count it."""
         self.refused += 1
         self._say(str(error))
+
+    def skip(self, name: str, reason: str) -> None:
+        """Note a file that is no document."""
+        self.skipped[name] = reason
 
     def seen(self, documents: Iterable[Document], dim: int) -> Iterator[Document]:
         """The documents that an index of this dim takes; texts without an id are noted."""
