@@ -54,8 +54,8 @@ def read(
     standard input), bring their own ids; in a folder the file's path stands before them.
 
     refuse: called with an error for each file and each line that cannot be indexed; it may raise. follow_links: also
-    read what links in a folder lead to outside of it; a folder is read once, whatever leads to it. keys: of records. skip:
-    called for each file of a folder that there is no reader for, and for each without a record.
+    read what links in a folder lead to outside of it; a folder is read once, whatever leads to it. keys: of records.
+    skip: called for each file of a folder that there is no reader for, and for each without a record.
 
     Raises InvalidDocumentError, or StorageError for what cannot be read, at once for an input that is none of these.
     """
