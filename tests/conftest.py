@@ -22,6 +22,9 @@ settings.register_profile(
 )
 settings.load_profile("edgeret")
 
+# A job in the background of a shell inherits a signal that is ignored, and so would what tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 
 FEW = [
     (0, 0x400), (0x600, 0x610), (0x900, 0x980), (0x1100, 0x1110), (0x2000, 0x2100), (0x2580, 0x2590),

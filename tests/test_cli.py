@@ -39,9 +39,7 @@ from edgeret.shell.cli import _VERBS, main
 LOAD = Encoder.load
 ROOT = Path(__file__).resolve().parent.parent
 FAKED = """\
-import signal, sys
-# A job in the background of a shell inherits a signal that is ignored.
-signal.signal(signal.SIGINT, signal.default_int_handler)
+import sys
 from fake import FakeEncoder
 from edgeret.encode.encoder import Encoder
 Encoder.load = staticmethod(lambda *_: FakeEncoder())
