@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -58,7 +60,15 @@ def searching(model: str, rows: int, budget: str | None, mode: str) -> dict[str,
         **found,
         "index_file_bytes": size,
         "bytes_per_doc": round(size / rows, 1),
+        "tables": by_table(path, rows),
     }
+
+
+def by_table(path: Path, rows: int) -> dict[str, float]:
+    """Bytes of the file for each row, by table and index; of those that take at least a tenth of one."""
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as file:
+        found = file.execute("SELECT name, sum(pgsize) FROM dbstat GROUP BY name ORDER BY 2 DESC").fetchall()
+    return {name: round(size / rows, 1) for name, size in found if size >= rows / 10}
 
 
 def adding(model: str, count: int, budget: str | None) -> dict[str, Any]:

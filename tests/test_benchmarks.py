@@ -13,7 +13,9 @@ from benchmarks import datasets, imports, latency, metrics, quality
 from benchmarks.__main__ import main
 from benchmarks.vectors import CachedEncoder, load_encoder
 from edgeret.codec import quantize, unpack
+from edgeret.documents import Document
 from edgeret.encode.bundle import Bundle
+from edgeret.index import Index
 from tests.fake import FakeEncoder, random_codec
 
 DOCUMENTS = [
@@ -428,3 +430,13 @@ def test_a_search_is_timed_beside_a_graph_with_texts(monkeypatch, capsys):
     file = beside.texts_of(Path(":memory:"), texts)
     rows = [7, 3, 59, 0, 1, 2, 4, 5, 6, 8]
     assert beside.one_by_one(file, rows) == beside.at_once(file, rows) == [(row, texts[row]) for row in rows]
+
+
+def test_bytes_are_told_by_table(tmp_path):
+    from benchmarks import memory
+
+    with Index.create(tmp_path / "x.edgeret", FakeEncoder()) as index:
+        index.add([Document("a", "red cat")])
+    tables = memory.by_table(tmp_path / "x.edgeret", 1)
+    assert sum(tables.values()) <= (tmp_path / "x.edgeret").stat().st_size
+    assert {"documents", "passages", "lexicon_tail"} <= tables.keys()
