@@ -198,7 +198,7 @@ def test_index_names_what_it_does_not_read(capsys: pytest.CaptureFixture[str]) -
     captured = capsys.readouterr()
     assert json.loads(captured.out)["skipped"] == 3
     assert "notes/b.csv: it is empty of records" in captured.err
-    assert "left out: 2 files of names with .org" in captured.err
+    assert "left out: 2 files with .org" in captured.err
 
 
 def test_links_out_of_a_folder_are_followed_when_asked(capsys: pytest.CaptureFixture[str]) -> None:

@@ -279,7 +279,7 @@ def test_the_shell_names_what_is_wrong_and_says_so_by_its_exit_code(
     assert main(["sync", "x.edgeret", "n", "--model", "nano"]) == 0
     shown = capsys.readouterr()
     assert shown.out.splitlines()[:2] == ["added: 1", "changed: 0"]
-    assert "left out: 2 files of names with .png" in shown.err
+    assert "left out: 2 files with .png" in shown.err
     assert "n/d.md: expected a text, it is empty" in shown.err
     (tmp_path / "n/e.md").write_bytes(b"a\0b")
     assert main(["sync", "x.edgeret", "n", "--json"]) == 1

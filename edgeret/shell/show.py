@@ -160,7 +160,8 @@ def skipped(reasons: Mapping[str, str]) -> Iterator[str]:
     kinds = Counter(PurePosixPath(name).suffix for name, reason in reasons.items() if reason == NO_READER)
     yield from (reason for name, reason in reasons.items() if reason != NO_READER)
     for ending, count in sorted(kinds.items()):
-        yield f"left out: {count:,} files of names with {ending or 'no ending'}, which there is no reader for"
+        files = "file" if count == 1 else "files"
+        yield f"left out: {count:,} {files} with {ending or 'no ending'}, which there is no reader for"
 
 
 @contextmanager
