@@ -3,6 +3,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "octets.h"
+
 /* What an octet leaves behind that is followed by 0 to 7 others. */
 static uint32_t left_by[8][256];
 
@@ -17,15 +19,6 @@ static void tables_begin(void)
     for (int others = 1; others < 8; others++)
         for (int octet = 0; octet < 256; octet++)
             left_by[others][octet] = left_by[others - 1][octet] >> 8 ^ left_by[0][left_by[others - 1][octet] & 255];
-}
-
-static inline uint64_t little(uint64_t number)
-{
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    return __builtin_bswap64(number);
-#else
-    return number;
-#endif
 }
 
 /* Goes on with eight octets, the first of them the lowest. */

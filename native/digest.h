@@ -3,6 +3,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "octets.h"
+
 #define DIGEST_OCTETS 16
 #define CHUNK 128
 
@@ -28,15 +30,6 @@ static const uint8_t digest_order[10][16] = {
     {6, 15, 14, 9, 11, 3, 0, 8, 12, 2, 13, 7, 1, 4, 10, 5}, {10, 2, 8, 4, 7, 6, 1, 5, 15, 11, 9, 14, 3, 12, 13, 0},
 };
 
-static inline uint64_t digest_little(uint64_t number)
-{
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    return __builtin_bswap64(number);
-#else
-    return number;
-#endif
-}
-
 static inline uint64_t turned(uint64_t word, int bits) { return word >> bits | word << (64 - bits); }
 
 static inline void digest_mix(uint64_t *a, uint64_t *b, uint64_t *c, uint64_t *d, uint64_t one, uint64_t other)
@@ -57,7 +50,7 @@ static void digest_take(Digest *digest, const uint8_t *chunk, int is_last)
     uint64_t words[16], v[16];
     memcpy(words, chunk, CHUNK);
     for (int i = 0; i < 16; i++)
-        words[i] = digest_little(words[i]);
+        words[i] = little(words[i]);
     memcpy(v, digest->state, sizeof digest->state);
     memcpy(v + 8, digest_start, sizeof digest_start);
     v[12] ^= digest->taken;
@@ -105,6 +98,6 @@ static void digest_end(Digest *digest, uint8_t found[DIGEST_OCTETS])
     memset(digest->chunk + digest->held, 0, CHUNK - digest->held);
     digest_take(digest, digest->chunk, 1);
     for (int i = 0; i < DIGEST_OCTETS / 8; i++)
-        digest->state[i] = digest_little(digest->state[i]);
+        digest->state[i] = little(digest->state[i]);
     memcpy(found, digest->state, DIGEST_OCTETS);
 }

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "octets.h"
+
 #define INLINE static inline __attribute__((always_inline))
 #define BLOCK_ROWS 16384
 #define BLOCK_OCTETS (BLOCK_ROWS / 8)
@@ -39,10 +41,7 @@ INLINE uint64_t read_bits(const uint8_t *at, size_t octets, size_t octet)
         memcpy(&bits, at + octet, 8);
     else if (octet < octets)
         memcpy(&bits, at + octet, octets - octet);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    bits = __builtin_bswap64(bits);
-#endif
-    return bits;
+    return little(bits);
 }
 
 INLINE unsigned low_bits_of(uint32_t count) { return 31u - (unsigned)__builtin_clz(BLOCK_ROWS / count); }

@@ -515,8 +515,9 @@ static int search_block(Search *search, int64_t block, Share *shares)
         /* What was not met by now cannot get above the floor any more. */
         if (rest <= search->floor) {
             const size_t most = most_candidates(shares[done].count);
-            candidates = most ? candidates_of(search, mask, search->floor - (uint32_t)rest, met, most) : 1;
-            if (candidates <= most) {
+            if (most)
+                candidates = candidates_of(search, mask, search->floor - (uint32_t)rest, met, most);
+            if (most && candidates <= most) {
                 is_open = 0;
                 break;
             }
