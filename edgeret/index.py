@@ -529,10 +529,7 @@ class Index:
             CorruptIndexError: What was read is damaged.
             SpaceMismatchError: The file was recoded or re-encoded since it was opened.
         """
-        terms = Terms(k, where, mode, **options)
-        if terms.rerank is None:
-            return self._searcher.search([query], terms)[0]
-        return self._explained(query, terms).hits
+        return self._found(query, Terms(k, where, mode, **options))
 
     @asking
     def search_many(
@@ -837,6 +834,11 @@ class Index:
 
     # -- inside
 
+    def _found(self, query: Query, terms: Terms) -> list[Hit]:
+        if terms.rerank is None:
+            return self._searcher.search([query], terms)[0]
+        return self._explained(query, terms).hits
+
     def _explained(self, query: Query, terms: Terms) -> reports.Explanation:
         if terms.rerank is None:
             return self._searcher.explain([query], terms)[0]
@@ -1101,7 +1103,7 @@ def search_indexes(
     terms = Terms(k, where, mode, **options)
     # Each index gives what would be shown if the others had nothing; they meet in the order of their scores.
     whole = terms._replace(k=terms.end, offset=None if terms.offset is None else 0)
-    found = [(index, hit) for index in several for hit in index._explained(query, whole).hits]
+    found = [(index, hit) for index in several for hit in index._found(query, whole)]
     found.sort(key=lambda pair: -pair[1].score)
     if terms.group_by is not None:
         groups = Groups(terms.group_by, terms.per_group)

@@ -70,9 +70,19 @@ def _is_document(line: tuple[Any, ...]) -> bool:
     doc, identity, text, metadata, digest, own_vector, crc = line
     if not (isinstance(identity, str) and isinstance(text, str) and isinstance(metadata, str)):
         return False
+    return digest_of(identity, text, metadata) == digest and is_document_head(doc, digest, own_vector, crc)
+
+
+def document_checksum(doc: int, own_vector: int, digest: bytes) -> int:
+    """CRC-32 over number, whether the vector came with it, and digest."""
+    return checksum(doc, own_vector, content=digest)
+
+
+def is_document_head(doc: int, digest: object, own_vector: object, crc: object) -> bool:
+    """Whether what a line of `documents` says beside its texts is what was written."""
     if not isinstance(digest, bytes) or not isinstance(own_vector, int):
         return False
-    return digest_of(identity, text, metadata) == digest and checksum(doc, own_vector, content=digest) == crc
+    return document_checksum(doc, own_vector, digest) == crc
 
 
 def _sound_lines(lines: list[tuple[Any, ...]], width: int) -> tuple[bytes, bytes, int]:

@@ -441,14 +441,13 @@ class Lexicon:
         readers = [Reader(self.connection, source, self.damaged) for source in sources]
         writer = Writer(self.connection, target)
         cut, moved = None, sources
-        for batch, end in merged(readers, live):
+        for batch, cut in merged(readers, live):
             writer.add(batch)
-            cut = end
             if cut is not None:
                 # Soon, so that what is written next takes their place in the file.
                 moved = [reader.drop_below(cut + b"\0") for reader in readers]
-            if writer.written >= octets and end is not None:
-                break
+                if writer.written >= octets:
+                    break
         done = writer.finish()
         if cut is None:
             for reader in readers:

@@ -18,7 +18,14 @@ from edgeret.blocks import Bitmap, Mask
 from edgeret.codec import Float32, Int8, Int64, dequantize
 from edgeret.documents import Record, Section, digest_of, parse, searched
 from edgeret.errors import CorruptIndexError
-from edgeret.storage.checksum import checksum, document_check, score, sound_lines
+from edgeret.storage.checksum import (
+    checksum,
+    document_check,
+    document_checksum,
+    is_document_head,
+    score,
+    sound_lines,
+)
 from edgeret.storage.kept import Lines
 from edgeret.storage.schema import filter_columns
 from edgeret.storage.session import Session
@@ -311,7 +318,7 @@ class Rows:
         if read[0] is None:
             raise self._session.damaged("a document has no passage")
         passage = self._verified(read)
-        if not _is_sound_head(doc, digest, own_vector, crc):
+        if not is_document_head(doc, digest, own_vector, crc):
             raise self._session.damaged(f"document {doc} is not what was written")
         return passage, digest, own_vector
 
@@ -660,17 +667,6 @@ def passage_checksum(passage: Passage) -> int:
 def context_checksum(row: int, context: str) -> int:
     """CRC-32 over row and context."""
     return checksum(row, content=context.encode())
-
-
-def document_checksum(doc: int, own_vector: int, digest: bytes) -> int:
-    """CRC-32 over number, whether the vector came with it, and digest."""
-    return checksum(doc, own_vector, content=digest)
-
-
-def _is_sound_head(doc: int, digest: object, own_vector: object, crc: object) -> bool:
-    if not isinstance(digest, bytes) or not isinstance(own_vector, int):
-        return False
-    return document_checksum(doc, own_vector, digest) == crc
 
 
 def _head(read: tuple[int, str, bytes, int]) -> Head:

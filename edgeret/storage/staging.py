@@ -148,12 +148,14 @@ class Staging:
         if self._count_staged() == 0:
             return
         with self.changing() as change:
-            if chosen is None:
-                for read in change.connection.execute(f"{_STAGED} ORDER BY number"):
-                    _put(change, _encoded(read))
-            else:
-                for encoded in chosen(change, _each_staged(change)):
-                    _put(change, encoded)
+            # The loop alone holds a statement: an open one would keep its read lock where a traceback keeps this frame.
+            for encoded in (
+                map(_encoded, change.connection.execute(f"{_STAGED} ORDER BY number"))
+                if chosen is None
+                else chosen(change, _each_staged(change))
+            ):
+                change.remove(encoded.record.id)
+                change.insert(encoded)
         self._forget("DELETE FROM staged WHERE asked")
 
     def _count_staged(self) -> int:
@@ -179,11 +181,6 @@ class Staging:
             yield change
             change.finish()
             self._alive()
-
-
-def _put(change: Change, encoded: Encoded) -> None:
-    change.remove(encoded.record.id)
-    change.insert(encoded)
 
 
 def _each_staged(change: Change) -> Iterator[Encoded]:
