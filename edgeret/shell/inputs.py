@@ -13,8 +13,7 @@ from edgeret.documents import Document
 from edgeret.errors import EdgeretError, InvalidDocumentError, StorageError
 from edgeret.sources import folder, formats
 from edgeret.sources.folder import File
-from edgeret.sources.formats import NO_KEYS, Entry, Keys
-from edgeret.upkeep.sync import NO_READER
+from edgeret.sources.formats import NO_KEYS, NO_READER, Entry, Keys, without_records
 
 STDIN: Final = "-"
 
@@ -157,7 +156,7 @@ def _documents(inputs: Iterable[_Input], refuse: Refuse, keys: Keys, skip: Skip)
                 else:
                     yield found
             if is_empty:
-                skip(one.file.name, f"{one.file.path}: it is empty of records")
+                skip(one.file.name, str(without_records(one.file)))
         except (InvalidDocumentError, StorageError) as error:
             refuse(error)
 

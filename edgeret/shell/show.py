@@ -15,7 +15,7 @@ from typing import Any, Final, TextIO
 
 from edgeret.documents import Document, Hit
 from edgeret.reports import Copy, Progress
-from edgeret.upkeep.sync import NO_READER
+from edgeret.sources.formats import NO_READER
 
 _SNIPPET: Final = 100
 _BESIDE: Final = 120

@@ -32,6 +32,15 @@ class LeftOutError(InvalidDocumentError):
     """A file that is no text, or has none: nobody can want it in an index."""
 
 
+NO_READER: Final = "there is no reader for such a file"
+"""Why most that lies in folders is left out."""
+
+
+def without_records(file: File) -> LeftOutError:
+    """Why a file that may hold many documents gives none."""
+    return LeftOutError(f"{file.path}: it is empty of records")
+
+
 class Keys(NamedTuple):
     """Where records have their text and their id: columns of a table, keys of an object. None: as documented."""
 

@@ -27,7 +27,7 @@ from edgeret.errors import (
 from edgeret.reports import MOST_COPIES, Added, Copy, Progress, SyncSummary
 from edgeret.sources import folder, formats, structure
 from edgeret.sources.folder import Contents, File
-from edgeret.sources.formats import NO_KEYS, Keys, LeftOutError
+from edgeret.sources.formats import NO_KEYS, NO_READER, Keys, LeftOutError, without_records
 from edgeret.storage.rows import Told
 from edgeret.upkeep.duplicates import KEEP, SKIP
 
@@ -38,9 +38,6 @@ _COMMIT_CHARACTERS: Final = 1 << 20
 """Of the texts of one commit, about, and of what waits in memory for it."""
 
 _COMMIT_DOCUMENTS: Final = 10_000
-
-NO_READER: Final = "there is no reader for such a file"
-"""Why most that is skipped is."""
 
 _REFUSALS: Final = (InvalidDocumentError, InvalidVectorError, BudgetError)
 """What is wrong with one document, not with the index."""
@@ -280,7 +277,7 @@ class _Run:
         if last is None and not is_whole:
             raise InvalidDocumentError(f"{file.path}: none of its records can be indexed: fix one")
         if last is None:
-            raise LeftOutError(f"{file.path}: it is empty of records")
+            raise without_records(file)
         yield _with(last, last.id, {"records": len(ids)}) if is_whole else last
         if is_whole:
             self._stale.append(file)
