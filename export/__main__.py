@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.encoder import Encoder
+from edgeret.encode.reranker import KIND, Reranker
 from edgeret.errors import EdgeretError
 from export import handover, verify
 from export.arguments import parser
@@ -236,15 +237,22 @@ def _reranker(arguments: argparse.Namespace) -> int:
     from export import reranker
 
     made, figures = reranker.make(reranker.CrossEncoder.read(arguments.folder), arguments.out)
-    print(json.dumps({"bundle": str(made.path), **figures}))
-    if not figures["score_correlation"] >= reranker.LEAST_CORRELATION:
-        print(
-            f"export: expected scores that correlate with fp32's by at least {reranker.LEAST_CORRELATION}, found "
-            f"{figures['score_correlation']:.4f}: INT8 costs this model too much, choose another",
-            file=sys.stderr,
-        )
-        return 1
-    return 0
+    return _judged(made, "onnx", figures)
+
+
+def _scored(bundle: Bundle, backend: str | None) -> int:
+    """Measure a reranker on the pairs of its bundle."""
+    judge = Reranker.load(bundle.path, backend)
+    return _judged(bundle, judge.backend, verify.scored(judge.proof().teacher, verify.scores(judge)))
+
+
+def _judged(bundle: Bundle, backend: str, figures: dict[str, float]) -> int:
+    """Print what was measured of a reranker; 1 if it misses its gate."""
+    missed = verify.failures(figures)
+    print(json.dumps({"bundle": str(bundle.path), "backend": backend, **figures, "missed": missed}))
+    if missed:
+        print(f"export: {missed[0]}: INT8 costs this model too much, choose another", file=sys.stderr)
+    return 1 if missed else 0
 
 
 def _convert(arguments: argparse.Namespace) -> int:
@@ -275,7 +283,7 @@ def _tflite(arguments: argparse.Namespace) -> int:
     made = tflite.add(bundle, arguments.out or bundle.path)
     sizes = {graph.file: made.manifest.files[graph.file].nbytes for graph in tflite.GRAPHS.values()}
     print(f"{made.path}: {', '.join(f'{name} {size:,} bytes' for name, size in sizes.items())}")
-    return 0
+    return _scored(made, "tflite") if made.manifest.kind == KIND else 0
 
 
 def _tokenizer(arguments: argparse.Namespace) -> int:
@@ -289,6 +297,9 @@ def _tokenizer(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
+    bundle = Bundle.open(arguments.bundle)
+    if bundle.manifest.kind == KIND:
+        return max([_scored(bundle, name) for name in [arguments.backend, *filter(None, [arguments.other])]])
     encoder = Encoder.load(arguments.bundle, arguments.backend)
     other = Encoder.load(arguments.bundle, arguments.other) if arguments.other else None
     teacher = None

@@ -122,7 +122,7 @@ def describe_reranker(bundle: Bundle, model: CrossEncoder, figures: dict[str, fl
 
 {_sizes(bundle)}
 
-| measured against the fp32 model on {figures["pairs"]:.0f} pairs of golden texts | |
+| measured against the fp32 model on {figures["pairs"]} pairs of golden texts | |
 |---|---|
 | correlation of the scores | {figures["score_correlation"]:.4f} |
 | largest difference, in standard deviations | {figures["score_worst"]:.4f} |

@@ -31,6 +31,9 @@ Int8 = NDArray[np.int8]
 
 KIND: Final = "encoder"
 """The name of a graph that is built as BERT's is, with mean or cls pooling: other runtimes read it too."""
+RERANKER: Final = "reranker"
+"""The same of a graph that gives a score."""
+
 INPUT: Final = "tokens"
 OUTPUT: Final = "vector"
 _OPSET: Final = 17
@@ -127,21 +130,16 @@ def session(model: bytes, threads: int = 1) -> Any:
 
 
 def kind_of(teacher: Teacher) -> str:
-    """The name of a graph: `KIND` if it is as BERT's, whatever its weights were called; else that of its kind."""
-    if teacher.head.dim == 1:
-        return f"{teacher.shape.name}, a reranker"
-    shape, plain = teacher.shape, {"positions", "types", "layers", "heads", "epsilon", "name"}
-    other = [
-        field.name
+    """The name of a graph: `KIND` or `RERANKER` if it is as BERT's, whatever its weights are called; else another."""
+    shape, plain = teacher.shape, {"types", "layers", "heads", "epsilon", "name"}
+    other = any(
+        getattr(shape, field.name) != field.default
         for field in fields(Architecture)
-        if field.name not in plain and getattr(shape, field.name) != field.default
-    ]
-    if (
-        other
-        or not shape.positions
-        or teacher.head.steps
-        or teacher.head.poolings not in (("mean",), ("cls",))
-    ):
+        if field.name not in plain
+    )
+    if teacher.head.dim == 1:
+        return f"{shape.name}, a reranker" if other else RERANKER
+    if other or teacher.head.steps or teacher.head.poolings not in (("mean",), ("cls",)):
         return f"{shape.name}, {'+'.join(teacher.head.poolings)} pooling"
     return KIND if teacher.head.dim == len(teacher.table[0]) else f"{shape.name}, cut"
 

@@ -83,6 +83,16 @@ def longest(folder: Path, positions: int) -> int:
     return min(limits)
 
 
+def check_longest(folder: Path, longest: int, taken: int) -> None:
+    """Raise BundleError for a longest input that leaves a text nothing: `taken` tokens are special, or a prompt's."""
+    if longest <= taken:
+        raise BundleError(
+            f"expected a longest input of more than the {taken} tokens that special ones and prompts take, {folder} "
+            f"has {longest}: raise max_seq_length in sentence_bert_config.json, or model_max_length in "
+            "tokenizer_config.json"
+        )
+
+
 def card(folder: Path) -> Card:
     """What the README says; the folder's name where it says nothing."""
     path = folder / "README.md"

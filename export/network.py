@@ -130,9 +130,7 @@ class _Worker:
         return x * cosines + torch.cat([-other, one], dim=-1) * sines
 
     def activate(self, x: Tensor, activation: str) -> Tensor:
-        if activation == "gelu_new":
-            return functional.gelu(x, approximate="tanh")
-        return x if activation == "identity" else _ACTIVATIONS[activation](x)
+        return activated(x, activation)
 
     def add(self, x: Tensor, other: Tensor) -> Tensor:
         return x + other
@@ -168,6 +166,13 @@ class _Worker:
 
     def _found(self, name: str) -> Tensor | None:
         return self.network.named.get(_key(name), None)
+
+
+def activated(x: Tensor, activation: str) -> Tensor:
+    """X behind an activation of `export.block`."""
+    if activation == "gelu_new":
+        return functional.gelu(x, approximate="tanh")
+    return x if activation == "identity" else _ACTIVATIONS[activation](x)
 
 
 def fake_quantize(rows: Tensor, bits: int) -> Tensor:

@@ -17,7 +17,7 @@ from edgeret.encode.bundle import Bundle, fingerprint
 from edgeret.encode.manifest import NO_PROMPTS, Graph, Prompts
 from edgeret.encode.reranker import KIND, PAIRS, Reranker
 from edgeret.errors import BundleError
-from export import architectures, card, convert, folder, golden, pieces, vocabulary, weights
+from export import architectures, card, convert, folder, golden, pieces, verify, vocabulary, weights
 from export.base import made_with
 from export.block import POSITIONS, TABLE, TYPES, Architecture, Head, Weighted
 from export.rows import Rows
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 Float32 = NDArray[np.float32]
 Pair = tuple[str, str]
 
-LEAST_CORRELATION: Final = 0.99
 _GRAPH: Final = "model.int8.onnx"
 _MOST_TOKENS: Final = 512
 # Each golden text with those that stand so far behind it: itself, which answers best, neighbors, and strangers.
@@ -67,14 +66,25 @@ class CrossEncoder(Weighted):
     @classmethod
     def read(cls, path: Path) -> CrossEncoder:
         """Read the folder of a model, as transformers or sentence-transformers saves it. Raises BundleError."""
-        config, found, about = folder.load_object(path / "config.json"), weights.read(path), folder.card(path)
+        config, about = folder.load_object(path / "config.json"), folder.card(path)
+        if config.get("model_type") not in _HEADS:
+            raise BundleError(
+                f"expected a reranker of type {', '.join(_HEADS)}, {path} is of type {config.get('model_type')!r:.80}: "
+                "choose one of these, or run this model yourself, in a function of a query and texts, and pass that as "
+                "rerank="
+            )
+        found = weights.read(path)
         shape, tensors, _ = architectures.understood(path, config, found)
         tensors |= _head(path, config, found)
         types = tensors.get(f"{TYPES}.weight", np.zeros((1, 1), np.float32))
         width = tensors[f"{TABLE}.weight"].shape[1]
         second = types[1] - types[0] if len(types) > 1 else np.zeros(width, np.float32)
         tokenizer = vocabulary.read(path, len(tensors[f"{TABLE}.weight"]))
+        between = _between(path, tokenizer, bool(second.any()))
         positions = len(tensors[f"{POSITIONS}.weight"]) if shape.positions else _MOST_TOKENS
+        longest = min(folder.longest(path, positions), _MOST_TOKENS)
+        # As the runtime does: beside special tokens more than one of each text.
+        folder.check_longest(path, longest, 2 + between + 2)
         return cls(
             name=about.title,
             license=about.license,
@@ -82,10 +92,10 @@ class CrossEncoder(Weighted):
             weights=tensors,
             shape=shape,
             head=Head(("cls",), (_HEADS[config["model_type"]][1], "identity"), 1),
-            max_tokens=min(folder.longest(path, positions), _MOST_TOKENS),
+            max_tokens=longest,
             tokenizer_json=tokenizer,
             second=second,
-            between=_between(path, tokenizer, bool(second.any())),
+            between=between,
         )
 
     @property
@@ -183,9 +193,9 @@ def make(model: CrossEncoder, out: Path) -> tuple[Bundle, dict[str, float]]:
         )
 
     # As for an encoder: a first bundle has scores that are its own but for rounding.
-    first = Reranker(write(model.scores(pairs, graph, rows.floats()), ""))
-    own = np.concatenate([first.score(query, [text]) for query, text in pairs])
-    figures = measure(known, own)
+    first = Reranker(write(model.scores(pairs, graph, rows.floats()), ""), "onnx")
+    own = verify.scores(first)
+    figures = verify.scored(known, own)
     return write(own, card.describe_reranker(first.bundle, model, figures)), figures
 
 
@@ -195,23 +205,9 @@ def golden_pairs() -> list[Pair]:
     return [(text, texts[(row + step) % len(texts)]) for row, text in enumerate(texts) for step in _STEPS]
 
 
-def measure(known: Float32, found: Float32) -> dict[str, float]:
-    """How scores follow those of fp32: their correlation, and the largest difference in their standard deviations."""
-    return {
-        "pairs": float(len(known)),
-        "score_correlation": float(np.corrcoef(known, found)[0, 1]),
-        "score_worst": float(np.abs(known - found).max() / (known.std() or 1)),
-    }
-
-
 def _head(path: Path, config: dict[str, Any], found: dict[str, Float32]) -> dict[str, Float32]:
     """The tensors behind the encoder, as `head.0` and `head.1`."""
-    kind = config.get("model_type")
-    if kind not in _HEADS:
-        raise BundleError(
-            f"expected a reranker of type {', '.join(_HEADS)}, {path} is of type {kind!r:.80}: choose a model of these"
-        )
-    inner, _, outer = _HEADS[kind]
+    inner, _, outer = _HEADS[config["model_type"]]
     made = {}
     for number, names in enumerate((inner, (outer,))):
         for part in ("weight", "bias"):

@@ -57,7 +57,7 @@ def rewrite(
                 name=out.name,
                 max_tokens=manifest.max_tokens,
                 geometry=geometry or manifest.geometry,
-                codec=codec or origin.codec(),
+                codec=codec or (origin.codec() if _CODEC_FILE in manifest.files else None),
                 kind=manifest.kind,
                 graphs={name: graph for name, graph in served.items() if graph.file in contents},
                 tensors=arrays,

@@ -1,4 +1,4 @@
-"""The encoder as TFLite graphs, made from the bundle's own ONNX graph: the same weights, another runtime.
+"""An encoder or a reranker as TFLite graphs, made from the bundle's own ONNX graph: the same weights, another runtime.
 
 litert-torch converts one graph for each length bucket; they share their weights in one file. ai-edge-quantizer then
 writes it twice: dense layers in INT8 for LiteRT, and with INT8 weights that become float for tflite-runtime.
@@ -22,7 +22,8 @@ from edgeret.encode.manifest import Graph
 from edgeret.errors import BundleError
 from export import block
 from export.block import Architecture, Head
-from export.convert import KIND
+from export.convert import KIND, RERANKER
+from export.network import activated
 from export.rewrite import rewrite
 
 if TYPE_CHECKING:
@@ -46,24 +47,26 @@ class Weights:
     """What an INT8 graph of export.convert holds, in float32 and in its order.
 
     positions: [max_tokens, dim]. norms: gain and shift of each normalization. dense: for each dense layer the
-    reciprocal gains of its inputs, its weights [inputs, outputs] and its biases.
+    reciprocal gains of its inputs, its weights [inputs, outputs] and its biases. exact: of each layer that a score
+    comes through the weights [inputs, outputs] and the biases.
     """
 
     positions: NDArray[np.float32]
     norms: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
     dense: list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]
+    exact: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
     epsilon: float
     heads: int
-    pooling: str
+    head: Head
 
     @classmethod
     def read(cls, path: Path) -> Weights:
         """Read the graph. Raises BundleError for one that is not of export.convert in INT8, or not built as BERT is."""
         model = onnx.load(path)
-        if model.producer_name == "edgeret" and model.graph.name != KIND:
+        if model.producer_name == "edgeret" and model.graph.name not in (KIND, RERANKER):
             raise BundleError(
-                f"expected an encoder of the kind of BERT, RoBERTa or DistilBERT with mean or cls pooling, {path} has "
-                f"{model.graph.name}: TFLite has no such graph; use onnxruntime"
+                "expected an encoder of the kind of BERT, RoBERTa or DistilBERT with mean or cls pooling, or a "
+                f"reranker of these kinds, {path} has {model.graph.name}: TFLite has no such graph; use onnxruntime"
             )
         constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
         nodes = list(model.graph.node)
@@ -79,8 +82,13 @@ class Weights:
             return next(constants[name] for name in nodes[row].input if name in constants)
 
         heads = next(node for node in nodes if node.op_type == "Reshape")
+        kinds = {node.op_type for node in nodes}
+        positions = next(constants[node.input[0]] for node in nodes if node.op_type == "Slice")
+        head = Head(("mean" if "ReduceMean" in kinds else "cls",), (), positions.shape[1])
+        if model.graph.name == RERANKER:
+            head = Head(("cls",), ("tanh" if "Tanh" in kinds else "relu", "identity"), 1)
         return cls(
-            positions=next(constants[node.input[0]] for node in nodes if node.op_type == "Slice"),
+            positions=positions,
             norms=[(constants[node.input[1]], constants[node.input[2]]) for node in norms],
             # A dense layer: Mul, DynamicQuantizeLinear, MatMulInteger, Mul, Cast, Mul, Add.
             dense=[
@@ -91,28 +99,35 @@ class Weights:
                 )
                 for row in products
             ],
+            # MatMul, Add. Those inside the attention have no constant.
+            exact=[
+                (constants[node.input[1]], constant(row + 1))
+                for row, node in enumerate(nodes)
+                if node.op_type == "MatMul" and node.input[1] in constants
+            ],
             epsilon=next(item.f for item in norms[0].attribute if item.name == "epsilon"),
             heads=int(constants[heads.input[1]][2]),
-            pooling="mean" if any(node.op_type == "ReduceMean" for node in nodes) else "cls",
+            head=head,
         )
 
 
 class Bucket(nn.Module):
     """The encoder for texts of at most `size` tokens.
 
-    Float32 tokens [1, size, dim] and mask [1, size], 1 for a token and 0 for padding -> a unit vector [1, dim].
+    Float32 tokens [1, size, width] and mask [1, size], 1 for a token and 0 for padding -> a unit vector [1, width], or
+    a score [1, 1].
     """
 
     def __init__(self, weights: Weights, parts: nn.ParameterList, size: int) -> None:
         super().__init__()
         self.size = size
         self.shape = Architecture("bert", len(weights.dense) // 4, weights.heads, weights.epsilon)
-        self.head = Head((weights.pooling,), (), weights.positions.shape[1])
+        self.head, self.width = weights.head, weights.positions.shape[1]
         self.positions = nn.Parameter(torch.tensor(weights.positions[:size]))
         self.parts = parts
 
     def forward(self, tokens: Tensor, mask: Tensor) -> dict[str, Tensor]:
-        """Return the vector by its name in the graph."""
+        """Return the vector or the score by its name in the graph."""
         worker = _Worker(self, mask)
         return {"vector": block.pool(worker, block.run(worker, tokens, self.shape), self.head)}
 
@@ -132,20 +147,24 @@ class _Worker:
         return functional.layer_norm(x, x.shape[-1:], gain, shift, self.bucket.shape.epsilon)
 
     def dense(self, x: Tensor, name: str) -> Tensor:
+        if name.startswith("head."):
+            weight, bias = next(self.parts), next(self.parts)
+            # Not as a layer: the quantizer would take it for one of those in INT8.
+            return (x[:, None] * weight).sum(-1) + bias
         gains, weight, bias = next(self.parts), next(self.parts), next(self.parts)
         return functional.linear(x * gains, weight, bias)
 
     def attention(self, x: Tensor, layer: int) -> Tensor:
-        size, heads, dim = self.bucket.size, self.bucket.shape.heads, self.bucket.head.dim
+        size, heads, width = self.bucket.size, self.bucket.shape.heads, self.bucket.width
         # One product for queries, keys and values, the queries scaled already.
-        mixed = self.dense(x, "query, key and value").split(dim, dim=-1)
+        mixed = self.dense(x, "query, key and value").split(width, dim=-1)
         query, key, value = (part.reshape(1, size, heads, -1).transpose(1, 2) for part in mixed)
         shares = torch.softmax(query @ key.transpose(2, 3) + self.absent, -1)
-        context = (shares @ value).transpose(1, 2).reshape(1, size, dim)
+        context = (shares @ value).transpose(1, 2).reshape(1, size, width)
         return self.dense(context, "output")
 
     def activate(self, x: Tensor, activation: str) -> Tensor:
-        return functional.gelu(x)
+        return activated(x, activation)
 
     def add(self, x: Tensor, other: Tensor) -> Tensor:
         return x + other
@@ -154,7 +173,7 @@ class _Worker:
         if poolings[0] == "cls":
             return x[:, 0]
         # The mean's divisor falls out when the vector is made a unit.
-        return (self.mask.reshape(1, 1, self.bucket.size) @ x).reshape(1, self.bucket.head.dim)
+        return (self.mask.reshape(1, 1, self.bucket.size) @ x).reshape(1, self.bucket.width)
 
     def unit(self, x: Tensor) -> Tensor:
         return x / torch.sqrt((x * x).sum(-1, keepdim=True))
@@ -177,6 +196,8 @@ def parameters(weights: Weights) -> nn.ParameterList:
         for kind in (dense, dense, norms, dense, dense, norms):
             found = next(kind)
             parts += found if kind is norms else (found[0], found[1].T, found[2])
+    for weight, bias in weights.exact:
+        parts += (weight.T, bias)
     return nn.ParameterList(nn.Parameter(torch.tensor(np.ascontiguousarray(part))) for part in parts)
 
 

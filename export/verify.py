@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from benchmarks.datasets import Collection
     from edgeret.codec import Codec
     from edgeret.encode.encoder import Encoder
+    from edgeret.encode.reranker import Reranker
     from export.golden import Sides
 
 Float32 = NDArray[np.float32]
@@ -28,6 +29,7 @@ LEAST_LIKENESS: Final = 0.97
 LEAST_BITS: Final = 0.95
 LEAST_OVERLAP: Final = 0.90
 LEAST_SHARE: Final = 0.995
+LEAST_CORRELATION: Final = 0.99
 MOST_LOSS: Final = 0.005
 _DEPTH: Final = 10
 # Least values by the name of a figure. A backend whose vectors are not the golden ones' own repeats them less well.
@@ -40,6 +42,7 @@ _GATES: Final = {
     "backends_likeness": LEAST_LIKENESS,
     "backends_overlap": LEAST_OVERLAP,
     "backends_ndcg10_gain": -MOST_LOSS,
+    "score_correlation": LEAST_CORRELATION,
 }
 # A student is another encoder than its teacher: how near it comes is its quality, not its parity.
 _TEACHER_GATES: Final = {"teacher_cosine_mean": LEAST_MEAN_COSINE, "teacher_ndcg10_share": LEAST_SHARE}
@@ -69,6 +72,20 @@ def golden(encoder: Encoder) -> dict[str, float]:
         **asked,
         **_named(name, own),
         f"{name}_likeness": float(min(likenesses)),
+    }
+
+
+def scores(judge: Reranker) -> Float32:
+    """The reranker's scores of the pairs that its bundle came with, computed here, float32 [pairs]."""
+    return np.concatenate([judge.score(query, [text]) for query, text in judge.proof().pairs])
+
+
+def scored(known: Float32, found: Float32) -> dict[str, float]:
+    """How scores follow those of fp32: their correlation, and the largest difference in their standard deviations."""
+    return {
+        "pairs": len(known),
+        "score_correlation": float(np.corrcoef(known, found)[0, 1]),
+        "score_worst": float(np.abs(known - found).max() / (known.std() or 1)),
     }
 
 

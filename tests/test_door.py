@@ -211,7 +211,7 @@ def bound(index, tmp_path, encoder) -> Callable[[str], Callable[..., Any]]:
     }  # fmt: skip
     function = FunctionEncoder(encoder.encode, DIM, "of the tests")
     # What is refused at the door never comes to a model.
-    judge = Reranker(SimpleNamespace(manifest=SimpleNamespace(kind="reranker"), name="judge"))
+    judge = Reranker(SimpleNamespace(manifest=SimpleNamespace(kind="reranker"), name="judge"), "onnx")
     owners = {"Index": index, "Encoder": nano, "Codec": codec, "Plan": plan, "FunctionEncoder": function}
     owners["Reranker"] = judge
 

@@ -1,6 +1,7 @@
 """TFLite graphs are made of the bundle's own weights: in torch first, then converted where the converter is here."""
 
 import importlib.util
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ from test_export import make_teacher, passages
 
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.encoder import Encoder
+from edgeret.encode.reranker import Reranker
 from edgeret.encode.tokens import TokenTable
 from edgeret.errors import BundleError
-from export import base, tflite, verify
+from export import base, reranker, tflite, verify
+from export.__main__ import main
 from export.teacher import Teacher
 
 
@@ -67,12 +70,38 @@ def test_another_graph_is_refused(tmp_path):
         tflite.Weights.read(tmp_path / "model.onnx")
 
 
-# The converter's own, of the libraries that it uses.
-@pytest.mark.filterwarnings("ignore")
-def test_the_converted_files_repeat_the_bundle(tiny, tmp_path):
+@pytest.fixture
+def converter():
     for package in ("litert_torch", "ai_edge_quantizer", "ai_edge_litert"):
         if importlib.util.find_spec(package) is None:
             pytest.skip(f"conversion needs the packages of the extra 'export-tflite': {package} is missing")
+
+
+# The converter's own, of the libraries that it uses.
+@pytest.mark.filterwarnings("ignore")
+def test_a_converted_reranker_keeps_to_the_gate_of_onnx(
+    converter, few_characters, monkeypatch, tmp_path, capsys
+):
+    import strangers
+    from test_reranker import pairs
+
+    monkeypatch.setattr(reranker, "golden_pairs", lambda: pairs(40))
+    strangers.save_reranker(tmp_path / "model")
+    made, known = reranker.make(reranker.CrossEncoder.read(tmp_path / "model"), tmp_path / "judge")
+    assert main(["tflite", str(made.path), "--out", str(tmp_path / "lite")]) == 0
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert figures["backend"] == "tflite"
+    assert figures["score_correlation"] >= verify.LEAST_CORRELATION
+    assert figures["pairs"] == known["pairs"]
+    one, other = (Reranker.load(tmp_path / "lite", name) for name in ("onnx", "tflite"))
+    texts = [text for _, text in pairs(40)]
+    assert np.corrcoef(one.score("a cat sat", texts), other.score("a cat sat", texts))[0, 1] > 0.98
+    assert 10**6 < sum(other.planned_bytes.values()) < sum(one.planned_bytes.values()) * 3
+
+
+# The converter's own, of the libraries that it uses.
+@pytest.mark.filterwarnings("ignore")
+def test_the_converted_files_repeat_the_bundle(converter, tiny, tmp_path):
     made = tflite.add(tiny, tmp_path / "tiny")
     assert made.space == tiny.space
     for graph in tflite.GRAPHS.values():

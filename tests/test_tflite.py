@@ -122,6 +122,16 @@ def test_threads_have_an_interpreter_each_and_no_more(made, package):
     assert 1 <= len(Interpreter.opened) <= 3
 
 
+def test_the_second_of_two_texts_is_known_by_what_is_added_to_its_tokens(made, package):
+    package("ai_edge_litert")
+    table, added = TokenTable(made), np.linspace(-1, 1, 384, dtype=np.float32)
+    tokens = table.take([5, 6, 7])
+    total = tokens.sum(axis=0) + 2 * added
+    found = tflite.TfliteBackend(made).evaluate([5, 6, 7], added, 1)
+    np.testing.assert_allclose(found, [total / np.linalg.norm(total)], rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(table.take([5, 6, 7]), tokens)
+
+
 def test_garbage_is_refused_by_name(made, package, monkeypatch):
     package("tflite_runtime")
     monkeypatch.setattr(Interpreter, "fault", "garbage")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -41,6 +42,31 @@ class Backend(Protocol):
     def run(self, ids: list[int]) -> Float32:
         """Token ids -> a unit vector [dim]. Raises BundleError for an id that has no embedding."""
         ...
+
+
+class Evaluator(Backend, Protocol):
+    """A backend with a graph, whose tokens may be of two texts, and which may give something else than a vector."""
+
+    def evaluate(self, ids: list[int], added: Float32, start: int) -> NDArray[Any]:
+        """What the graph gives for token ids, `added` [width] to the embeddings from number `start` on."""
+        ...
+
+
+def choose(bundle: Bundle, kinds: Mapping[str, type[Backend]], asked: str | None) -> str:
+    """The backend that is asked for, or the first of `kinds` that the bundle has and whose package is installed.
+
+    Raises BackendError for one that the bundle does not have.
+    """
+    backends = [name for name, kind in kinds.items() if kind.serves(bundle)]
+    ready = [name for name in backends if kinds[name].installed()]
+    # With no package at all, the first one's start says which to install.
+    chosen = asked or next(iter(ready or backends), None)
+    if chosen is None or chosen not in backends:
+        raise BackendError(
+            f"expected a backend of bundle {bundle.name!r}, found {chosen!r:.80}: "
+            f"choose {' or '.join(map(repr, backends)) or 'another bundle, or upgrade edgeret'}"
+        )
+    return chosen
 
 
 def unit(found: Any, width: int) -> Float32:

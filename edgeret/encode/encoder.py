@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edgeret.codec import Codec, normalize
 from edgeret.door import checked
-from edgeret.encode.backend import Backend
+from edgeret.encode.backend import Backend, choose
 from edgeret.encode.bundle import Bundle, available, likeness
 from edgeret.encode.manifest import Prompts, refuse
 from edgeret.encode.onnx import OnnxBackend
@@ -207,15 +207,7 @@ class Encoder:
             raise BundleError(
                 f"expected an encoder, bundle {bundle.name!r} is a reranker: pass it as rerank="
             )
-        backends = [name for name, kind in BACKENDS.items() if kind.serves(bundle)]
-        ready = [name for name in backends if BACKENDS[name].installed()]
-        # With no package at all, the first one's start says which to install.
-        chosen = backend or next(iter(ready or backends), None)
-        if chosen not in backends:
-            raise BackendError(
-                f"expected a backend of bundle {bundle.name!r}, found {chosen!r:.80}: "
-                f"choose {' or '.join(map(repr, backends)) or 'another bundle, or upgrade edgeret'}"
-            )
+        chosen = choose(bundle, BACKENDS, backend)
         installed = name_or_path in available()
         return cls(bundle, bundle.name if installed else str(bundle.path.resolve()), chosen, threads)
 

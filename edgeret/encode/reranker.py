@@ -11,11 +11,13 @@ from numpy.typing import NDArray
 
 from edgeret.codec import Float32
 from edgeret.door import checked
+from edgeret.encode.backend import Evaluator, choose
 from edgeret.encode.bundle import Bundle, likeness
 from edgeret.encode.manifest import load_json, refuse
 from edgeret.encode.onnx import OnnxBackend
 from edgeret.encode.records import TextEncoder
 from edgeret.encode.tables import check
+from edgeret.encode.tflite import TfliteBackend
 from edgeret.encode.tokenizer import Tokenizer, load_tokenizer, planned_bytes
 from edgeret.errors import BackendError, BundleError, InvalidQueryError
 from edgeret.turns import Start
@@ -26,6 +28,7 @@ KIND: Final = "reranker"
 PAIRS: Final = "pairs.json"
 """The file with the pairs whose scores are known."""
 
+_BACKENDS: Final[dict[str, type[Evaluator]]] = {"onnx": OnnxBackend, "tflite": TfliteBackend}
 _LEAST_LIKENESS: Final = 0.97
 _RUNTIME: Final = "runtime library"
 
@@ -42,7 +45,7 @@ class _Pipeline(NamedTuple):
     """What scores a pair, once started. first, last: ids around a text. between: how often `last` is between two."""
 
     tokenizer: Tokenizer
-    backend: OnnxBackend
+    backend: Evaluator
     second: Float32
     first: int
     last: int
@@ -75,24 +78,24 @@ class Reranker:
 
     Args:
         bundle: The opened bundle.
+        backend: What runs the model, one that the bundle has.
     """
 
-    def __init__(self, bundle: Bundle) -> None:
-        if bundle.manifest.kind != KIND:
-            raise BundleError(
-                f"expected a reranker, bundle {bundle.name!r} is an encoder: make one with 'python -m export reranker'"
-            )
+    def __init__(self, bundle: Bundle, backend: str) -> None:
         self.bundle = bundle
         self.name = bundle.name
+        self.backend = backend
         self._started = Start[_Pipeline]()
 
     @classmethod
     @checked
-    def load(cls, name_or_path: str | Path) -> Reranker:
+    def load(cls, name_or_path: str | Path, backend: str | None = None) -> Reranker:
         """Load a bundle by its name or folder. This is light: the bundle is verified, nothing is started.
 
         Args:
             name_or_path: The name of a bundle in a folder of EDGERET_MODELS, or a bundle's folder.
+            backend: "onnx" or "tflite". None takes the first of these that the bundle has and whose package is
+                installed.
 
         Returns:
             The reranker.
@@ -100,16 +103,26 @@ class Reranker:
         Raises:
             BundleError: The bundle is missing, damaged, or an encoder.
             FormatVersionError: A newer edgeret wrote the bundle.
+            BackendError: The bundle does not have this backend.
         """
-        return cls(Bundle.open(name_or_path))
+        if backend is not None and backend not in _BACKENDS:
+            raise BackendError(
+                f"expected {' or '.join(map(repr, _BACKENDS))}, found {backend!r:.80}: choose one of these backends"
+            )
+        bundle = Bundle.open(name_or_path)
+        if bundle.manifest.kind != KIND:
+            raise BundleError(
+                f"expected a reranker, bundle {bundle.name!r} is an encoder: make one with 'python -m export reranker'"
+            )
+        return cls(bundle, choose(bundle, _BACKENDS, backend))
 
     def __repr__(self) -> str:
-        return f"<edgeret.Reranker {self.name!r}, at most {self.bundle.max_tokens} tokens>"
+        return f"<edgeret.Reranker {self.name!r}, at most {self.bundle.max_tokens} tokens, {self.backend}>"
 
     @property
     def planned_bytes(self) -> dict[str, int]:
         """What scoring adds to the process at most, part by part, in bytes."""
-        return planned_bytes(self.bundle) | OnnxBackend.planned_bytes(self.bundle, 1)
+        return planned_bytes(self.bundle) | _BACKENDS[self.backend].planned_bytes(self.bundle, 1)
 
     @checked
     def score(self, query: str, texts: Iterable[str]) -> Float32:
@@ -160,24 +173,24 @@ class Reranker:
         between = int(bundle.shaped("between", "int8", (1,))[0])
         if not (0 < between < 3 and bundle.max_tokens > 2 + between + 2 and np.isfinite(second).all()):
             refuse(bundle.path, "one or two tokens between two texts, and room for both", str(between))
-        pipeline = _Pipeline(
-            tokenizer, OnnxBackend(bundle), second, ends[0], ends[1], between, bundle.max_tokens
-        )
+        backend = _BACKENDS[self.backend](bundle, 1)
+        pipeline = _Pipeline(tokenizer, backend, second, ends[0], ends[1], between, bundle.max_tokens)
         known = self.proof()
         found = pipeline.score(*known.pairs[0])
         alike = float(likeness(np.array([[found]]), known.own[:, None])[0])
         if not alike >= _LEAST_LIKENESS:
             raise BackendError(
-                f"expected onnxruntime to repeat the bundle's own score {known.own[0]:.4f}, found {found:.4f}: install "
-                "another release of it"
+                f"expected the {self.backend!r} backend to repeat the bundle's own score {known.own[0]:.4f}, found "
+                f"{found:.4f}: install another release of its runtime"
             )
         return pipeline
 
 
 def more_bytes(reranker: Reranker, encoder: TextEncoder) -> int:
-    """What a reranker adds to the process beside an encoder, which may have brought the runtime."""
-    parts = reranker.planned_bytes
-    return sum(size for part, size in parts.items() if part != _RUNTIME or part not in encoder.planned_bytes)
+    """What a reranker adds to the process beside an encoder, which may have brought the same runtime."""
+    parts, there = reranker.planned_bytes, encoder.planned_bytes
+    brought = getattr(encoder, "backend", None) == reranker.backend and _RUNTIME in there
+    return sum(size for part, size in parts.items() if part != _RUNTIME or not brought)
 
 
 def _is_pair(pair: object) -> bool:

@@ -96,16 +96,23 @@ class TfliteBackend:
 
     def run(self, ids: list[int]) -> Float32:
         """Token ids -> a unit vector [dim]. Raises BundleError for an id that has no embedding."""
+        return unit(self._evaluate(self._table.take(ids)), self._width)
+
+    def evaluate(self, ids: list[int], added: Float32, start: int) -> NDArray[Any]:
+        """What the graph gives for token ids, `added` [width] to the embeddings from number `start` on."""
         tokens = self._table.take(ids)
+        tokens[start:] += added
+        return np.asarray(self._evaluate(tokens))
+
+    def _evaluate(self, tokens: Float32) -> Any:
         session = self._idle.get()
         try:
             session = session or self._open()
-            found = session.run(tokens)
+            return session.run(tokens)
         except _ERRORS as error:
             self._refuse(error)
         finally:
             self._idle.put(session)
-        return unit(found, self._width)
 
     def _open(self) -> _Session:
         try:
