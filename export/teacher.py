@@ -86,6 +86,8 @@ class Teacher(Weighted):
             positions = config["max_position_embeddings"]
         tokenizer = vocabulary.read(first.path, len(tensors[f"{TABLE}.weight"]))
         _say_what_is_left(path, left, settings, others)
+        longest = min(folder.longest(first.path, positions), _MOST_TOKENS)
+        folder.check_longest(path, longest, vocabulary.most_around(tokenizer, found))
         return cls(
             name=about.title,
             license=about.license,
@@ -93,7 +95,7 @@ class Teacher(Weighted):
             weights=tensors | more,
             shape=shape,
             head=shaped,
-            max_tokens=min(folder.longest(first.path, positions), _MOST_TOKENS),
+            max_tokens=longest,
             tokenizer_json=tokenizer,
             prompts=found,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,14 @@ def read(path: Path, rows: int) -> str:
             "choose another model"
         )
     return plain
+
+
+def most_around(tokenizer_json: str, prompts: Iterable[str]) -> int:
+    """The most tokens that stand around a text: special ones and those of one of the prompts, which may be empty."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_str(tokenizer_json)
+    return max(len(tokenizer.encode(prompt).ids) for prompt in prompts)
 
 
 def read_bare(path: Path, rows: int) -> tuple[str, int | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,6 +19,9 @@ Float32 = NDArray[np.float32]
 # bfloat16 is the upper half of float32.
 _DTYPES: Final = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 _INTEGERS: Final = {"I64": "<i8", "I32": "<i4"}
+# What tables and matrices are called, by every library: of no others matters what they are made of.
+_MATRICES: Final = ("weight", "embeddings")
+_FLOATS: Final = ("float64", "float32", "float16", "bfloat16")
 _OLD_NAMES: Final = {".gamma": ".weight", ".beta": ".bias"}
 
 
@@ -84,6 +87,9 @@ def _files(path: Path) -> list[Path]:
 def _of_safetensors(path: Path) -> dict[str, Float32]:
     data, header = _opened(path)
     try:
+        _check_floats(
+            path, {name: entry["dtype"] for name, entry in header.items() if name != "__metadata__"}, _DTYPES
+        )
         return {
             name: _array(data, entry)
             for name, entry in header.items()
@@ -127,7 +133,19 @@ def _of_torch(path: Path) -> dict[str, Float32]:
         raise BundleError(
             f"expected tensors in {path}, found {error!s:.200}: fetch the model again"
         ) from error
-    return {name: tensor.float().numpy() for name, tensor in found.items() if tensor.is_floating_point()}
+    kinds = {name: str(tensor.dtype).removeprefix("torch.") for name, tensor in found.items()}
+    _check_floats(path, kinds, _FLOATS)
+    return {name: tensor.float().numpy() for name, tensor in found.items() if kinds[name] in _FLOATS}
+
+
+def _check_floats(path: Path, kinds: Mapping[str, str], known: Collection[str]) -> None:
+    """Refuse a model that others have quantized: what its numbers mean is said elsewhere, in as many ways."""
+    for name, kind in kinds.items():
+        if kind not in known and name.endswith(_MATRICES):
+            raise BundleError(
+                f"expected weights in {', '.join(known)}, {path} has {name} in {kind}: it is quantized already; fetch "
+                "the model that it was made of"
+            )
 
 
 def _named(name: str) -> str:

@@ -393,6 +393,11 @@ def removed(*files):
         (tensors(embeddings__word_embeddings__weight=lambda t: t[:10].clone()), r"tokens below 10.*: fetch"),
         (tensors(encoder__layer__0__query__lora_A__weight=lambda t: torch.ones(2)), r"lora_A.*: merge the adapter"),
         (tensors(encoder__layer__0__output__dense__weight=lambda t: t[:3].clone()), r"dense\.weight of .*: choose"),
+        (tensors(pooler__weight=lambda t: torch.ones(2, dtype=torch.int8)), r"pooler\.weight in I8: it is quantized"),
+        (tensors(pooler__weight=lambda t: torch.ones(2).to(torch.float8_e4m3fn)), r"in F8_E4M3: .*; fetch the model"),
+        (lambda folder: torch.save({"a.qweight": torch.ones(2, dtype=torch.int32)}, folder / "pytorch_model.bin")
+            or (folder / "model.safetensors").unlink(), r"a\.qweight in int32: it is quantized already; fetch the"),
+        (change("sentence_bert_config.json", max_seq_length=2), r"more than the 2 .* has 2: raise max_seq_length"),
         (removed("config.json"), r"config\.json.*: give the whole folder"),
         (removed("model.safetensors"), r"model\.safetensors or pytorch_model\.bin.*: give the whole folder"),
         (removed("tokenizer.json"), r"tokenizer\.json or vocab\.txt.*: load its tokenizer with transformers"),
