@@ -15,6 +15,7 @@ from benchmarks.vectors import CachedEncoder, load_encoder
 from edgeret.codec import quantize, unpack
 from edgeret.documents import Document
 from edgeret.encode.bundle import Bundle
+from edgeret.encode.encoder import Encoder
 from edgeret.index import Index
 from tests.fake import FakeEncoder, random_codec
 
@@ -337,6 +338,19 @@ def test_backends_print_a_line_for_each_that_is_installed(capsys):
     for line in lines:
         assert 10 < line["short_mb"] <= line["every_mb"] * 1.05
         assert line["every_mb"] < line["planned_mb"] * 1.15
+        assert line["short_ms"] > 0
+
+
+def test_a_table_that_stays_in_its_file_is_read_where_it_is_asked_for(capsys, monkeypatch):
+    from benchmarks import backends
+    from edgeret.encode import tokens
+
+    monkeypatch.setattr(tokens, "_LARGE", 1 << 10)
+    encoder = Encoder.load("nano")
+    kept = sum(encoder.planned_bytes.values())
+    with backends._table(True):
+        assert sum(encoder.planned_bytes.values()) > kept + 2_000_000
+    assert sum(encoder.planned_bytes.values()) == kept
 
 
 def test_words_are_measured_beside_fts5(monkeypatch, capsys):
