@@ -105,6 +105,11 @@ def count(mask: Mask) -> int:
     return sum(int(unpack(bitmap).sum()) for bitmap in mask.values())
 
 
+def both(one: Mask, other: Mask) -> Mask:
+    """The rows that two masks choose."""
+    return {block: bits & other[block] for block, bits in one.items() if block in other}
+
+
 def less(mask: Mask, hidden: Mask) -> Mask:
     """The rows of a mask that another does not choose."""
     return {block: bits & ~hidden[block] if block in hidden else bits for block, bits in mask.items()}

@@ -89,7 +89,7 @@ def file_parts(documents: int, passages: int, characters: int, bits: int, dim: i
     """Bytes of an index file, part by part, for documents of `characters` characters of English on average."""
     letters = documents * characters
     return {
-        "vectors": passages * (dim + 38),
+        "vectors": passages * (dim + 28) + 14 * (passages - documents),
         "codes": passages * words(bits) * 8,
         "documents": documents * (characters + 85),
         "words": passages * 20 + letters // 4 + round(_VOCABULARY_BYTES * letters**0.25),

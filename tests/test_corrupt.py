@@ -435,6 +435,20 @@ def test_passages_without_a_document_are_found(sound, encoder):
             index.check()
 
 
+def test_passages_that_have_changed_places_are_found(sound, encoder):
+    """Checksums hold, counts too, and each document has a passage: that of another one."""
+    with closing(sqlite3.connect(sound)) as connection, connection:
+        for row, doc in ((3, 4), (4, 3)):
+            _, _, *rest, _ = connection.execute("SELECT * FROM passages WHERE row = ?", (row,)).fetchone()
+            moved = Passage(row, doc, *rest)
+            connection.execute(
+                "UPDATE passages SET doc = ?, crc = ? WHERE row = ?", (doc, passage_checksum(moved), row)
+            )
+    with Index.open(sound, model=encoder) as index:
+        with pytest.raises(CorruptIndexError, match="2 passages have the first row of another document"):
+            index.check()
+
+
 def test_a_lexicon_that_lies_is_found_by_search_and_by_check(sound, encoder):
     with closing(sqlite3.connect(sound, isolation_level=None)) as connection:
         lie(connection, 3, "xylophone number3")

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from edgeret.blocks import BLOCK_ROWS, Mask, less, offsets
+from edgeret.blocks import BLOCK_ROWS, Mask, both, less, offsets
 from edgeret.codec import Float32, Float64, Int64
 from edgeret.documents import parse, values_of
 from edgeret.search.stages import Answer
@@ -66,7 +66,7 @@ def passages(
 def _rows(chosen: Mask, mask: Mask | None) -> Int64:
     """The rows of a mask that are in another one too, ascending."""
     if mask is not None:
-        chosen = less(chosen, less(chosen, mask))
+        chosen = both(chosen, mask)
     found = [offsets(bits) + block * BLOCK_ROWS for block, bits in sorted(chosen.items())]
     return np.concatenate([np.empty(0, np.int64), *found])
 
@@ -166,13 +166,9 @@ class Groups:
     def others(self, store: Store, mask: Mask | None) -> Mask:
         """The rows that may be found still: of no document that came, and of no group that is full.
 
-        mask: rows outside of it may not.
+        mask: rows outside of it may not; None: all live ones may.
         """
         full = [value for (_, value), members in self._members.items() if members >= self._most]
-        columns = filter_columns(store.filters)
-        came = store.rows.rows_of(self._docs)
-        if mask is None:
-            sql, parameters = compile_where({self._key: {"$nin": full}}, columns)
-            return less(store.rows.matching(sql or "1", parameters), came)
-        sql, parameters = compile_where({self._key: {"$in": full}}, columns)
-        return less(less(mask, store.rows.matching(sql, parameters)), came)
+        sql, parameters = compile_where({self._key: {"$in": full}}, filter_columns(store.filters))
+        left = less(store.live() if mask is None else mask, store.rows.matching(sql, parameters))
+        return less(left, store.rows.rows_of(self._docs))

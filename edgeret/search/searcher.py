@@ -12,7 +12,7 @@ from typing import Final, NamedTuple, TypeVar
 import numpy as np
 
 from edgeret import phrases, words
-from edgeret.blocks import Mask, count
+from edgeret.blocks import Mask, both, count, less
 from edgeret.codec import Float32, Int64, UInt64, dequantize, normalize
 from edgeret.documents import Highlights, Hit, Scores, Span, make_hit, searched
 from edgeret.encode.encoder import Asked
@@ -295,7 +295,7 @@ class Searcher:
                 # No more can be found than there is, and what is planned for more would not fit.
                 found = min(k, max(state.documents, 1))
                 asked = min(oversample, max(state.passages, 1)) if oversample else None
-                mask = self._eligible(store, state, condition, hidden)
+                mask = self._eligible(store, condition, hidden)
                 pool = self._pool(mode, found, asked)
                 wanted = asked or oversampling(state.passages, self._bits)
                 call = _Call(
@@ -349,15 +349,15 @@ class Searcher:
             phrases_read=call.phrases_read,
         )
 
-    def _eligible(
-        self, store: Store, state: Counters, condition: Condition, hidden: str | None
-    ) -> Mask | None:
+    def _eligible(self, store: Store, condition: Condition, hidden: str | None) -> Mask | None:
         """The rows that may be found; None: all."""
-        mask = store.rows.matching(condition.sql, condition.parameters) if condition.sql else None
+        mask = None
+        if condition.sql:
+            mask = both(store.live(), store.rows.matching(condition.sql, condition.parameters))
         head = None if hidden is None else store.rows.head_of(hidden)
         if head is None:
             return mask
-        return self._picture(store, state).left(mask, store.rows.rows_of([head.doc]))
+        return less(store.live() if mask is None else mask, store.rows.rows_of([head.doc]))
 
     def _answer(self, store: Store, call: _Call, asked: _Part) -> list[_Answered]:
         """The answers to queries; one with phrases is answered by itself, from the passages that say them."""

@@ -28,7 +28,7 @@ class Change:
     def __init__(self, store: Store, counters: Counters) -> None:
         self.store = store
         self.connection = store.connection
-        self.codes, self.rows, self.lexicon = store.codes, store.rows, Vocabulary(store)
+        self.codes, self.rows, self.lexicon = store.codes, store.rows, Vocabulary(store, store.live)
         self.generation = counters.generation + 1
         self.next_row = counters.next_row
         self.documents = counters.documents

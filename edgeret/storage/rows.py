@@ -35,6 +35,11 @@ _PASSAGES: Final = f"SELECT {', '.join(_COLUMNS)} FROM passages"
 _DOCUMENT: Final = "SELECT doc, id, text, metadata, digest, own_vector, crc FROM documents"
 _HEAD: Final = "SELECT doc, id, digest, own_vector FROM documents"
 
+_OWN: Final = "(p.row = {doc} AND p.doc = {doc} OR p.doc = {doc} AND p.doc <> p.row)"
+"""What the passages `p` of a document meet: the one in the row that numbers it, and those that the index has."""
+_OF_DOC: Final = _OWN.format(doc="?1")
+_OF_EACH: Final = _OWN.format(doc="d.doc")
+
 _AT_ONCE: Final = (10, 40, 100)
 """So many lines one statement reads by their keys: there are few such statements, each prepared once."""
 
@@ -179,7 +184,7 @@ class Rows:
 
     def passages_of(self, doc: int) -> list[Passage]:
         """A document's passages, in row order, verified."""
-        found = self._connection.execute(f"{_PASSAGES} WHERE doc = ? ORDER BY row", (doc,)).fetchall()
+        found = self._connection.execute(f"{_PASSAGES} p WHERE {_OF_DOC} ORDER BY row", (doc,)).fetchall()
         return [self._verified(read) for read in found]
 
     def owners(self, rows: Sequence[int]) -> dict[int, int]:
@@ -296,7 +301,7 @@ class Rows:
     def stored_as(self, identity: str) -> tuple[bytes, int, bytes] | None:
         """(digest, whether its vector came with it, its first vector) of a document by its id, not verified."""
         found: tuple[bytes, int, bytes] | None = self._connection.execute(
-            "SELECT digest, own_vector, (SELECT vector FROM passages p WHERE p.doc = d.doc)"
+            f"SELECT digest, own_vector, (SELECT vector FROM passages p WHERE {_OF_EACH} ORDER BY row LIMIT 1)"
             " FROM documents d WHERE id = ?",
             (identity,),
         ).fetchone()
@@ -307,7 +312,7 @@ class Rows:
         # The documents outside, so that a long text is passed over once, not once for each of its passages.
         statement = (
             f"SELECT {', '.join(f'p.{column}' for column in _COLUMNS)}, d.doc, d.digest, d.own_vector, d.crc"
-            " FROM documents d LEFT JOIN passages p ON p.doc = d.doc"
+            f" FROM documents d LEFT JOIN passages p ON {_OF_EACH}"
         )
         for batch in iter(partial(self._connection.execute(statement).fetchmany, count), []):
             yield [self._verified_pair(read[:6], *read[6:]) for read in batch]
@@ -347,7 +352,7 @@ class Rows:
     def context_of(self, identity: str, span: tuple[int, int]) -> str | None:
         """What was encoded before a passage of a document, as of `contexts`; None: nothing, or there is none such."""
         found = self._connection.execute(
-            "SELECT p.row FROM documents d JOIN passages p ON p.doc = d.doc"
+            f"SELECT p.row FROM documents d CROSS JOIN passages p ON {_OF_EACH}"
             " WHERE d.id = ? AND p.start = ? AND p.stop = ?",
             (identity, *span),
         ).fetchone()
@@ -364,7 +369,7 @@ class Rows:
             return []
         read = self._connection.execute(
             "SELECT p.row, p.start, p.stop, c.crc, c.context FROM passages p LEFT JOIN contexts c ON c.row = p.row"
-            " WHERE p.doc = ? ORDER BY p.row",
+            f" WHERE {_OF_DOC} ORDER BY p.row",
             (doc,),
         ).fetchall()
         found: list[Section] = []
@@ -381,12 +386,13 @@ class Rows:
 
         by_row: in ascending order of the rows.
         """
-        order = "ORDER BY row" if by_row else "ORDER BY doc, row"
+        of_each = f"documents d CROSS JOIN passages p ON {_OF_EACH} ORDER BY d.doc"
+        passages = "passages p ORDER BY row" if by_row else of_each
         context = "(SELECT context FROM contexts c WHERE c.row = p.row)"
         told = "NULL" if self._session.description.format == 1 else context
         doc, text = -1, ""
         for row, owner, start, end, context in self._connection.execute(
-            f"SELECT row, doc, start, stop, {told} FROM passages p {order}"
+            f"SELECT p.row, p.doc, p.start, p.stop, {told} FROM {passages}"
         ):
             if owner != doc:
                 doc, text = owner, self.document(owner).text
@@ -488,24 +494,31 @@ class Rows:
                 yield head.id
 
     def matching(self, condition: str, parameters: Sequence[object]) -> Mask:
-        """The rows whose document meets an SQL condition on `d`."""
-        # CROSS: documents first, or the condition is asked again for each of their passages.
+        """The rows whose document meets an SQL condition on `d`, and the first ones of such documents that were moved.
+
+        The table of passages, which is large, is not read.
+        """
         return self._mask(
-            f"SELECT p.row FROM documents d CROSS JOIN passages p ON p.doc = d.doc WHERE {condition}",
+            "SELECT d.doc, coalesce(p.row, d.doc) FROM documents d"
+            f" LEFT JOIN passages p ON p.doc = d.doc AND p.doc <> p.row WHERE {condition}",
             parameters,
         )
 
     def rows_of(self, docs: Iterable[int]) -> Mask:
         """The rows of documents, by their numbers."""
         chosen = json.dumps(list(docs))
-        return self._mask("SELECT row FROM passages WHERE doc IN (SELECT value FROM json_each(?))", (chosen,))
+        return self._mask(
+            "SELECT row FROM json_each(?1) CROSS JOIN passages ON row = value AND doc = value UNION ALL"
+            " SELECT row FROM passages WHERE doc IN (SELECT value FROM json_each(?1)) AND doc <> row",
+            (chosen,),
+        )
 
     def _mask(self, statement: str, parameters: Sequence[object]) -> Mask:
         mask: dict[int, Bitmap] = {}
         next_row = self._session.counters().next_row
         # The loop alone holds the statement: a traceback that somebody keeps would keep its read lock.
         for batch in iter(partial(self._connection.execute(statement, parameters).fetchmany, 4096), []):
-            found = np.array(batch, dtype=np.int64)[:, 0]
+            found = np.array(batch, dtype=np.int64).reshape(-1)
             if found.min() < 0 or found.max() >= next_row:
                 raise self._session.damaged(f"an index finds a row that is not one of {next_row}")
             for block, bits in blocks.mask(found).items():
@@ -536,19 +549,23 @@ class Rows:
 
         The columns of the filters repeat the metadata, too. Vectors are not read.
         """
+        passages = 0
         for (doc,) in self._connection.execute("SELECT doc FROM documents"):
-            self._check_spans(self.document(doc))
+            passages += self._check_spans(self.document(doc))
         self._check_filters()
         self._check_contexts()
-        (lost,) = self._connection.execute(
-            "SELECT count(*) FROM passages WHERE doc NOT IN (SELECT doc FROM documents)"
-        ).fetchone()
-        if lost:
+        if lost := self._session.counters().passages - passages:
             raise self._session.damaged(f"{lost} passages belong to no document")
+        (taken,) = self._connection.execute(
+            "SELECT count(*) FROM passages p CROSS JOIN documents d ON d.doc = p.row WHERE p.doc <> p.row"
+        ).fetchone()
+        if taken:
+            raise self._session.damaged(f"{taken} passages have the first row of another document")
 
-    def _check_spans(self, document: StoredDocument) -> None:
+    def _check_spans(self, document: StoredDocument) -> int:
+        """How many passages a document has, each within its text."""
         spans = self._connection.execute(
-            "SELECT start, stop FROM passages WHERE doc = ? ORDER BY row", (document.doc,)
+            f"SELECT start, stop FROM passages p WHERE {_OF_DOC} ORDER BY row", (document.doc,)
         ).fetchall()
         if not spans:
             raise self._session.damaged(f"document {document.id!r} has no passage")
@@ -556,6 +573,7 @@ class Rows:
             integers = isinstance(start, int) and isinstance(end, int)
             if not integers or not 0 <= start <= end <= len(document.text):
                 raise self._session.damaged(f"a passage of document {document.id!r} lies outside of its text")
+        return len(spans)
 
     def _check_contexts(self) -> None:
         if self._session.description.format == 1:
@@ -601,9 +619,9 @@ class Rows:
     def remove_passages(self, doc: int) -> None:
         """Delete a document's passages."""
         self._connection.execute(
-            "DELETE FROM contexts WHERE row IN (SELECT row FROM passages WHERE doc = ?)", (doc,)
+            f"DELETE FROM contexts WHERE row IN (SELECT row FROM passages p WHERE {_OF_DOC})", (doc,)
         )
-        self._connection.execute("DELETE FROM passages WHERE doc = ?", (doc,))
+        self._connection.execute(f"DELETE FROM passages AS p WHERE {_OF_DOC}", (doc,))
 
     def insert_passage(self, passage: Passage, context: str | None) -> None:
         """Add a passage, in a row that was never another's. context: what stands before it; None: nothing."""

@@ -47,7 +47,7 @@ CREATE TABLE passages (
   vector BLOB NOT NULL,
   crc INTEGER NOT NULL
 );
-CREATE INDEX passages_by_doc ON passages (doc);
+{index};
 CREATE TABLE blocks (
   block INTEGER PRIMARY KEY,
   sealed INTEGER NOT NULL,
@@ -63,6 +63,12 @@ CREATE TABLE columns (
 );
 CREATE TABLE tail (row INTEGER PRIMARY KEY, crc INTEGER NOT NULL, code BLOB NOT NULL)
 """
+
+_INDEXES: Final = {
+    1: "CREATE INDEX passages_by_doc ON passages (doc)",
+    2: "CREATE INDEX passages_by_doc ON passages (doc) WHERE doc <> row",
+}
+"""By format. A document is numbered as its first row: that one is found without an index, where it was not moved."""
 
 _CONTEXTS: Final = (
     "CREATE TABLE contexts (row INTEGER PRIMARY KEY, crc INTEGER NOT NULL, context TEXT NOT NULL)"
@@ -101,7 +107,11 @@ def statements(filters: int, format: int = FORMAT_VERSION) -> list[str]:
     columns = filter_columns([str(number) for number in range(filters)]).values()
     declared = "".join(f",\n  {column}" for column in columns)
     indexes = [f"CREATE INDEX documents_by_{column} ON documents ({column})" for column in columns]
-    return [*_SCHEMA.format(columns=declared).strip().split(";\n"), *indexes, *_words(format)]
+    return [
+        *_SCHEMA.format(columns=declared, index=_INDEXES[format]).strip().split(";\n"),
+        *indexes,
+        *_words(format),
+    ]
 
 
 def _words(format: int) -> list[str]:
@@ -118,6 +128,8 @@ def migrate(connection: sqlite3.Connection) -> None:
     """Give a file of format 1 the tables of format 2, without words, in the current transaction."""
     connection.execute("DROP TABLE lexicon")
     connection.execute("DROP VIEW passage_texts")
+    connection.execute("DROP INDEX passages_by_doc")
+    connection.execute(_INDEXES[FORMAT_VERSION])
     connection.execute(_CONTEXTS)
     lexicon.create(connection)
     connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")

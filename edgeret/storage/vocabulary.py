@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeret import blocks, phrases, words
-from edgeret.blocks import BLOCK_ROWS, Bitmap, Mask
+from edgeret.blocks import BLOCK_ROWS, Mask
 from edgeret.errors import CorruptIndexError
 from edgeret.phrases import Phrase
 from edgeret.storage.codes import Codes
 from edgeret.storage.lexicon import Lexicon, Summary
 from edgeret.storage.rows import Rows
-from edgeret.storage.session import Counters, Session
+from edgeret.storage.session import Session
 
 _SHARE: Final = 4
 _STEP_OCTETS: Final = 1 << 18
@@ -53,14 +53,17 @@ class Match(NamedTuple):
 
 
 class Vocabulary:
-    """The words as the transactions of a session see them: kept by a reader, made anew for each change."""
+    """The words as the transactions of a session see them: kept by a reader, made anew for each change.
+
+    live: gives the rows that have a passage.
+    """
 
     name: Final = "lexicon"
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, live: Callable[[], Mask]) -> None:
         self._session = session
+        self._live = live
         self._lexicon = Lexicon(session.connection, self._damaged)
-        self._live = _Live()
         self._pending = 0
         self._written = 0
 
@@ -102,7 +105,7 @@ class Vocabulary:
         )
 
     def _chosen(self, mask: Mask | None, hidden: Mask | None) -> Mask:
-        chosen = self._live.at(self._session) if mask is None else mask
+        chosen = self._live() if mask is None else mask
         return blocks.grouped(blocks.less(chosen, hidden) if hidden else chosen, BLOCK_ROWS)
 
     def saying(self, quoted: Sequence[Phrase], mask: Mask | None) -> tuple[Mask, int]:
@@ -209,38 +212,3 @@ class Vocabulary:
                 done = pending = 0
         self._lexicon.rewrite(None)
         yield done
-
-
-class _Live:
-    """The rows that there are, as the last transaction that asked saw them: what did not change is not read again."""
-
-    def __init__(self) -> None:
-        self._known = Counters(-1, 0, -1, 0, 0)
-        self._full: dict[int, Bitmap] = {}
-        self._tail = blocks.empty()
-        self._last_row = -1
-        self._mask: Mask = {}
-
-    def at(self, session: Session) -> Mask:
-        """Those that the session's transaction sees."""
-        state, codes = session.counters(), Codes(session)
-        if state == self._known:
-            return self._mask
-        first_row = state.next_row - state.next_row % blocks.BLOCK_ROWS
-        since = self._known.generation if self._known.generation <= state.generation else -1
-        kept = {block: self._full[block] for block in codes.block_numbers() if block in self._full}
-        for block, _, live in codes.blocks(since):
-            if not 0 <= block < state.next_row // blocks.BLOCK_ROWS:
-                raise session.damaged(f"block {block} lies past the last row, {state.next_row - 1}")
-            kept[block] = np.frombuffer(live, np.uint8)
-        if since < 0 or state.tail_changed != self._known.tail_changed:
-            self._tail, self._last_row = blocks.empty(), first_row - 1
-        rows = codes.tail_rows(self._last_row)
-        if len(rows):
-            if (np.diff(rows) <= 0).any() or rows[-1] >= first_row + blocks.BLOCK_ROWS:
-                raise session.damaged("the rows of the tail are not in order, or past its end")
-            blocks.choose(self._tail, rows - first_row)
-            self._last_row = int(rows[-1])
-        self._known, self._full = state, kept
-        self._mask = {**kept, first_row // blocks.BLOCK_ROWS: self._tail.copy()}
-        return self._mask
