@@ -64,8 +64,11 @@ def is_packed(bundle: Bundle) -> bool:
 
 
 def stays(bundle: Bundle) -> bool:
-    """Whether the table stays in its file, but for the rows that texts have: one of many languages."""
-    return bundle.placed("tokens").nbytes >= _LARGE
+    """Whether the table stays in its file, but for the rows that texts have: one of many languages, or of a graph.
+
+    A graph takes so long for a text that to read its rows one by one costs nothing that could be measured.
+    """
+    return bundle.manifest.kind != "static" or bundle.placed("tokens").nbytes >= _LARGE
 
 
 def planned_bytes(bundle: Bundle) -> int:
