@@ -3,43 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, NamedTuple, NoReturn, Self, TypeVar, Unpack
+from typing import Any, Final, NoReturn, Self, TypeVar, Unpack
 
 from edgeret import door, reports, scan, stems
 from edgeret.codec import Float32
-from edgeret.documents import (
-    Chunk,
-    Document,
-    Given,
-    Hit,
-    Record,
-    Section,
-    as_document,
-    as_sections,
-    values_of,
-)
+from edgeret.documents import Chunk, Document, Given, Hit, values_of
 from edgeret.encode.bundle import DEFAULT_MODEL
-from edgeret.encode.passages import Span
-from edgeret.encode.records import TextEncoder, encode, load, load_for, own_vector, plan_for, shortened
+from edgeret.encode.records import TextEncoder, load, load_for, plan_for, shortened
 from edgeret.encode.reranker import Reranker, more_bytes
 from edgeret.errors import (
     ArgumentError,
     BudgetError,
-    EdgeretError,
     IndexExistsError,
     InvalidQueryError,
-    LockedError,
     NeedsUpgradeError,
     ReadOnlyError,
     ReplacedError,
 )
-from edgeret.plan import COPIES, footprint, parse_bytes
+from edgeret.plan import COPIES, parse_bytes
 from edgeret.search import partitions
 from edgeret.search.arrangement import Groups
 from edgeret.search.options import Joint, Nearness, Options, Terms, Where
@@ -57,6 +44,7 @@ from edgeret.storage.readers import Connections
 from edgeret.storage.staging import Staging
 from edgeret.storage.store import Counters, Store
 from edgeret.turns import Free, Turn
+from edgeret.upkeep.add import Adding, admit
 from edgeret.upkeep.check import check
 from edgeret.upkeep.compact import compact, delete, seal
 from edgeret.upkeep.duplicates import KEEP, SKIP, Duplicates
@@ -70,20 +58,6 @@ Answer = TypeVar("Answer")
 
 asking: Final = door.checked_with(Terms)
 """Of the calls that take the options of a search."""
-
-_TOGETHER: Final = 8
-"""Documents that are encoded together, for each thread of the encoder: few, since a search under a budget waits."""
-
-_SHORT: Final = 4096
-"""Characters of a document, with its metadata, that waits for others."""
-
-
-class _Waiting(NamedTuple):
-    """A document to encode, its own vector, as of its only passage, and the parts of its text that none crosses."""
-
-    record: Record
-    known: Mapping[Span, bytes]
-    sections: Sequence[Section] | None
 
 
 class Index:
@@ -136,7 +110,6 @@ class Index:
         kept = Kept(encoder.dim) if budget is None else None
         self._connections = Connections(self._store, self._plan.cache_bytes, most_bytes, kept)
         self._staging = Staging(self._store, self._connections.alive)
-        self._together = _TOGETHER * getattr(encoder, "threads", 1)
         self._searcher = Searcher(self._connections, encoder, self._plan, self._memory_lock, near, fallback)
 
     @classmethod
@@ -302,8 +275,15 @@ class Index:
             ReentrantError: `documents` is a generator that changes this index.
             StorageError: The medium refused.
         """
-        copies = None if duplicates == KEEP else Duplicates(duplicates == SKIP, self._memory_lock.hold)
-        return self._change(lambda: self._add(documents, commit_every, chunk, copies))
+
+        def add() -> reports.Added:
+            turn, room = self._memory_lock, self._plan.document_bytes
+            copies = None if duplicates == KEEP else Duplicates(duplicates == SKIP, turn.hold)
+            return Adding(self._staging, self._encoder, turn, room, chunk, copies).run(
+                documents, commit_every
+            )
+
+        return self._change(add)
 
     @door.checked
     def sync(
@@ -923,115 +903,15 @@ class Index:
             return self._connections.read(work)
         return self._memory_lock.hold(lambda: self._connections.read(work))
 
-    def _add(
-        self,
-        documents: Iterable[Given],
-        commit_every: int | None,
-        chunk: Chunk | None,
-        copies: Duplicates | None,
-    ) -> reports.Added:
-        ids: list[str] = []
-        safe = 0
-        publish = partial(self._staging.publish, None if copies is None else copies.chosen)
-        try:
-            # What an interrupted `add` of another turn may have left is not asked for.
-            self._staging.spare()
-            fresh = 0
-            waiting: dict[str, _Waiting] = {}
-            for given in documents:
-                self._connections.alive()
-                document = as_document(given)
-                self._admit(document)
-                record = Record.of(document)
-                cut = None if chunk is None else partial(chunk, document)
-                fresh += self._accept(record, waiting, not fresh, cut)
-                ids.append(record.id)
-                if commit_every is not None and len(ids) % commit_every == 0:
-                    self._stage(waiting)
-                    publish()
-                    fresh, safe = 0, len(ids)
-            self._stage(waiting)
-            publish()
-        except EdgeretError as error:
-            told = error
-            if isinstance(error, LockedError) and self._staging.spare():
-                told = LockedError(
-                    f"{error}; what was encoded is kept until the next change: add the same documents again"
-                )
-            if safe:
-                told.add_note(f"the first {safe} documents of this call are committed")
-            if told is error:
-                raise
-            raise told from error
-        self._staging.unstage()
-        if copies is None:
-            return reports.Added(ids)
-        kept = (id for id in ids if id not in copies.left_out)
-        return reports.Added(kept, copies.found, copies.count)
-
     def _admitted(
         self, changes: Iterable[tuple[str, Mapping[str, Any]]]
     ) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for id, metadata in changes:
-            self._admit(Document(id, metadata=metadata))
+            admit(Document(id, metadata=metadata), self._plan.document_bytes)
             yield id, metadata
 
     def _met(self, where: Where | None) -> listing.Condition | None:
         return listing.Condition.of(where, self._store.filters)
-
-    def _admit(self, document: Document) -> None:
-        """Refuse what is too large for the budget, before anything is made of it."""
-        enough = self._plan.document_bytes
-        if enough is None:
-            return
-        text, metadata = document.text, document.metadata
-        # What is no text or no mapping is refused by name, a moment later.
-        if isinstance(text, str) and isinstance(metadata, Mapping):
-            needed = footprint(text, metadata, enough)
-            if needed > enough:
-                raise BudgetError(
-                    f"expected a document that takes at most {enough / 10**6:.1f}MB while it is written, "
-                    f"{str(document.id or text)[:40]!r} takes {needed / 10**6:.1f}MB or more: "
-                    "split it, or raise the memory budget"
-                )
-
-    def _accept(
-        self,
-        record: Record,
-        waiting: dict[str, _Waiting],
-        first: bool,
-        cut: Callable[[], Iterable[object]] | None,
-    ) -> bool:
-        """Have a document wait to be encoded if it is not there; whether it was so.
-
-        first: of those that are committed together. cut: gives the parts of its text; None: it is one.
-        """
-        if record.id in waiting:
-            self._stage(waiting)
-        own = own_vector(record, self._encoder)
-        if self._staging.holds(record, None if own is None else own[0]):
-            return False
-        if first:
-            # Whoever is to be refused is refused before hours of encoding.
-            self._staging.await_lock()
-        sections = None if cut is None or own is not None else as_sections(record.text, cut())
-        known = {} if own is None else {(0, len(record.text)): own.tobytes()}
-        waiting[record.id] = _Waiting(record, known, sections)
-        if len(waiting) >= self._together or len(record.text) + len(record.metadata) > _SHORT:
-            self._stage(waiting)
-        return True
-
-    def _stage(self, waiting: dict[str, _Waiting]) -> None:
-        """Encode the documents that wait, if there are any; then none waits."""
-        if not waiting:
-            return
-        records, known, sections = zip(*waiting.values(), strict=True)
-        waiting.clear()
-        encoded = self._memory_lock.hold(
-            lambda: encode(records, self._encoder, self._store.bits, known, sections)
-        )
-        for one in encoded:
-            self._staging.stage(one)
 
     def _change(self, work: Callable[[], Answer]) -> Answer:
         self._connections.alive()

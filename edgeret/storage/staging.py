@@ -33,7 +33,7 @@ class Staging:
 
     def __init__(self, store: Store, alive: Callable[[], None] = lambda: None) -> None:
         self.store = store
-        self._alive = alive
+        self.alive = alive
         self._staged: sqlite3.Connection | None = None
 
     @property
@@ -180,7 +180,7 @@ class Staging:
             change = Change(self.store, state)
             yield change
             change.finish()
-            self._alive()
+            self.alive()
 
 
 def _each_staged(change: Change) -> Iterator[Encoded]:
