@@ -162,9 +162,13 @@ def hopeless(cell: Cell, options: argparse.Namespace, lines: Iterable[Line]) -> 
     if not fewer:
         return None
     nearest = max(fewer, key=lambda line: line["rows"])
-    if rows / nearest["docs_per_s"] <= 60 * options.cell_minutes:
+    took_s = nearest["rows"] / nearest["docs_per_s"]
+    if systems.encoder_of(cell.system) in systems.OWN_SPACES:
+        # Nobody else's vectors serve it: its texts are encoded before it is built.
+        took_s = max(took_s, nearest["seconds"])
+    if took_s * rows / nearest["rows"] <= 60 * options.cell_minutes:
         return None
-    took = f"{nearest['rows']:,} rows took {nearest['rows'] / nearest['docs_per_s'] / 60:.1f}"
+    took = f"{nearest['rows']:,} rows took {took_s / 60:.1f}"
     return {"did_not_finish": f"{options.cell_minutes:g} minutes (not tried: {took})"}
 
 
