@@ -277,11 +277,10 @@ class Index:
         """
 
         def add() -> reports.Added:
-            turn, room = self._memory_lock, self._plan.document_bytes
-            copies = None if duplicates == KEEP else Duplicates(duplicates == SKIP, turn.hold)
-            return Adding(self._staging, self._encoder, turn, room, chunk, copies).run(
-                documents, commit_every
-            )
+            hold, room = self._memory_lock.hold, self._plan.document_bytes
+            copies = None if duplicates == KEEP else Duplicates(duplicates == SKIP, hold)
+            load = Adding(self._staging, self._encoder, hold, room, chunk, copies)
+            return load.run(documents, commit_every)
 
         return self._change(add)
 

@@ -13,8 +13,7 @@ from edgeret.errors import BudgetError, EdgeretError, LockedError
 from edgeret.plan import footprint
 from edgeret.reports import Added
 from edgeret.storage.staging import Staging
-from edgeret.turns import Free, Turn
-from edgeret.upkeep.duplicates import Duplicates
+from edgeret.upkeep.duplicates import Duplicates, Hold
 
 _TOGETHER: Final = 8
 """Documents that are encoded together, for each thread of the encoder: few, since a search under a budget waits."""
@@ -53,20 +52,20 @@ def admit(document: Document, room: int | None) -> None:
 class Adding:
     """A load of documents.
 
-    turn: is held while texts are encoded. room: as of `admit`. chunk: gives the parts of a document's text; None: it is
-    one. copies: chooses what is left out; None: nothing is.
+    hold: for what takes memory as a search does. room: as of `admit`. chunk: gives the parts of a document's text;
+    None: it is one. copies: chooses what is left out; None: nothing is.
     """
 
     def __init__(
         self,
         staging: Staging,
         encoder: TextEncoder,
-        turn: Free | Turn,
+        hold: Hold,
         room: int | None,
         chunk: Chunk | None,
         copies: Duplicates | None,
     ) -> None:
-        self._staging, self._encoder, self._turn = staging, encoder, turn
+        self._staging, self._encoder, self._hold = staging, encoder, hold
         self._room, self._chunk, self._copies = room, chunk, copies
         self._together = _TOGETHER * getattr(encoder, "threads", 1)
         self._waiting: dict[str, _Waiting] = {}
@@ -138,7 +137,7 @@ class Adding:
         records, known, sections = zip(*self._waiting.values(), strict=True)
         self._waiting.clear()
         bits = self._staging.store.bits
-        for one in self._turn.hold(partial(encode, records, self._encoder, bits, known, sections)):
+        for one in self._hold(partial(encode, records, self._encoder, bits, known, sections)):
             self._staging.stage(one)
 
     def _publish(self) -> None:

@@ -211,6 +211,7 @@ def downgrade(path: Path) -> None:
             *(f"lexicon_{part}" for part in ("state", "tail", "segments", "terms", "lists")),
         ):
             connection.execute(f"DROP TABLE {table}")
+        connection.execute("DROP INDEX passages_by_doc")
         meta = {
             key: value for key, value in connection.execute("SELECT key, value FROM meta") if key in OLD_KEYS
         }
