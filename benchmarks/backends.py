@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from subprocess import CalledProcessError
 
 from benchmarks import fresh
-from edgeret.encode import tokens
+from edgeret.encode import static, tokens
 from edgeret.encode.encoder import BACKENDS, Encoder
 from edgeret.errors import EdgeretError
 
@@ -18,7 +18,6 @@ SHORT = (10,)
 EVERY = (10, 25, 55, 110, 240)
 _ROUNDS = 3
 _TIMED = 100
-_NO_TABLE = 1 << 40
 
 
 def main(argv: list[str]) -> int:
@@ -72,10 +71,12 @@ def encode(model: str, backend: str, lengths: Sequence[int], in_memory: bool) ->
 
 @contextmanager
 def _table(in_memory: bool) -> Iterator[None]:
-    """Within, no token table is so large that it stays in its file, if that is asked for."""
-    large = tokens._LARGE
-    vars(tokens)["_LARGE"] = _NO_TABLE if in_memory else large
+    """Within, no token table stays in its file, if that is asked for."""
+    stays = tokens.stays
+    for module in (tokens, static):
+        vars(module)["stays"] = (lambda _: False) if in_memory else stays
     try:
         yield
     finally:
-        vars(tokens)["_LARGE"] = large
+        for module in (tokens, static):
+            vars(module)["stays"] = stays
