@@ -386,7 +386,7 @@ def test_the_installed_bundle_is_sound():
     assert (base.name, base.dim, base.max_tokens) == ("base", 384, 256)
     assert base.codec().widths == (64, 128, 256, 384)
     table = TokenTable(base)
-    assert table.rows.shape == (len(table.scales), base.dim)
+    assert base.tensor("tokens").shape == (len(table.scales), base.dim)
     tokenizer = json.loads(base.file("tokenizer.json").read_text())
     assert tokenizer["padding"] is tokenizer["truncation"] is None
     assert base.manifest.about["license"] == "apache-2.0"
