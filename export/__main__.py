@@ -198,7 +198,9 @@ def _base(arguments: argparse.Namespace) -> int:
             f"export: no --text, so the codec is fitted to {passages:,} texts of words of the model's own vocabulary",
             file=sys.stderr,
         )
-    made = base.make(teacher, files, arguments.out, passages, arguments.seed, arguments.cache)
+    made = base.make(
+        teacher, files, arguments.out, passages, arguments.seed, arguments.cache, arguments.center_queries
+    )
     seen = set(hash_head.sample(files, passages, arguments.seed))
     apart = hash_head.sample(files, base.PARITY_TEXTS, arguments.seed + base.PARITY_SEED, seen)
     drawn = [ranking.draw(folder, 300, 1000, 1) for folder in arguments.collections]

@@ -35,6 +35,11 @@ def parser() -> argparse.ArgumentParser:
         help="that the codec is fitted on (default: 72,000, or all but some to measure with)",
     )
     make.add_argument(
+        "--center-queries",
+        action="store_true",
+        help="codes find more where queries have a prompt, which becomes a part of the space",
+    )
+    make.add_argument(
         "--collections", type=Path, nargs="+", default=[], help="test collections to measure nDCG@10 on"
     )
     make.add_argument("--dry-run", action="store_true", help="say what would be made of the model, and stop")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 PARITY_TEXTS: Final = verify.TEXTS
 PEAK_TEXTS: Final = 200
 _GRAPH: Final = "model.int8.onnx"
+CENTER_TEXTS: Final = 500
 # Not a seed that any setting was chosen on.
 PARITY_SEED: Final = 1000
 _MOST_PASSAGES: Final = 72_000
@@ -48,13 +49,27 @@ class _Parts(NamedTuple):
 
 
 def make(
-    teacher: Teacher | Table, text: Sequence[Path], out: Path, passages: int, seed: int, cache: Path
+    teacher: Teacher | Table,
+    text: Sequence[Path],
+    out: Path,
+    passages: int,
+    seed: int,
+    cache: Path,
+    center_queries: bool = False,
 ) -> Bundle:
-    """Fit the codec on `passages` passages of text, quantize the teacher and write its bundle to `out`."""
+    """Fit the codec on `passages` passages of text, quantize the teacher and write its bundle to `out`.
+
+    center_queries: whether the codec's queries have a center of their own, that of some of the passages as queries.
+    Codes then find more of a teacher with a prompt for queries, and the query's prompt becomes a part of the space.
+    """
     drawn = hash_head.sample(text, passages, seed)
     vectors = hash_head.encode(drawn, teacher.encode, teacher.geometry, cache)
     # A static table has none for a text of which it knows no word.
     codec = Codec.fit(vectors[vectors.any(axis=1)], seed)
+    if center_queries:
+        codec = hash_head.ask_around(
+            codec, teacher.encode_queries(drawn[:: max(1, len(drawn) // CENTER_TEXTS)])
+        )
     model = None
     if isinstance(teacher, Teacher):
         model = convert.graph(

@@ -80,6 +80,16 @@ def encode(
     return np.concatenate(parts)
 
 
+def ask_around(codec: Codec, queries: Float32) -> Codec:
+    """The codec with its queries' center at the mean of these vectors [n, dim] of queries.
+
+    Where a model reads something else before a query than before a document, both lie around centers of their own.
+    """
+    center = queries.mean(axis=0, dtype=np.float64)
+    # A sum of zeros may be -0, on some machines: then it is 0 too.
+    return replace(codec, query_thresholds=(center @ codec.query_projection + 0.0).astype(np.float32))
+
+
 def fit_nested(vectors: Float32, seed: int, widths: Sequence[int] = WIDTHS) -> Codec:
     """Fit nested ITQ: no whitening, and a block for each width. Raises as `Codec.fit` does."""
     widths = possible(widths, vectors.shape[1])

@@ -19,7 +19,7 @@ pytest.importorskip(
 
 from test_export import make_teacher, passages
 
-from export import base, prompts, upgrade
+from export import base, hash_head, prompts, upgrade
 from export.__main__ import main
 from export.teacher import Teacher
 
@@ -172,8 +172,14 @@ def test_prompts_are_given_on_the_command_line(tmp_path, text_file, capsys):
     make += ["--cache", str(tmp_path / "cache")]
     assert main(make) == 1
     assert "--query-prompt 'query: '" in capsys.readouterr().err
-    assert main([*make, "--document-prompt", "cat ", "--query-prompt", "dog "]) == 0
+    assert main([*make, "--document-prompt", "cat ", "--query-prompt", "dog ", "--center-queries"]) == 0
     assert Bundle.open(out).manifest.prompts == Prompts("cat ", "dog ")
+    asked = Teacher.read(folder, {"query": "dog ", "document": "cat "}).encode_queries(
+        hash_head.sample([text_file], 300, 0)
+    )
+    codec = Bundle.open(out).codec()
+    weights = asked @ codec.query_projection - codec.query_thresholds
+    np.testing.assert_allclose(weights.mean(axis=0), 0, atol=1e-5)
 
 
 def test_a_mapped_model_keeps_its_prompts(made, tmp_path, folder, text_file):
