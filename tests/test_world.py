@@ -18,7 +18,7 @@ for package in ("onnx", "safetensors", "tokenizers", "torch"):
 convert, cut, e5 = (import_module(f"export.{name}") for name in ("convert", "cut", "e5"))
 Rows, KIND = import_module("export.rows").Rows, import_module("export.table").KIND
 
-WIDTH, INNER, TOKENS, POSITIONS = 32, 64, 40, 8
+WIDTH, INNER, TOKENS, POSITIONS = 32, 64, 40, 16
 PIECES = [
     "<s>",
     "<pad>",
