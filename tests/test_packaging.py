@@ -1,5 +1,6 @@
 """What pip installs: which dependencies on which machine, and which bundles."""
 
+import json
 import re
 import runpy
 import tomllib
@@ -12,11 +13,13 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import edgeret
+from edgeret.encode.bundle import WORLD
 
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 DEPENDENCIES = PROJECT["project"]["dependencies"]
 MOST_BUNDLED_BYTES = 25_000_000
+MOST_WORLD_BYTES = {"world-base": 60_000_000}
 NETWORK = re.compile(
     r"^\s*(import|from)\s+(socket|ssl|http|urllib\.request|urllib3|requests|httpx|aiohttp|asyncio|slack_sdk)\b",
     re.M,
@@ -135,3 +138,21 @@ def test_the_page_of_a_release_links_to_files_of_the_repository(monkeypatch):
     runpy.run_path(str(ROOT / "setup.py"))
     assert given["long_description"] == (ROOT / "README.md").read_text()
     assert given["project_urls"] == {}
+
+
+def test_the_package_of_many_languages_is_of_this_release_whole_and_small():
+    world = tomllib.loads((ROOT / "world" / "pyproject.toml").read_text())
+    assert world["project"]["version"] == edgeret.__version__
+    assert PROJECT["project"]["optional-dependencies"]["world"] == [f"edgeret-world=={edgeret.__version__}"]
+    names = [
+        pattern.removesuffix("/*") for pattern in world["tool"]["setuptools"]["package-data"]["edgeret_world"]
+    ]
+    assert tuple(names) == WORLD
+    for name in names:
+        folder = ROOT / "world" / "edgeret_world" / name
+        table = json.loads((folder / "manifest.json").read_text())
+        whole = {file: entry["bytes"] for file, entry in table["files"].items() if not entry.get("optional")}
+        assert whole == {
+            path.name: path.stat().st_size for path in folder.iterdir() if path.name != "manifest.json"
+        }
+        assert sum(whole.values()) <= MOST_WORLD_BYTES[name]

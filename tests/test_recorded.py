@@ -11,6 +11,7 @@ import pytest
 
 import edgeret
 from edgeret import Index
+from edgeret.encode import bundle
 from edgeret.errors import BundleError
 from edgeret.storage.description import meta_checksum
 
@@ -42,6 +43,23 @@ def test_an_index_remembers_the_name_of_its_bundle_and_no_path(tmp_path, monkeyp
     with Index.open(path) as index:
         assert index.info().model == "mine"
         assert [hit.text for hit in index.search("boiler")] == ["the boiler shows an error"]
+
+
+def test_the_bundles_of_another_package_are_found_or_it_is_named(tmp_path, monkeypatch):
+    path = tmp_path / "a.edgeret"
+    bundle_at(tmp_path / "packages" / "edgeret_world" / "world-base")
+    (tmp_path / "packages" / "edgeret_world" / "__init__.py").touch()
+    with monkeypatch.context() as patched:
+        patched.syspath_prepend(tmp_path / "packages")
+        with Index.create(path, model="world-base") as index:
+            index.add(["the boiler shows an error"])
+        with Index.open(path) as index:
+            assert index.info().model == "world-base"
+    monkeypatch.setattr(bundle, "_world", lambda: None)
+    with pytest.raises(BundleError, match=r"found 'world-base': pip install 'edgeret\[world\]'"):
+        Index.create(tmp_path / "b.edgeret", model="world-base")
+    with pytest.raises(BundleError, match=r"made with 'world-base': pip install 'edgeret\[world\]'"):
+        Index.open(path)
 
 
 def test_no_folder_takes_the_place_of_a_bundle_of_the_package(tmp_path, monkeypatch):

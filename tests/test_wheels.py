@@ -16,7 +16,7 @@ import edgeret
 ROOT = Path(__file__).parent.parent
 DIST = Path(os.environ.get("EDGERET_DIST", "no-dist")).resolve()
 pytestmark = pytest.mark.skipif(not DIST.is_dir(), reason="needs the files that make fresh builds")
-WHEELS = sorted(DIST.glob("*.whl"))
+WHEELS = sorted(DIST.glob("edgeret-*.whl"))
 # The field e_machine of an ELF file.
 MACHINES = {"x86_64": 62, "aarch64": 183}
 CARRIED = re.compile(r"edgeret/([\w/]+\.(py|pyi|abi3\.so|bin|json)|py\.typed|models/\w+/[\w.]+)")
@@ -88,6 +88,19 @@ def test_a_wheel_carries_the_license_of_every_model_and_source_in_it(path):
     # What the licenses that are named want to be there.
     assert "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in carried["LICENSE"]
     assert "The above copyright notice and this permission notice shall be included" in carried["NOTICE"]
+
+
+def test_the_bundles_for_many_languages_are_a_wheel_of_their_own():
+    (path,) = DIST.glob("edgeret_world-*.whl")
+    assert path.name == f"edgeret_world-{edgeret.__version__}-py3-none-any.whl"
+    files = read(path)
+    inside = {name for name in files if ".dist-info/" not in name}
+    assert inside >= {"edgeret_world/__init__.py", "edgeret_world/world-base/manifest.json"}
+    carried = re.compile(r"edgeret_world/(__init__\.py|world-[a-z]+/[\w.]+)")
+    assert [name for name in inside if not carried.fullmatch(name) or name.endswith("/tokenizer.json")] == []
+    told = facts(files)
+    assert (told["Version"], told["License-Expression"]) == (edgeret.__version__, "MIT")
+    assert {name.rpartition("/")[2] for name in files if "/licenses/" in name} == {"LICENSE", "NOTICE"}
 
 
 @wheels

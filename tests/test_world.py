@@ -4,11 +4,13 @@ import json
 import struct
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from edgeret import Index
 from edgeret.errors import BundleError
 
 for package in ("onnx", "safetensors", "tokenizers", "torch"):
@@ -162,6 +164,19 @@ def test_a_table_of_many_tokens_gets_4_bits_and_loses_less_than_by_its_largest_e
         == np.int8
     )
     assert not Rows.of(SimpleNamespace(kind=KIND, table=table)).is_packed
+
+
+def test_a_question_finds_what_is_written_in_another_language(tmp_path, monkeypatch):
+    monkeypatch.setenv("EDGERET_MODELS", str(Path(__file__).parent.parent / "world" / "edgeret_world"))
+    written = [
+        "The train to Hamburg leaves at eight.",
+        "猫が窓辺で眠っている。",
+        "국에 소금이 너무 많다.",
+    ]
+    with Index.create(tmp_path / "a.edgeret", model="world-base") as index:
+        index.add(written)
+        asked = ["Wann fährt der Zug?", "où dort le chat ?", "शोरबा का स्वाद कैसा है?"]
+        assert [index.search(text, 1, mode="dense")[0].text for text in asked] == written
 
 
 @pytest.mark.slow

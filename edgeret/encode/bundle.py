@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -40,6 +41,13 @@ DEFAULT_MODEL: Final = "small"
 
 MODELS: Final = "EDGERET_MODELS"
 """The environment variable with further folders of installed bundles, as PATH has those of commands."""
+
+WORLD: Final = ("world-base",)
+"""The bundles of the package edgeret-world, which `pip install edgeret[world]` brings."""
+
+INSTALL: Final = "pip install 'edgeret[world]'"
+
+_WORLD_PACKAGE: Final = "edgeret_world"
 
 # What people and `edgeret sign` lay beside a bundle; nothing reads it, but the signature's check.
 _BESIDE: Final = frozenset({MANIFEST, f"{MANIFEST}.sig", "README.md", "LICENSE", "NOTICE"})
@@ -108,7 +116,7 @@ class Bundle:
         FormatVersionError for one that a newer edgeret wrote.
         """
         path = _locate(name_or_path)
-        links = path.resolve().parent == _packaged()
+        links = path.resolve().parent in _packages()
         bundle = cls(path, read(path, links), links)
         bundle._check_folder()
         for name, file in bundle.manifest.files.items():
@@ -269,7 +277,7 @@ def likeness(found: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[
 
 
 def available() -> list[str]:
-    """Names of the installed bundles: the package's, and those in the folders that EDGERET_MODELS names."""
+    """Names of the installed bundles: the packages', and those in the folders that EDGERET_MODELS names."""
     return sorted({path.parent.name for folder in _models() for path in folder.glob(f"*/{MANIFEST}")})
 
 
@@ -354,11 +362,20 @@ def _packaged() -> Path | None:
     return next((p for p in (package / "models", package.parent / "models") if p.is_dir()), None)
 
 
+def _world() -> Path | None:
+    """The folder of the bundles of edgeret-world, if it is installed."""
+    found = find_spec(_WORLD_PACKAGE)
+    return Path(found.origin).resolve().parent if found and found.origin else None
+
+
+def _packages() -> list[Path]:
+    """The folders of bundles that a package manager installed."""
+    return [folder for folder in (_packaged(), _world()) if folder]
+
+
 def _models() -> list[Path]:
-    """The folders of installed bundles. The package's own come first: nothing takes the place of their names."""
-    packaged = _packaged()
-    named = [Path(folder) for folder in os.environ.get(MODELS, "").split(os.pathsep) if folder]
-    return [packaged, *named] if packaged else named
+    """The folders of installed bundles. Those of packages come first: nothing takes the place of their names."""
+    return _packages() + [Path(folder) for folder in os.environ.get(MODELS, "").split(os.pathsep) if folder]
 
 
 def _locate(name_or_path: str | Path) -> Path:
@@ -372,9 +389,10 @@ def _locate(name_or_path: str | Path) -> Path:
     except (OSError, ValueError):  # A name too long for a path, or with a NUL.
         found = False
     if not found:
+        installed = f"choose one of {', '.join(available()) or 'none installed'}, or a folder"
         raise BundleError(
             f"expected the name of a bundle or its folder, found {str(name_or_path)!r:.200}: "
-            f"choose one of {', '.join(available()) or 'none installed'}, or a folder"
+            f"{INSTALL if name_or_path in WORLD else installed}"
         )
     return path
 

@@ -16,7 +16,7 @@ import numpy as np
 from edgeret.codec import Codec, Float32, Int8, UInt64, normalize, quantize
 from edgeret.documents import Encoded, Record, Section
 from edgeret.door import numbers
-from edgeret.encode.bundle import MODELS, available
+from edgeret.encode.bundle import INSTALL, MODELS, WORLD, available
 from edgeret.encode.encoder import Asked, Encoder
 from edgeret.encode.manifest import PLAIN_NAME
 from edgeret.encode.passages import Span, split_windows
@@ -120,9 +120,10 @@ def load_for(model: str | os.PathLike[str] | TextEncoder | None, path: Path, rec
     """
     if model is not None:
         return load(model)
+    named = "pass model= with its name or folder (--model), or the encoder itself"
     missing = BundleError(
         f"expected the name of a bundle that is installed, index '{path}' was made with {recorded!r:.200}: "
-        f"pass model= with its name or folder (--model), or the encoder itself, or set {MODELS} to the folder around it"
+        f"{INSTALL if recorded in WORLD else f'{named}, or set {MODELS} to the folder around it'}"
     )
     if not PLAIN_NAME.fullmatch(recorded):
         raise missing
