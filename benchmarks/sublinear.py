@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 import edgeret
 from benchmarks import collection, fresh
 from benchmarks.asking import read_calls
-from benchmarks.compare import COLLECTIONS, Cell, recall
+from benchmarks.compare import SHARED, Cell, recall
 from benchmarks.scan import QUERIES as OTHERS
 from benchmarks.scan import REAL_ROWS, SEED, encoded, passages
 from edgeret.codec import normalize
@@ -163,7 +163,7 @@ def _questions() -> list[str]:
     """Some of each collection that asks questions."""
     drawn = []
     for name in QUESTIONS:
-        lines = (COLLECTIONS / name / "queries.jsonl").read_text().splitlines()
+        lines = (SHARED / "collections" / name / "queries.jsonl").read_text().splitlines()
         chosen = np.random.default_rng(SEED).permutation(len(lines))[: OVERLAP_QUERIES // len(QUESTIONS)]
         drawn += [json.loads(lines[number])["text"] for number in chosen]
     return drawn

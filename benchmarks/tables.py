@@ -16,6 +16,8 @@ NAMES: Final = {
     "small/edgeret-partitions": "**edgeret, small, partitions**",
     "small-tflite/edgeret": "**edgeret, small, LiteRT**",
     "base-tflite/edgeret": "**edgeret, base, LiteRT**",
+    "world/edgeret-hybrid": "**edgeret, world-base, hybrid**",
+    "world/edgeret": "**edgeret, world-base**",
     "fp32/faiss-flat": "fp32 ONNX + FAISS flat",
     "torch/faiss-flat": "sentence-transformers + FAISS flat",
     "fp32/sqlite-vec-float": "fp32 ONNX + sqlite-vec",

