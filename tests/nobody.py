@@ -28,7 +28,8 @@ def run(work: Callable[[], None]) -> None:
         finally:
             os._exit(0)
     os.close(writer)
-    os.waitpid(child, 0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0, status
     with os.fdopen(reader) as said:
         told = said.read()
     assert not told, told

@@ -596,6 +596,8 @@ def test_a_reader_without_permission_sees_whole_new_commits(public, work, trust)
     to_reader, to_writer = Step(), Step()
 
     def read() -> None:
+        to_writer.send()
+        to_reader.receive()
         index = Index.open(public, FakeEncoder(), readonly=True)
         assert len(index) == 20
         with pytest.raises(ReadOnlyError):
@@ -617,7 +619,10 @@ def test_a_reader_without_permission_sees_whole_new_commits(public, work, trust)
             index.delete([f"old{turn - 1}"], erase=turn % 2 == 0 and work != "open")
             index.add([Document(f"old{turn + 19}", "one more apple")])
 
+        # Not before the reader is a process: SQLite's locks that a thread has meanwhile would stay locked there.
+        to_writer.receive()
         held = Index.open(public, FakeEncoder()) if work == "open" else None
+        to_reader.send()
         for turn in range(1, turns + 1):
             to_writer.receive()
             if held is not None:
