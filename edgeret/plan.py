@@ -33,6 +33,8 @@ _DOCUMENT_BYTES: Final = 3_000_000
 _USUAL_K: Final = 40
 KEPT_BYTES: Final = 8_000_000
 """Of passages that stay in memory where nothing bounds it, if they are so few that all of them may."""
+KEPT_HEAD_BYTES: Final = 33
+"""Of each of them, beside its vector: four numbers, and whether it is there."""
 
 _LEAST_CANDIDATES: Final = 400
 # Many threads that take turns: their stacks, and what the allocator keeps for each. Fewer pages are cached for that.
@@ -200,7 +202,7 @@ class Plan:
                 if partitions:
                     resident_blocks = 0
                 parts["codes"] = block * (sealed if resident_blocks is None else min(sealed, resident_blocks))
-                kept = file_parts(rows, rows, 0, bits, 384)["vectors"]
+                kept = rows * (384 + KEPT_HEAD_BYTES)
                 if budget is None and kept <= KEPT_BYTES:
                     parts["passages"] = kept
                 return cls(parts, sealed, resident_blocks, cache, divisor, budget)

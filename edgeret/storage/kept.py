@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from edgeret.codec import Int8, Int64
-from edgeret.plan import KEPT_BYTES
-
-_HEAD_BYTES: Final = 32
+from edgeret.plan import KEPT_BYTES, KEPT_HEAD_BYTES
 
 
 class Lines(NamedTuple):
@@ -33,7 +31,7 @@ class Kept:
     """
 
     def __init__(self, dim: int) -> None:
-        self.rows = KEPT_BYTES // (dim + _HEAD_BYTES)
+        self.rows = KEPT_BYTES // (dim + KEPT_HEAD_BYTES)
         # Zeros that nobody has touched take no memory.
         self._lines = Lines(np.zeros((self.rows, 4), np.int64), np.zeros((self.rows, dim), np.int8))
         self._are_here = np.zeros(self.rows, np.bool_)
