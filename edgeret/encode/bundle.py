@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -368,14 +368,17 @@ def _world() -> Path | None:
     return Path(found.origin).resolve().parent if found and found.origin else None
 
 
-def _packages() -> list[Path]:
-    """The folders of bundles that a package manager installed."""
-    return [folder for folder in (_packaged(), _world()) if folder]
+def _packages() -> Iterator[Path]:
+    """The folders of bundles that a package manager installed; the other package is looked for where it is needed."""
+    for place in (_packaged, _world):
+        if folder := place():
+            yield folder
 
 
-def _models() -> list[Path]:
+def _models() -> Iterator[Path]:
     """The folders of installed bundles. Those of packages come first: nothing takes the place of their names."""
-    return _packages() + [Path(folder) for folder in os.environ.get(MODELS, "").split(os.pathsep) if folder]
+    yield from _packages()
+    yield from (Path(folder) for folder in os.environ.get(MODELS, "").split(os.pathsep) if folder)
 
 
 def _locate(name_or_path: str | Path) -> Path:
