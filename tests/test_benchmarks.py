@@ -341,7 +341,7 @@ def test_backends_print_a_line_for_each_that_is_installed(capsys):
         assert line["short_ms"] > 0
 
 
-def test_a_table_that_stays_in_its_file_is_read_where_it_is_asked_for(capsys, monkeypatch):
+def test_a_table_that_stays_in_its_file_is_read_where_it_is_asked_for(monkeypatch):
     from benchmarks import backends
     from edgeret.encode import tokens
 

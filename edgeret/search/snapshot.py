@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from edgeret import blocks
-from edgeret.blocks import Bitmap, Mask, count, less
+from edgeret.blocks import Bitmap, Mask, both, count, less
 from edgeret.codec import UInt64, words
 from edgeret.scan import Block
 from edgeret.storage.store import Counters, Store
@@ -72,10 +72,7 @@ class CodeSnapshot:
 
     def rows(self, mask: Mask | None = None) -> int:
         """How many live rows there are, those of a mask only."""
-        live = self._live()
-        if mask is not None:
-            live = {n: bits & mask[n][: len(bits)] for n, bits in live.items() if n in mask}
-        return count(live)
+        return count(self._live() if mask is None else both(self._live(), mask))
 
     def left(self, mask: Mask | None, hidden: Mask) -> Mask:
         """The rows of a mask, or all live ones, less those of another."""
