@@ -45,7 +45,7 @@ class CachedEncoder:
     def encode_queries(self, texts: Sequence[str]) -> Float32:
         """Texts, as queries -> float32 [n, dim], unit rows."""
         prompts = getattr(self._encoder, "prompts", NO_PROMPTS)
-        if prompts.query == prompts.document:
+        if prompts.query == prompts.document and not getattr(self._encoder, "sided", False):
             return self.encode(texts)
         return self._vectors(texts, f"query {prompts.query}\0", self._encoder.encode_queries)
 
@@ -101,4 +101,6 @@ def load_encoder(model: str, backend: str | None = None) -> CachedEncoder:
     key: dict[str, Any] = {"files": parts, "backend": encoder.backend}
     if encoder.prompts.document:
         key["document_prompt"] = encoder.prompts.document
+    if roles := encoder.bundle.manifest.roles:
+        key["roles"] = roles
     return CachedEncoder(encoder, fingerprint(key))

@@ -38,6 +38,9 @@ MOST_FILTERS: Final = 1000
 
 MOST_THREADS: Final = 1024
 
+_JOINERS: Final = "\u200c\u200d"
+"""They stand within words, of Persian and Hindi among others, and within emoji; to Python they cannot be printed."""
+
 DUPLICATES: Final = ("keep", "skip", "report")
 
 _UNITS: Final = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30}
@@ -281,10 +284,21 @@ def _bits(name: str, value: object) -> int:
     return integer(name, value, 1, 2**16, InvalidQueryError)
 
 
+def is_printable(character: str) -> bool:
+    """Whether a character is a part of what people read."""
+    return character.isprintable() or character in _JOINERS
+
+
 def _filters(name: str, value: object) -> list[str]:
     keys = list(_several(name, value, "metadata keys", FilterError))
     for key in keys:
-        if not isinstance(key, str) or not key or not key.isprintable() or '"' in key or "\\" in key:
+        if (
+            not isinstance(key, str)
+            or not key
+            or not all(map(is_printable, key))
+            or '"' in key
+            or "\\" in key
+        ):
             raise FilterError(
                 f"cannot index the metadata key {shown(key)}: use printable strings without quotes"
             )

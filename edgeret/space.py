@@ -11,7 +11,7 @@ import numpy as np
 
 from edgeret import stems
 from edgeret.codec import Codec, Float32
-from edgeret.encode.passages import Span
+from edgeret.documents import Span
 from edgeret.encode.records import TextEncoder, recorded_name
 from edgeret.errors import BackendError, SpaceMismatchError
 from edgeret.storage.description import Description

@@ -1,7 +1,7 @@
 """Handover: all that an index holds, as the files of another system.
 
 Keys on the other side are row numbers. Beside its own files lie `documents.jsonl` (id, text, metadata),
-`passages.jsonl` (row, id, start, stop) and `handover.json`: model, space, prompts, dim, bits, and how many
+`passages.jsonl` (row, id, start, stop) and `handover.json`: model, space, prompts, roles, dim, bits, and how many
 there are.
 """
 
@@ -245,7 +245,7 @@ def handover(path: Path, system: str, out: Path) -> dict[str, Any]:
         described = {
             "system": system,
             **{key: getattr(store.description, key) for key in ("model", "space", "geometry")},
-            "prompts": _prompts(store),
+            **_sides(store),
             "dim": store.dim,
             "bits": store.bits,
             "documents": state.documents,
@@ -256,13 +256,17 @@ def handover(path: Path, system: str, out: Path) -> dict[str, Any]:
     return described
 
 
-def _prompts(store: Store) -> dict[str, str] | None:
-    """What the model reads before a document and before a query; None if its bundle is not installed here."""
+def _sides(store: Store) -> dict[str, dict[str, Any] | None]:
+    """By what the model tells documents from queries; None is for what it has not, or if it is not installed here."""
     described = store.description
+    unknown: dict[str, dict[str, Any] | None] = {"prompts": None, "roles": None}
     if described.model not in available():
-        return None
+        return unknown
     found = Bundle.open(described.model)
-    return found.manifest.prompts._asdict() if found.geometry == described.geometry else None
+    if found.geometry != described.geometry:
+        return unknown
+    prompts, roles = found.manifest.prompts, found.manifest.roles
+    return {"prompts": prompts._asdict(), "roles": None if roles is None else roles._asdict()}
 
 
 def _documents(store: Store) -> Iterator[list[StoredDocument]]:

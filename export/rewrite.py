@@ -66,6 +66,7 @@ def rewrite(
                 optional={*optional, *(name for name in kept if manifest.files[name].optional)},
                 spread=manifest.spread if spread is None else spread,
                 prompts=manifest.prompts,
+                roles=manifest.roles,
             ),
         )
 

@@ -79,7 +79,7 @@ def write(new: Bundle, old: Bundle, turn: Float32, loss: Loss, out: Path) -> Bun
     own, asked = (turned(encode(known.texts), turn) for encode in (encoder.encode, encoder.encode_queries))
     exact = known.teacher if known.asked_teacher is None else known.asked_teacher
     proof = bundle.Golden(known.texts, known.teacher, own)
-    if any(encoder.prompts):
+    if encoder.sided:
         proof = proof._replace(asked_teacher=exact, asked_own=asked)
     described = card.with_section(
         new.file(_CARD).read_text(encoding="utf-8"),

@@ -26,13 +26,14 @@ typedef struct {
 } Layer;
 
 typedef struct {
-    size_t vocabulary, dim, hidden; /* dim is even */
+    size_t vocabulary, dim, hidden; /* dim is even where there is a table */
     const uint8_t *rows; /* [vocabulary][dim / 2]: entries plus 8, the low four bits first */
     const float *scales; /* [vocabulary] */
     Layer inner, outer; /* dim to hidden, hidden to dim */
 } Student;
 
-/* Writes float [dim]. scratch: SCRATCH_OCTETS of it, aligned to float. Returns 0 if a number is not finite. */
+/* Writes float [dim]. ids: NULL if `vector` has their sum already, and the student's table is not asked. scratch:
+ * SCRATCH_OCTETS of it, aligned to float. Returns 0 if a number is not finite. */
 typedef int Encode(const Student *, const size_t *ids, size_t count, void *scratch, float *vector);
 
 #define SCRATCH_OCTETS (sizeof(float) + sizeof(int16_t)) /* times dim + hidden */
@@ -133,7 +134,8 @@ INLINE int encode(const Student *student, const size_t *ids, size_t count, void 
     const size_t dim = student->dim, hidden = student->hidden;
     float *change = scratch, *activations = change + dim, most = 0;
     int16_t *inputs = (int16_t *)(void *)(activations + hidden), *rounded = inputs + dim;
-    sum_rows(student, ids, count, change, vector);
+    if (ids)
+        sum_rows(student, ids, count, change, vector);
     if (!normalize(vector, dim))
         return 0;
     round_all(vector, dim, TOP, inputs);

@@ -212,6 +212,16 @@ def test_a_missing_or_cut_file_is_named(folder, name):
         at("prompts")({"query": "", "document": ""}),
         at("prompts")({"query": "q" * 1025, "document": ""}),
         at("prompts")({"query": "\ud800", "document": ""}),
+        at("roles")({"query": 1}),
+        at("roles")({"query": 1, "document": None}),
+        at("roles")({"query": 1, "document": True}),
+        at("roles")({"query": 1, "document": "0"}),
+        at("roles")({"query": 1, "document": 0.5}),
+        at("roles")({"query": 1, "document": -1}),
+        at("roles")({"query": 1, "document": 5}),
+        at("roles")({"query": 2**40, "document": 0}),
+        at("roles")([0, 1]),
+        at("roles")(None),
     ],
 )
 def test_an_unsound_manifest_is_refused(folder, change):
@@ -224,6 +234,7 @@ def test_an_unsound_manifest_is_refused(folder, change):
     "change",
     [
         at("prompts")({"query": "query: ", "document": "", "title": "title: "}),
+        at("roles")({"query": 1, "document": 0, "title": 2}),
         at("instruction")("query: "),
         at("encoder", "pooling")("mean"),
         at("tensors", "tokens", "transposed")(True),

@@ -20,6 +20,8 @@ from edgeret.errors import BackendError, BundleError
 
 WORDS = ["[UNK]", "red", "cat", "sleeps", "[CLS]", "[SEP]"]
 HIDDEN = 8
+KINDS = ["8 bits", "4 bits", "codes"]
+PARTS = 24
 TOKENIZER = {
     "version": "1.0",
     "model": {"type": "WordLevel", "vocab": {word: i for i, word in enumerate(WORDS)}, "unk_token": "[UNK]"},
@@ -39,7 +41,7 @@ def unit(vector: np.ndarray) -> np.ndarray:
     return vector / (np.linalg.norm(vector) or 1)
 
 
-def tensors(packed: bool) -> dict[str, np.ndarray]:
+def tensors(kind: str) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
     dense = {
         "inner": rng.integers(-127, 128, (HIDDEN, DIM), np.int8),
@@ -47,20 +49,38 @@ def tensors(packed: bool) -> dict[str, np.ndarray]:
     }
     scales = {f"{name}_scales": rng.uniform(0.001, 0.01, len(weights)) for name, weights in dense.items()}
     biases = {f"{name}_bias": rng.normal(size=len(weights)) * 0.1 for name, weights in dense.items()}
-    floats = scales | biases | {"token_scales": rng.uniform(0.5, 2, len(WORDS))}
-    width, dtype = (DIM // 2, np.uint8) if packed else (DIM, np.int8)
+    if kind == "codes":
+        beside = {"token_centroids": rng.normal(size=(PARTS, 256, DIM // PARTS))}
+    else:
+        beside = {"token_scales": rng.uniform(0.5, 2, len(WORDS))}
+    floats = scales | biases | beside
+    width, dtype = {"8 bits": (DIM, np.int8), "4 bits": (DIM // 2, np.uint8), "codes": (PARTS, np.uint8)}[
+        kind
+    ]
     tokens = rng.integers(0, 256, (len(WORDS), width)).astype(np.uint8).astype(dtype)
-    return dense | {name: array.astype(np.float32) for name, array in floats.items()} | {"tokens": tokens}
+    floats = {name: array.astype(np.float32) for name, array in floats.items()}
+    if kind == "codes":
+        floats["token_centroids"] = floats["token_centroids"].astype(np.float16)
+    return dense | floats | {"tokens": tokens}
+
+
+def embeddings(table: dict[str, np.ndarray]) -> np.ndarray:
+    if "token_centroids" in table:
+        parts = [
+            centroids[codes]
+            for centroids, codes in zip(table["token_centroids"], table["tokens"].T, strict=True)
+        ]
+        return np.concatenate(parts, axis=1).astype(np.float64)
+    rows = table["tokens"].astype(np.int64)
+    if table["tokens"].dtype == np.uint8:
+        rows = np.stack([rows & 15, rows >> 4], axis=2).reshape(len(rows), DIM) - 8
+    return rows * table["token_scales"].astype(np.float64)[:, None]
 
 
 def expected(text: str, table: dict[str, np.ndarray], limit: int = 16) -> np.ndarray:
     ids = [4, *(WORDS.index(word) if word in WORDS else 0 for word in text.split()), 5]
     ids = ids if len(ids) <= limit else [*ids[: limit - 1], 5]
-    rows = table["tokens"].astype(np.int64)
-    if table["tokens"].dtype == np.uint8:
-        rows = np.stack([rows & 15, rows >> 4], axis=2).reshape(len(rows), DIM) - 8
-    embeddings = rows * table["token_scales"].astype(np.float64)[:, None]
-    start = unit(embeddings[ids].sum(0))
+    start = unit(embeddings(table)[ids].sum(0))
     inner = table["inner"] * table["inner_scales"].astype(np.float64)[:, None]
     outer = table["outer"] * table["outer_scales"].astype(np.float64)[:, None]
     return unit(start + outer @ np.maximum(0, inner @ start + table["inner_bias"]) + table["outer_bias"])
@@ -95,22 +115,21 @@ def without_native(request, monkeypatch) -> bool:
     return request.param == "1" or not NATIVE
 
 
-@pytest.mark.parametrize("packed", [False, True], ids=["8 bits", "4 bits"])
-def test_a_vector_is_what_the_format_says(tmp_path, packed, without_native):
-    table = tensors(packed)
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_vector_is_what_the_format_says(tmp_path, kind, without_native):
+    table = tensors(kind)
     encoder = Encoder.load(make(tmp_path / "hand", table, golden(table)))
     assert encoder.backend == "static"
     texts = [*TEXTS, " ".join(["cat", "sleeps"] * 20)]
     found = encoder.encode(texts)
-    is_native = packed and not without_native
-    farthest = 1e-4 if is_native else 1e-6
+    farthest = 1e-6 if without_native else 1e-4
     np.testing.assert_allclose(found, [expected(text, table) for text in texts], atol=farthest)
     assert found.tobytes() == b"".join(encoder.encode([text]).tobytes() for text in texts)
-    assert encoder.planned_bytes["head"] == (1 if is_native else 4) * 2 * HIDDEN * DIM
+    assert encoder.planned_bytes["head"] == (4 if without_native else 1) * 2 * HIDDEN * DIM
 
 
 def test_a_table_of_zeros_is_refused_without_a_division(tmp_path):
-    table = tensors(packed=False)
+    table = tensors("8 bits")
     zeros = {name: np.zeros_like(table[name]) for name in ("tokens", "inner", "outer", "outer_bias")}
     path = make(tmp_path / "zero", table | zeros, golden(table))
     with pytest.raises(BackendError, match=r"golden vector .*found -"):
@@ -131,32 +150,38 @@ def test_a_table_of_zeros_is_refused_without_a_division(tmp_path):
     ],
 )
 def test_tensors_that_do_not_fit_together_are_refused(tmp_path, name, array):
-    table = tensors(packed=False)
+    table = tensors("8 bits")
     path = make(tmp_path / "hand", table | {name: array}, golden(table))
     with pytest.raises(BundleError, match=f"expected .*{name}.* as"):
         Encoder.load(path).encode(["cat"])
 
 
-def test_an_id_without_an_embedding_is_refused(tmp_path, without_native):
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("in_file", [False, True], ids=["in memory", "in its file"])
+def test_an_id_without_an_embedding_is_refused(tmp_path, monkeypatch, without_native, kind, in_file):
     """A tokenizer that knows more words than the table."""
-    whole = tensors(packed=True)
-    table = whole | {name: whole[name][:5] for name in ("tokens", "token_scales")}
+    monkeypatch.setattr(tokens, "_LARGE", 1 if in_file else 1 << 24)
+    whole = tensors(kind)
+    table = whole | {name: whole[name][:5] for name in {"tokens", "token_scales"} & whole.keys()}
     with pytest.raises(BundleError, match="expected token ids below 5, got 5: install"):
         Encoder.load(make(tmp_path / "hand", table, golden(whole))).encode(["cat"])
 
 
-@pytest.mark.parametrize("packed", [False, True], ids=["8 bits", "4 bits"])
-def test_rows_of_a_large_table_stay_in_its_file(tmp_path, monkeypatch, packed):
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_a_large_table_stay_in_its_file(tmp_path, monkeypatch, kind):
     """What is planned grows with the texts' tokens, not with the vocabulary; and a file that is cut is an error."""
     monkeypatch.setenv("EDGERET_NO_NATIVE", "1")
-    made = make(tmp_path / "hand", tensors(packed), golden(tensors(packed)))
+    table = tensors(kind)
+    made = make(tmp_path / "hand", table, golden(table))
     held = Encoder.load(made).encode(TEXTS)
     monkeypatch.setattr(tokens, "_LARGE", 1)
     monkeypatch.setattr(tokens, "_KEPT", 2)
     encoder = Encoder.load(made)
     assert encoder.encode(TEXTS).tobytes() == held.tobytes()
-    row = DIM // 2 if packed else DIM
-    assert encoder.planned_bytes["token table"] == 4 * len(WORDS) + 2 * (row + tokens._KEPT_BYTES)
+    beside = 4 * DIM * 256 if kind == "codes" else 4 * len(WORDS)
+    assert encoder.planned_bytes["token table"] == beside + 2 * (
+        table["tokens"].shape[1] + tokens._KEPT_BYTES
+    )
     (made / "static.bin").write_bytes(b"")
     with pytest.raises(BundleError, match=r"static\.bin as long as it was, found less: install"):
         encoder.encode(["red cat sleeps"])
@@ -207,6 +232,27 @@ def test_both_builds_give_nearly_the_same_vector(half, hidden, count, seed):
 
 
 @native_only
+@given(
+    dim=st.one_of(st.integers(1, 80), st.sampled_from([384, 385, 600])),
+    hidden=st.one_of(st.integers(0, 40), st.sampled_from([255, 512, 513])),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=tries(100), deadline=None)
+def test_the_kernel_corrects_a_sum_of_any_table(dim, hidden, seed):
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(50, dim)).astype(np.float32)
+    table = SimpleNamespace(take=rows.__getitem__)
+    layers = layer_of(rng, hidden, dim), layer_of(rng, dim, hidden)
+    ids = rng.integers(0, 50, 9).tolist()
+    expected = static.reference(table, *layers)(ids)
+    found = {isa: static.native_head(table, *layers, isa)(ids) for isa in NATIVE}
+    assert len({vector.tobytes() for vector in found.values()}) == 1
+    vector = found[NATIVE[0]].astype(np.float64)
+    assert np.linalg.norm(vector) == pytest.approx(1, abs=1e-6)
+    assert 1 - vector @ expected < FARTHEST
+
+
+@native_only
 def test_threads_share_one_student():
     rng = np.random.default_rng(0)
     encode = static.native(table_of(rng, 50, 384), layer_of(rng, 512, 384), layer_of(rng, 384, 512))
@@ -246,12 +292,38 @@ def test_tensors_that_do_not_fit_are_refused(number, change):
     given[number] = change(given[number])
     with pytest.raises(BundleError, match=r"^expected .*: (pass|install) "):
         static._static.student(*given)
+    if number > 1:
+        with pytest.raises(BundleError, match=r"^expected .*: (pass|install) "):
+            static._static.head(*given[2:])
 
 
 @native_only
 def test_an_unknown_instruction_set_is_refused():
     with pytest.raises(BundleError, match="'mmx': pass one of isas"):
         static._static.student(*arguments()[:-1], "mmx")
+
+
+@native_only
+@pytest.mark.parametrize(
+    "total",
+    [
+        np.ones(5, np.float32), np.ones(7, np.float32), np.ones((1, 6), np.float32), np.ones(6),
+        np.ones(12, np.float32)[::2], np.ones(6, ">f4"), np.ones(6, np.int32), [1.0] * 6, None, b"x" * 24,
+    ],
+)  # fmt: skip
+def test_a_sum_that_does_not_fit_is_refused(total):
+    head = static._static.head(*arguments()[2:])
+    with pytest.raises(BundleError, match=r"^expected a sum as float32 .*: pass "):
+        static._static.correct(head, total)
+
+
+@native_only
+def test_a_head_is_no_student():
+    head, student = static._static.head(*arguments()[2:]), static._static.student(*arguments())
+    with pytest.raises(ValueError, match="PyCapsule"):
+        static._static.encode(head, [0])
+    with pytest.raises(ValueError, match="PyCapsule"):
+        static._static.correct(student, np.ones(6, np.float32))
 
 
 @native_only
@@ -264,13 +336,14 @@ def test_ids_that_are_none_are_refused(ids):
 @pytest.mark.parametrize("number", [1, 3, 4, 6, 7])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("isa", [None, *NATIVE])
-def test_a_vector_that_is_not_finite_is_refused(number, value, isa):
+@pytest.mark.parametrize("build", ["native", "native_head"])
+def test_a_vector_that_is_not_finite_is_refused(number, value, isa, build):
     rng = np.random.default_rng(0)
     table = table_of(rng, 5, 6)
     floats = [table.rows, table.scales, *layer_of(rng, 3, 6), *layer_of(rng, 6, 3)]
     floats[number][:] = value
     layers = table, Layer(*floats[2:5]), Layer(*floats[5:])
-    encode = static.native(*layers, isa) if isa else static.reference(*layers)
+    encode = getattr(static, build)(*layers, isa) if isa else static.reference(*layers)
     with pytest.raises(BundleError, match="finite"), np.errstate(all="ignore"):
         encode([0, 1])
 
@@ -297,3 +370,6 @@ def test_the_kernel_refuses_or_answers_anything(changes, ids, other):
     with contextlib.suppress(TypeError, ValueError, BundleError):
         student = static._static.student(*given)
         assert len(static._static.encode(ids if other else student, ids)) == 4 * 6
+    with contextlib.suppress(TypeError, ValueError, BundleError):
+        head = static._static.head(*given[2:])
+        assert len(static._static.correct(head, ids)) == 4 * 6

@@ -15,4 +15,14 @@ def student(
     outer_bias: NDArray[np.float32],
     isa: str,
 ) -> Any: ...
+def head(
+    inner: NDArray[np.int8],
+    inner_scales: NDArray[np.float32],
+    inner_bias: NDArray[np.float32],
+    outer: NDArray[np.int8],
+    outer_scales: NDArray[np.float32],
+    outer_bias: NDArray[np.float32],
+    isa: str,
+) -> Any: ...
 def encode(student: Any, ids: list[int]) -> bytearray: ...
+def correct(head: Any, total: NDArray[np.float32]) -> bytearray: ...

@@ -29,6 +29,7 @@ from edgeret.encode.manifest import (
     Graph,
     Manifest,
     Prompts,
+    Roles,
     Tensor,
     load_json,
     open_file,
@@ -42,10 +43,13 @@ DEFAULT_MODEL: Final = "small"
 MODELS: Final = "EDGERET_MODELS"
 """The environment variable with further folders of installed bundles, as PATH has those of commands."""
 
-WORLD: Final = ("world-base",)
+WORLD: Final = ("world-base", "world-nano", "world-small")
 """The bundles of the package edgeret-world, which `pip install edgeret[world]` brings."""
 
 INSTALL: Final = "pip install 'edgeret[world]'"
+
+CENTROIDS: Final = "token_centroids"
+"""The tensor of a token table of product codes, which has no scales."""
 
 _WORLD_PACKAGE: Final = "edgeret_world"
 
@@ -57,7 +61,7 @@ _CODEC_TENSORS: Final = ("projection", "thresholds", "query_projection", "query_
 class Golden(NamedTuple):
     """Texts with the fp32 teacher's vectors and this bundle's own, float32 [texts, dim] each.
 
-    asked_teacher, asked_own: those of the same texts as queries; as documents' if the bundle has no prompts.
+    asked_teacher, asked_own: those of the same texts as queries; None if they have the same as documents.
     """
 
     texts: list[str]
@@ -156,9 +160,11 @@ class Bundle:
     @property
     def token_width(self) -> int:
         """Entries of a token's embedding: those of what the backend gives, unless a graph makes it of others."""
-        tokens = self.placed("tokens")
+        tokens, centroids = self.placed("tokens"), self.manifest.tensors.get(CENTROIDS)
         if self.manifest.kind == "static" or len(tokens.shape) != 2:
             return self.width
+        if centroids is not None:
+            return tokens.shape[1] * centroids.shape[-1]
         return tokens.shape[1] * (2 if tokens.dtype == "uint8" else 1)
 
     @property
@@ -247,7 +253,7 @@ class Bundle:
             refuse(self.path, "a list of texts in golden.json", f"{texts!r:.80}")
         shape = (len(texts), self.dim)
         names = ["golden.teacher", "golden.own"]
-        if any(self.manifest.prompts):
+        if self.manifest.sided:
             names += ["golden.asked_teacher", "golden.asked_own"]
         return Golden(texts, *(self.shaped(name, "float32", shape) for name in names))
 
@@ -298,8 +304,8 @@ class Content:
 
     codec: None of a reranker. tensors: the arrays of each file of tensors; codec.bin is added, the queries' projection
     rounded to float16. files:
-    the bytes of every other file. optional: files that an installation may leave out. spread, prompts: as of the
-    manifest.
+    the bytes of every other file. optional: files that an installation may leave out. spread, prompts, roles: as of
+    the manifest.
     """
 
     name: str
@@ -314,6 +320,7 @@ class Content:
     optional: Collection[str] = ()
     spread: float | None = None
     prompts: Prompts = NO_PROMPTS
+    roles: Roles | None = None
 
 
 def write(path: Path, content: Content) -> Bundle:
@@ -340,6 +347,7 @@ def write(path: Path, content: Content) -> Bundle:
         about=dict(content.about),
         spread=content.spread,
         prompts=content.prompts,
+        roles=content.roles,
     )
     path.parent.mkdir(parents=True, exist_ok=True)
     # Renamed into place: whoever opens the folder meanwhile finds the old files or the new ones.

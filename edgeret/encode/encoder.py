@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.codec import Codec, normalize
+from edgeret.documents import Span
 from edgeret.door import checked
 from edgeret.encode.backend import Backend, choose
 from edgeret.encode.bundle import Bundle, available, likeness
 from edgeret.encode.manifest import Prompts, refuse
 from edgeret.encode.onnx import OnnxBackend
-from edgeret.encode.passages import Span, split_windows
+from edgeret.encode.passages import split_windows
 from edgeret.encode.static import StaticBackend
 from edgeret.encode.tables import check
 from edgeret.encode.tflite import TfliteBackend
@@ -80,28 +81,38 @@ class _Reading(NamedTuple):
     whole: bool
 
 
+class _Side(NamedTuple):
+    """What makes a text a document or a query: a prompt, its tokens, and the role, the id in the first one's place."""
+
+    prompt: str
+    taken: int
+    role: int | None
+
+
 class _Pipeline(NamedTuple):
-    """What turns a text into a vector, once started."""
+    """What turns a text into a vector, once started. before: how many of the special tokens stand before a text."""
 
     tokenizer: Tokenizer
     backend: Backend
     max_tokens: int
     dim: int
     map: Float32 | None
-    prompt_tokens: dict[str, int]
+    before: int
+    document: _Side
+    query: _Side
 
-    def encode(self, text: str, prompt: str) -> Float32:
-        """The model's vector of a text behind a prompt, as much of it as the model reads."""
-        vector = self._run(self._read(text, prompt).ids)
+    def encode(self, text: str, side: _Side) -> Float32:
+        """The model's vector of a text of one side, as much of it as the model reads."""
+        vector = self._run(self._read(text, side).ids)
         # A sum of no tokens.
         return vector if vector.any() else stand_in(text, self.dim)
 
-    def encode_known(self, text: str, prompt: str) -> _Whole:
+    def encode_known(self, text: str, side: _Side) -> _Whole:
         """The same, or a vector of `edgeret.unknown`."""
-        ids, spans, whole = self._read(text, prompt)
+        ids, spans, whole = self._read(text, side)
         unknown = self.tokenizer.unknown
         # Seldom: what is left to look at takes as long as a part of a short text's encoding.
-        few = len(ids) <= _MOST_SPECIAL + self.prompt_tokens[prompt]
+        few = len(ids) <= _MOST_SPECIAL + side.taken
         if (few or unknown in ids) and not knows(text, ids, spans, unknown):
             read = text if whole else text[: max(stop for _, stop in spans)]
             return _Whole(stand_in(read, self.dim), whole, known=False)
@@ -112,21 +123,24 @@ class _Pipeline(NamedTuple):
             vector = tinged(vector, text, ids, spans, unknown)
         return _Whole(vector, whole, known=True)
 
-    def room(self, prompt: str) -> int:
-        """Tokens of the longest text that is read whole behind a prompt."""
-        return self.max_tokens - self.tokenizer.special - self.prompt_tokens[prompt]
+    def room(self, side: _Side) -> int:
+        """Tokens of the longest text of one side that is read whole."""
+        return self.max_tokens - self.tokenizer.special - side.taken
 
     def windows(self, text: str) -> Iterator[list[Span]]:
         """Where the text's tokens stand, some of them at a time."""
         check(text)
         return (window.spans for window in windows(self.tokenizer, text))
 
-    def _read(self, text: str, prompt: str) -> _Reading:
+    def _read(self, text: str, side: _Side) -> _Reading:
         check(text)
-        if not prompt:
-            return self._cut(text)
-        ids, spans, whole = self._cut(prompt + text)
-        start = len(prompt)
+        if not side.prompt:
+            reading = self._cut(text)
+            if side.role is not None:
+                reading.ids[0] = side.role
+            return reading
+        ids, spans, whole = self._cut(side.prompt + text)
+        start = len(side.prompt)
         placed = [(max(low - start, 0), high - start) if high > start else _NOWHERE for low, high in spans]
         return _Reading(ids, placed, whole)
 
@@ -136,14 +150,14 @@ class _Pipeline(NamedTuple):
         else:
             # The ids that stand around any text.
             frame = self.tokenizer.tokenize("").ids
-            ids, spans = frame[:-1], [_NOWHERE] * len(frame[:-1])
+            ids, spans = frame[: self.before], [_NOWHERE] * self.before
             for window in windows(self.tokenizer, text):
                 ids += window.ids
                 spans += window.spans
                 if len(ids) > self.max_tokens:
                     break
-            ids += frame[-1:]
-            spans += [_NOWHERE] * len(frame[-1:])
+            ids += frame[self.before :]
+            spans += [_NOWHERE] * len(frame[self.before :])
         if len(ids) <= self.max_tokens:
             return _Reading(ids, spans, whole=True)
         if not self.tokenizer.special:
@@ -265,13 +279,19 @@ class Encoder:
         return self.bundle.manifest.prompts
 
     @property
+    def sided(self) -> bool:
+        """Whether a query has another vector than a document of the same text, by prompts or by its first token."""
+        return self.bundle.manifest.sided
+
+    @property
     def passage_tokens(self) -> int:
         """Tokens of the longest passage that is encoded whole, special tokens and its prompt's not counted."""
-        return self._pipeline().room(self.prompts.document)
+        pipeline = self._pipeline()
+        return pipeline.room(pipeline.document)
 
     @checked
     def encode(self, texts: Iterable[str]) -> Float32:
-        """Encode texts as documents: behind the document's prompt, if the model has one.
+        """Encode texts as documents: behind the document's prompt or first token, if the model has one.
 
         A text is cut after `max_tokens` tokens. Its vector is the same, bit for bit, alone or among others.
 
@@ -286,11 +306,11 @@ class Encoder:
             InvalidDocumentError: A text is not Unicode.
             BackendError: The backend answers wrongly.
         """
-        return self._each(lambda pipeline, text: pipeline.encode(text, self.prompts.document), texts)
+        return self._each(lambda pipeline, text: pipeline.encode(text, pipeline.document), texts)
 
     @checked
     def encode_queries(self, texts: Iterable[str]) -> Float32:
-        """Encode texts as queries: behind the query's prompt, if the model has one; else as `encode` does.
+        """Encode texts as queries: behind the query's prompt or first token, if the model has one; else as `encode`.
 
         A text is cut after `max_tokens` tokens; `encode_query` reads all of it, as a search does.
 
@@ -303,7 +323,7 @@ class Encoder:
         Raises:
             EdgeretError: What `encode` raises.
         """
-        return self._each(lambda pipeline, text: pipeline.encode(text, self.prompts.query), texts)
+        return self._each(lambda pipeline, text: pipeline.encode(text, pipeline.query), texts)
 
     @checked
     def encode_passages(self, texts: Iterable[str]) -> Float32:
@@ -321,8 +341,7 @@ class Encoder:
         Raises:
             EdgeretError: What `encode` raises.
         """
-        prompt = self.prompts.document
-        return self._each(lambda pipeline, text: pipeline.encode_known(text, prompt).vector, texts)
+        return self._each(lambda pipeline, text: pipeline.encode_known(text, pipeline.document).vector, texts)
 
     def _each(self, encode_one: Callable[[_Pipeline, str], Float32], texts: Iterable[str]) -> Float32:
         texts = list(texts)
@@ -344,9 +363,9 @@ class Encoder:
 
     @checked
     def encode_query(self, text: str) -> Asked:
-        """Encode a query of any length, behind the query's prompt if the model has one.
+        """Encode a query of any length, behind the query's prompt or first token if the model has one.
 
-        One that the model reads to its end has one vector; without prompts it is that of `encode_passages`, bit for
+        One that the model reads to its end has one vector; unless `sided` it is that of `encode_passages`, bit for
         bit. A longer one has those of its passages of 32 tokens at most; if they are more than 64, neighbors are
         averaged. Passages of which the model knows no word count only if all are such.
 
@@ -360,15 +379,16 @@ class Encoder:
         Raises:
             EdgeretError: What `encode` raises.
         """
-        pipeline, prompt = self._pipeline(), self.prompts.query
-        vector, whole, known = pipeline.encode_known(text, prompt)
+        pipeline = self._pipeline()
+        side = pipeline.query
+        vector, whole, known = pipeline.encode_known(text, side)
         if whole:
             return Asked(vector[None], 1, known)
-        spans = split_windows(text, pipeline.windows(text), min(_QUERY_TOKENS, pipeline.room(prompt)))
+        spans = split_windows(text, pipeline.windows(text), min(_QUERY_TOKENS, pipeline.room(side)))
         parts = min(len(spans), _MOST_PARTS)
         sums = {known: np.zeros((parts, self.dim), dtype=np.float64) for known in (True, False)}
         for number, (start, stop) in enumerate(spans):
-            passage = pipeline.encode_known(text[start:stop], prompt)
+            passage = pipeline.encode_known(text[start:stop], side)
             sums[passage.known][number * parts // len(spans)] += passage.vector
         known = bool(sums[True].any())
         vectors = sums[known][sums[known].any(axis=1)]
@@ -404,30 +424,45 @@ class Encoder:
     def _start(self) -> _Pipeline:
         backend = BACKENDS[self.backend](self.bundle, self.threads)
         tokenizer = load_tokenizer(self.bundle)
-        prompt_tokens = {
-            prompt: len(tokenizer.tokenize(prompt, special=False).ids) if prompt else 0
-            for prompt in self.prompts
-        }
-        taken = tokenizer.special + max(prompt_tokens.values())
+        document, query = _sides(self.bundle, tokenizer)
+        taken = tokenizer.special + max(document.taken, query.taken)
         if taken >= self.max_tokens:
             refuse(
                 self.bundle.path,
                 f"'max_tokens' above the {taken} tokens around a text: special tokens and prompts",
                 str(self.max_tokens),
             )
-        turn = _load_map(self.bundle)
-        pipeline = _Pipeline(tokenizer, backend, self.max_tokens, self.dim, turn, prompt_tokens)
+        turn, before = _load_map(self.bundle), _special_before(tokenizer)
+        if self.bundle.manifest.roles and not before:
+            refuse(self.bundle.path, "a tokenizer that begins texts with a token, for 'roles'", "none")
+        pipeline = _Pipeline(tokenizer, backend, self.max_tokens, self.dim, turn, before, document, query)
         golden = self.bundle.golden()
-        for known, prompt in ((golden.own, self.prompts.document), (golden.asked_own, self.prompts.query)):
+        for known, side in ((golden.own, document), (golden.asked_own, query)):
             if known is None:
                 continue
-            found = float(likeness(pipeline.encode(golden.texts[0], prompt)[None], known)[0])
+            found = float(likeness(pipeline.encode(golden.texts[0], side)[None], known)[0])
             if not found >= _LEAST_LIKENESS:
                 raise BackendError(
                     f"expected the {self.backend!r} backend to repeat the bundle's golden vector with a likeness of at "
                     f"least {_LEAST_LIKENESS}, found {found:.3f}: install another release of its runtime"
                 )
         return pipeline
+
+
+def _sides(bundle: Bundle, tokenizer: Tokenizer) -> Iterator[_Side]:
+    """Those of documents and of queries."""
+    manifest = bundle.manifest
+    for prompt, role in zip(manifest.prompts, manifest.roles or (None, None), strict=True):
+        yield _Side(prompt, len(tokenizer.tokenize(prompt, special=False).ids) if prompt else 0, role)
+
+
+def _special_before(tokenizer: Tokenizer) -> int:
+    """How many special tokens stand before a text: those that a text and the empty one begin with."""
+    around, ids = (tokenizer.tokenize(text).ids for text in ("", "a"))
+    if ids == around:
+        # It has no token for the letter: one behind, as most have it.
+        return max(len(around) - 1, 0)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(around, ids, strict=False)))
 
 
 def _load_map(bundle: Bundle) -> Float32 | None:

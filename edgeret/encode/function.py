@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.codec import Codec, Float32, normalize
+from edgeret.documents import Span
 from edgeret.door import checked, numbers
 from edgeret.encode.bundle import codec_id, fingerprint, space
-from edgeret.encode.passages import Span
 from edgeret.errors import InvalidVectorError
 
 _WORD = re.compile(r"\S+")

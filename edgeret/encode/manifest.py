@@ -79,14 +79,21 @@ class Prompts(NamedTuple):
 NO_PROMPTS: Final = Prompts()
 
 
+class Roles(NamedTuple):
+    """Ids of the tokens that say what a text is: one stands where the tokenizer's first one would."""
+
+    document: int
+    query: int
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """What a bundle says of itself.
 
     max_tokens: the longest input, special tokens included. geometry and codec: fingerprints, 32 hex
     digits each. kind: "transformer", "static" or "reranker". graphs: one for each backend that the bundle
-    serves. about: what decides nothing (teacher, license, versions). spread: the standard deviation of the cosines
-    between unrelated texts; None in the first bundles. prompts: of the model.
+    serves. about: what decides nothing (teacher, license, versions). spread: how far the cosines of a query with
+    unrelated texts lie apart; None in the first bundles. prompts, roles: of the model, which has one of them at most.
     """
 
     name: str
@@ -101,6 +108,12 @@ class Manifest:
     about: dict[str, Any]
     spread: float | None = None
     prompts: Prompts = NO_PROMPTS
+    roles: Roles | None = None
+
+    @property
+    def sided(self) -> bool:
+        """Whether a query has another vector than a document of the same text."""
+        return any(self.prompts) or self.roles is not None
 
     def as_json(self) -> str:
         """The text of manifest.json."""
@@ -134,6 +147,7 @@ class Manifest:
             "files": files,
             **({} if self.spread is None else {"spread": self.spread}),
             **({"prompts": self.prompts._asdict()} if any(self.prompts) else {}),
+            **({} if self.roles is None else {"roles": self.roles._asdict()}),
         }
 
 
@@ -164,6 +178,7 @@ def read(folder: Path, links: bool = False) -> Manifest:
         about=_get(folder, table, "about", dict),
         spread=_get(folder, table, "spread", float) if "spread" in table else None,
         prompts=_prompts(folder, table["prompts"]) if "prompts" in table else NO_PROMPTS,
+        roles=_roles(folder, table["roles"]) if "roles" in table else None,
     )
     decisive = manifest._decisive()
     _check_keys(folder, table, decisive.keys() | {"checksum", "about"})
@@ -178,6 +193,7 @@ def read(folder: Path, links: bool = False) -> Manifest:
         if graph.file not in manifest.files:
             refuse(folder, f"the file of the {backend} graph among the files", repr(graph.file))
     _check_tiling(folder, manifest)
+    _check_roles(folder, manifest)
     # The first bundles have none.
     if "checksum" in table and table["checksum"] != manifest.checksum:
         refuse(folder, f"{MANIFEST} with checksum {manifest.checksum}", f"{table['checksum']!r:.80}")
@@ -241,6 +257,25 @@ def _prompts(folder: Path, value: Any) -> Prompts:
         if len(prompt) > _LONGEST_PROMPT or any("\ud800" <= letter <= "\udfff" for letter in prompt):
             refuse(folder, f"a prompt of at most {_LONGEST_PROMPT} characters, in Unicode", f"{prompt!r:.80}")
     return prompts if any(prompts) else refuse(folder, "'prompts' that say something", "empty ones")
+
+
+def _roles(folder: Path, value: Any) -> Roles:
+    entry = _object(folder, value)
+    _check_keys(folder, entry, {*Roles._fields})
+    return Roles(*(_get(folder, entry, key, int) for key in Roles._fields))
+
+
+def _check_roles(folder: Path, manifest: Manifest) -> None:
+    if manifest.roles is None:
+        return
+    if any(manifest.prompts):
+        refuse(folder, "'prompts' or 'roles'", "both")
+    table = manifest.tensors.get("tokens")
+    count = 0 if table is None else table.shape[0]
+    if not all(0 <= id < count for id in manifest.roles):
+        refuse(
+            folder, f"'roles' that are ids below the {count} of the tensor 'tokens'", str([*manifest.roles])
+        )
 
 
 def _tensor(folder: Path, value: Any) -> Tensor:

@@ -42,8 +42,12 @@ class StaticBackend:
         hidden = bundle.placed("inner_bias").shape[0]
         inner = Layer.read(bundle, "inner", (hidden, bundle.width))
         outer = Layer.read(bundle, "outer", (bundle.width, hidden))
-        build = native if runs_native(bundle) else reference
-        self._encode = build(table, inner, outer)
+        if not runs_native(bundle):
+            self._encode = reference(table, inner, outer)
+        elif is_packed(bundle) and not stays(bundle):
+            self._encode = native(table, inner, outer)
+        else:
+            self._encode = native_head(table, inner, outer)
 
     @staticmethod
     def serves(bundle: Bundle) -> bool:
@@ -89,11 +93,8 @@ class Layer(NamedTuple):
 
 
 def runs_native(bundle: Bundle) -> bool:
-    """Whether the C kernel runs the bundle: it takes a table of 4 bits in memory, and floats as the file has them."""
-    built = _static is not None and is_allowed()
-    return (
-        built and is_packed(bundle) and not stays(bundle) and _has_head(bundle) and sys.byteorder == "little"
-    )
+    """Whether the C kernel runs the bundle's head; it takes floats as the file has them."""
+    return _static is not None and is_allowed() and _has_head(bundle) and sys.byteorder == "little"
 
 
 def _has_head(bundle: Bundle) -> bool:
@@ -102,11 +103,24 @@ def _has_head(bundle: Bundle) -> bool:
 
 
 def native(table: TokenTable, inner: Layer, outer: Layer, isa: str | None = None) -> Encode:
-    """The C kernel, on an instruction set of `_static.isas()`; by default the best. All give the same bits."""
+    """The C kernel of a table of 4 bits in memory, on an instruction set of `_static.isas()`; by default the best.
+
+    All give the same bits.
+    """
     student = _static.student(table.rows, table.scales, *inner, *outer, isa or _static.isas()[0])
 
     def encode(ids: list[int]) -> Float32:
         return np.frombuffer(_static.encode(student, ids), np.float32)
+
+    return encode
+
+
+def native_head(table: TokenTable, inner: Layer, outer: Layer, isa: str | None = None) -> Encode:
+    """The C kernel behind a sum of NumPy's, of any other table."""
+    head = _static.head(*inner, *outer, isa or _static.isas()[0])
+
+    def encode(ids: list[int]) -> Float32:
+        return np.frombuffer(_static.correct(head, np.add.reduce(table.take(ids))), np.float32)
 
     return encode
 

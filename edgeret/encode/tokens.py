@@ -9,7 +9,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeret.encode.bundle import Bundle
+from edgeret.encode.bundle import CENTROIDS, Bundle
+from edgeret.encode.manifest import Tensor, refuse
 from edgeret.errors import BundleError
 
 Float32 = NDArray[np.float32]
@@ -18,6 +19,9 @@ Float32 = NDArray[np.float32]
 # one lookup gives both.
 _NIBBLES: Final = np.stack(np.divmod(np.arange(256), 16)[::-1], axis=1).astype(np.float32) - 8
 _PAIRS: Final = _NIBBLES.view(np.float64)[:, 0]
+
+# What a byte may choose of, where the table has codes.
+_CENTROIDS: Final = 256
 
 _LARGE: Final = 1 << 24
 # Texts have few tokens, again and again: so many rows are kept, with what Python keeps of each.
@@ -28,18 +32,33 @@ _KEPT_BYTES: Final = 250
 class TokenTable:
     """The token embeddings: int8 rows [vocabulary, dim], or uint8 [vocabulary, dim / 2], two entries in a byte.
 
-    rows: None if they stay in the file. scales: float32 [vocabulary]. Raises BundleError if they do not fit together.
+    Or product codes (Jégou et al., 2011), uint8 [vocabulary, parts]: for each part of an embedding a byte chooses one
+    of 256 centroids. rows: None if they stay in the file. scales: float32 [vocabulary], None beside codes. Raises
+    BundleError if they do not fit together.
     """
 
     def __init__(self, bundle: Bundle) -> None:
-        self.is_packed = is_packed(bundle)
-        dtype, width = ("uint8", bundle.token_width // 2) if self.is_packed else ("int8", bundle.token_width)
-        count = bundle.placed("tokens").shape[0]
-        bundle.fitting("tokens", dtype, (count, width))
-        self.scales = bundle.shaped("token_scales", "float32", (count,))
+        found, self._width = bundle.placed("tokens"), bundle.token_width
+        self._count = found.shape[0]
+        self._is_packed = is_packed(bundle)
+        self.scales: Any = None
+        if is_coded(bundle):
+            dtype, width = "uint8", found.shape[-1]
+            if len(found.shape) != 2 or self._width % width:
+                expected = f"'tokens' of codes, as many in a row as divide {self._width}"
+                refuse(bundle.path, expected, f"{found.shape}")
+            shape = (width, _CENTROIDS, self._width // width)
+            # All below each other, so that one look-up finds those of all parts.
+            halves = bundle.shaped(CENTROIDS, "float16", shape)
+            self._centroids = halves.astype(np.float32).reshape(-1, shape[2])
+            self._firsts = _CENTROIDS * np.arange(width)
+        else:
+            dtype, width = ("uint8", self._width // 2) if self._is_packed else ("int8", self._width)
+            self.scales = bundle.shaped("token_scales", "float32", (self._count,))
+        placed = bundle.fitting("tokens", dtype, (self._count, width))
         self.rows: Any = None
         if stays(bundle):
-            self._read = _in_file(bundle, width, dtype)
+            self._read = _in_file(bundle, placed)
         else:
             self.rows = bundle.tensor("tokens")
             self._read = partial(self.rows.take, axis=0)
@@ -47,20 +66,31 @@ class TokenTable:
     def take(self, ids: list[int]) -> Float32:
         """Token ids -> their embeddings, float32 [n, dim]. Raises BundleError for an id that has none."""
         try:
-            scales = self.scales.take(ids)
+            rows = self._read(ids)
         except IndexError as error:
             raise BundleError(
-                f"expected token ids below {len(self.scales)}, got {max(ids)}: install or export the bundle again"
+                f"expected token ids below {self._count}, got {max(ids)}: install or export the bundle again"
             ) from error
-        rows = self._read(ids)
-        values = _PAIRS.take(rows).view(np.float32) if self.is_packed else rows
-        tokens: Float32 = values * scales[:, None]
+        if self.scales is None:
+            return self._centroids.take(rows + self._firsts, axis=0).reshape(len(ids), self._width)
+        values = _PAIRS.take(rows).view(np.float32) if self._is_packed else rows
+        tokens: Float32 = values * self.scales.take(ids)[:, None]
         return tokens
+
+
+def is_coded(bundle: Bundle) -> bool:
+    """Whether the bundle's table has product codes. Raises BundleError for one that has scales too, or neither."""
+    found = [name for name in ("token_scales", CENTROIDS) if name in bundle.manifest.tensors]
+    if len(found) != 1:
+        refuse(
+            bundle.path, f"one of the tensors 'token_scales' and {CENTROIDS!r}", "both" if found else "none"
+        )
+    return found == [CENTROIDS]
 
 
 def is_packed(bundle: Bundle) -> bool:
     """Whether the bundle's table has 4 bits an entry."""
-    return bundle.placed("tokens").dtype == "uint8"
+    return bundle.placed("tokens").dtype == "uint8" and not is_coded(bundle)
 
 
 def stays(bundle: Bundle) -> bool:
@@ -73,14 +103,22 @@ def stays(bundle: Bundle) -> bool:
 
 def planned_bytes(bundle: Bundle) -> int:
     """What it adds to the process at most."""
+    table, is_of_codes = bundle.placed("tokens"), is_coded(bundle)
+    # Centroids have half the bytes in the file.
+    beside = 2 * bundle.placed(CENTROIDS).nbytes if is_of_codes else bundle.placed("token_scales").nbytes
     if not stays(bundle):
-        return bundle.manifest.files[bundle.placed("tokens").file].nbytes
-    count, width = bundle.placed("tokens").shape
-    return bundle.placed("token_scales").nbytes + min(count, _KEPT) * (width + _KEPT_BYTES)
+        return table.nbytes + beside
+    count, width = table.shape
+    return beside + min(count, _KEPT) * (width + _KEPT_BYTES)
 
 
-def _in_file(bundle: Bundle, width: int, dtype: str) -> Callable[[list[int]], NDArray[Any]]:
-    placed = bundle.placed("tokens")
-    source = bundle.source(placed.file)
-    row = lru_cache(_KEPT)(lambda id: source.read(width, placed.offset + width * id))
-    return lambda ids: np.frombuffer(b"".join(map(row, ids)), dtype).reshape(len(ids), width)
+def _in_file(bundle: Bundle, placed: Tensor) -> Callable[[list[int]], NDArray[Any]]:
+    source, (count, width) = bundle.source(placed.file), placed.shape
+
+    @lru_cache(_KEPT)
+    def row(id: int) -> bytes:
+        if not 0 <= id < count:
+            raise IndexError(id)
+        return source.read(width, placed.offset + width * id)
+
+    return lambda ids: np.frombuffer(b"".join(map(row, ids)), placed.dtype).reshape(len(ids), width)

@@ -29,6 +29,7 @@ from source import Source  # noqa: E402
 from edgeret import Document, Index  # noqa: E402
 from edgeret.encode import bpe, pieces, static, tables, unigram  # noqa: E402
 from edgeret.encode.bundle import Bundle, Content, write  # noqa: E402
+from edgeret.encode.manifest import Roles  # noqa: E402
 from edgeret.encode.tokens import TokenTable  # noqa: E402
 from edgeret.errors import (  # noqa: E402
     BundleError,
@@ -442,7 +443,7 @@ def lines(content: bytes) -> None:
 def bundle(content: bytes) -> None:
     """A sound bundle whose manifest was rewritten is opened whole or refused by name."""
     source = Source(content)
-    folder, sound = _bundle()
+    folder, sound = _bundle(source.choice(["token_scales", "token_centroids"]))
     path = folder / "manifest.json"
     if source.number(0, 3):
         manifest = json.loads(sound)
@@ -456,7 +457,7 @@ def bundle(content: bytes) -> None:
     with contextlib.suppress(BundleError, FormatVersionError):
         opened = Bundle.open(folder)
         opened.codec().encode(np.ones((1, opened.dim), np.int8), 64)
-        TokenTable(opened)
+        TokenTable(opened).take([0, 1])
 
 
 def _rewrite(source: Source, value: Any) -> None:
@@ -473,12 +474,16 @@ def _rewrite(source: Source, value: Any) -> None:
 
 
 @cache
-def _bundle() -> tuple[Path, str]:
-    path = folder() / "tiny"
+def _bundle(beside: str) -> tuple[Path, str]:
+    """A bundle whose table has these beside its rows; that of codes has roles."""
+    path = folder() / beside
+    table = {"tokens": np.ones((5, DIM), np.int8), "token_scales": np.ones(5, np.float32)}
+    if beside == "token_centroids":
+        table = {"tokens": np.ones((5, 8), np.uint8), beside: np.ones((8, 256, DIM // 8), np.float16)}
     content = Content(
         name="tiny", max_tokens=16, geometry="ab" * 16, codec=random_codec(), kind="static", graphs={},
-        tensors={"tokens.bin": {"tokens": np.ones((5, DIM), np.int8), "token_scales": np.ones(5, np.float32)}},
-        files={"card.md": b"# tiny\n"}, about={"license": "Apache-2.0"},
+        tensors={"tokens.bin": table}, files={"card.md": b"# tiny\n"}, about={"license": "Apache-2.0"},
+        roles=None if beside == "token_scales" else Roles(0, 1),
     )  # fmt: skip
     write(path, content)
     return path, (path / "manifest.json").read_text()

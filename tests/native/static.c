@@ -96,6 +96,9 @@ static int agrees(const Student *student, const size_t *ids, size_t count)
         if (i == 0 || !isas[i - 1].runs_here())
             memcpy(first, vector, dim * sizeof *first);
         sound = sound && cosine > 1 - FARTHEST && memcmp(first, vector, dim * sizeof *first) == 0;
+        sum_rows(student, ids, count, scratch, vector);
+        sound = sound && isas[i].encode(student, NULL, 0, scratch, vector) &&
+                memcmp(first, vector, dim * sizeof *first) == 0;
         if (!sound)
             printf("FAILED %s: dim %zu hidden %zu tokens %zu cosine %.9f\n", isas[i].name, dim, student->hidden, count,
                    cosine);
