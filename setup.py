@@ -68,7 +68,7 @@ setup(
     if HOME
     else {},
     ext_modules=[
-        extension("_scan", "search", "seek", "seek_x86", "seek_neon"),
+        extension("_scan", "search", "seek", "seek_x86", "seek_neon", "octets"),
         extension("_codec"),
         extension("encode._static", "static"),
         extension("encode._tokenize", "text", "trie", "tokenize", "unigram", "bpe"),

@@ -8,6 +8,8 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "octets.h"
+
 #define INLINE static inline __attribute__((always_inline))
 #define STRIP 64
 #define MAX_WORDS 16
@@ -48,9 +50,7 @@ INLINE uint64_t live_rows(const Columns *columns, size_t strip)
     uint64_t live = ~UINT64_C(0);
     if (columns->live) {
         memcpy(&live, columns->live + strip * (STRIP / 8), sizeof live);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-        live = __builtin_bswap64(live);
-#endif
+        live = little(live);
     }
     return live;
 }
