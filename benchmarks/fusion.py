@@ -40,7 +40,7 @@ Rows = NDArray[np.int64]
 
 TEACHERS: Final = Path(__file__).parent / "results" / "students.jsonl"
 COEFFICIENTS: Final = Path(fusion.__file__).parent / "relevance.json"
-SPREADS: Final = (5.0, 6.0, 7.0, 8.0, 8.5, 9.0, 10.0, 12.0, 15.0)
+SPREADS: Final = (5.0, 6.0, 7.0, 8.0, 8.8, 9.0, 10.0, 12.0, 15.0)
 MOST_BELOW: Final = 0.015
 """A weight is not chosen by which a collection falls so far below its better half."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from functools import partial
 from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -16,7 +17,7 @@ from edgeret.encode import bundle, tables
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import Graph
 from edgeret.errors import BundleError
-from export import card, convert, golden, hash_head, pieces, rewrite, spread, verify
+from export import card, convert, golden, hash_head, pieces, spread, verify
 from export.rows import Rows
 from export.teacher import Teacher
 
@@ -83,10 +84,11 @@ def make(
     own = Encoder.load(write("").path)
     write = partial(_write, teacher, parts, out, golden.proof(texts, teacher, own))
     encoder = Encoder.load(write("").path)
-    apart = hash_head.sample(text, PARITY_TEXTS, seed + PARITY_SEED, set(drawn))
+    languages = hash_head.sample_languages(text, PARITY_TEXTS, seed + PARITY_SEED, set(drawn)).values()
+    apart = list(chain.from_iterable(languages))
     figures = verify.golden(encoder) | verify.parity(encoder, teacher, apart)
     made = write(card.describe(encoder.bundle, teacher, text, passages, figures))
-    return rewrite.rewrite(made, out, spread=spread.measure(encoder, apart))
+    return spread.write(made, spread.measure(encoder, languages))
 
 
 def most_passages(text: Sequence[Path], dim: int) -> int:

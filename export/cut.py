@@ -37,14 +37,11 @@ _COPIED: Final = ("*.json", "*.md", "*_Pooling/*", "*_Normalize/*")
 def counted(tokenizer: Tokenizer, files: Sequence[Path]) -> dict[str, Int64]:
     """How often each token occurs, int64 [vocabulary], by language.
 
-    files: plain or .gz, a passage a line. What is behind the last hyphen of a name, before the first dot, is the
-    language; all files without one are of one more.
+    files: plain or .gz, a passage a line. Their names have their languages; all without one are of one more.
     """
     words: dict[str, Counter[str]] = {}
     for file in files:
-        stem = file.name.partition(".")[0]
-        language = stem.rpartition("-")[2] if "-" in stem else ""
-        found = words.setdefault(language, Counter())
+        found = words.setdefault(text.language(file), Counter())
         for line in text.lines(file):
             found.update(line.split())
     return {language: _tokens(tokenizer, found) for language, found in words.items()}

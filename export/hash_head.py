@@ -33,17 +33,36 @@ def sample(files: Sequence[Path], count: int, seed: int, exclude: Collection[str
 
     exclude: passages that must not be drawn. Raises BundleError if there are too few.
     """
+    return [passage for _, chosen in _drawn(files, count, seed, exclude) for passage in chosen]
+
+
+def sample_languages(
+    files: Sequence[Path], count: int, seed: int, exclude: Collection[str] = frozenset()
+) -> dict[str, list[str]]:
+    """The passages of `sample` by their languages, as the names of the files have them."""
+    found: dict[str, list[str]] = {}
+    for file, chosen in _drawn(files, count, seed, exclude):
+        found.setdefault(text.language(file), []).extend(chosen)
+    return found
+
+
+def _drawn(
+    files: Sequence[Path], count: int, seed: int, exclude: Collection[str]
+) -> list[tuple[Path, list[str]]]:
     rng = np.random.default_rng(seed)
     pools = []
     for file in files:
         lines = [line for line in text.lines(file) if line.strip() and line not in exclude]
         rng.shuffle(lines)
-        pools.append(lines)
-    chosen: list[str] = []
-    for left, pool in zip(range(len(pools), 0, -1), sorted(pools, key=len), strict=True):
-        chosen += pool[: (count - len(chosen)) // left]
-    if len(chosen) < count:
-        raise BundleError(f"expected {count} passages of text, found {len(chosen)}: give more text files")
+        pools.append((file, lines))
+    pools.sort(key=lambda pool: len(pool[1]))
+    chosen, left = [], count
+    for number, (file, lines) in enumerate(pools):
+        taken = lines[: left // (len(pools) - number)]
+        chosen.append((file, taken))
+        left -= len(taken)
+    if left:
+        raise BundleError(f"expected {count} passages of text, found {count - left}: give more text files")
     return chosen
 
 

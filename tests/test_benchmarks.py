@@ -182,6 +182,15 @@ def test_cached_encoder_passes_the_rest_on(tmp_path):
     assert CachedEncoder(Counting(), "key", tmp_path).name == "counting"
 
 
+def test_a_cached_encoder_weighs_words_as_the_encoder_itself(tmp_path):
+    encoder = Encoder.load("nano")
+    with Index.create(tmp_path / "a.edgeret", model=encoder) as index:
+        index.add(["Hold the button to reset the router.", "The choir sings on Thursdays."])
+        own = index.explain("reset the router").words_weight
+    with Index.open(tmp_path / "a.edgeret", model=CachedEncoder(encoder, "key", tmp_path)) as index:
+        assert index.explain("reset the router").words_weight == own
+
+
 @pytest.mark.parametrize(("argv", "code"), [([], 2), (["nothing"], 2), (["--help"], 0)])
 def test_usage(argv, code, capsys):
     assert main(argv) == code

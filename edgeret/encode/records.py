@@ -14,12 +14,12 @@ from typing import Final, NamedTuple, Protocol
 import numpy as np
 
 from edgeret.codec import Codec, Float32, Int8, UInt64, normalize, quantize
-from edgeret.documents import Encoded, Record, Section
+from edgeret.documents import Encoded, Record, Section, Span
 from edgeret.door import numbers
-from edgeret.encode.bundle import INSTALL, MODELS, WORLD, available
+from edgeret.encode.bundle import INSTALL, MODELS, WORLD, Bundle, available
 from edgeret.encode.encoder import Asked, Encoder
 from edgeret.encode.manifest import PLAIN_NAME
-from edgeret.encode.passages import Span, split_windows
+from edgeret.encode.passages import split_windows
 from edgeret.errors import BundleError
 from edgeret.plan import Plan
 
@@ -269,13 +269,28 @@ def encode_query(text: str, encoder: TextEncoder) -> Asked:
 
 
 def spread(encoder: TextEncoder) -> float:
-    """The standard deviation of the cosines between unrelated texts, as the bundle knows it, or of a few texts here."""
-    if isinstance(encoder, Encoder) and encoder.bundle.manifest.spread is not None:
-        return encoder.bundle.manifest.spread
+    """`deviation` of unrelated texts, as the encoder's bundle knows it, or of a few texts here.
+
+    An encoder that is wrapped around one of ours has its `bundle` too.
+    """
+    bundle = getattr(encoder, "bundle", None)
+    if isinstance(bundle, Bundle) and bundle.manifest.spread is not None:
+        return bundle.manifest.spread
     # As queries, since a document's text may be the name of a picture to an encoder that is not ours.
     asked = np.concatenate([encode_query(text, encoder).vectors[:1] for text in _UNRELATED])
     vectors = normalize(asked, encoder.dim)
-    return float((vectors @ vectors.T)[np.triu_indices(len(vectors), 1)].std())
+    return deviation(vectors, vectors)
+
+
+def deviation(queries: Float32, documents: Float32) -> float:
+    """The standard deviation of a query's cosines with other texts as documents; the mean of all queries.
+
+    queries, documents: the vectors of three unrelated texts or more, as either. The mean, not the root of the mean
+    square: what words weigh grows with it as it is, and is one number for all queries.
+    """
+    others = ~np.eye(len(queries), dtype=bool)
+    cosines = (queries @ documents.T)[others].reshape(len(queries), -1)
+    return float(cosines.std(axis=1, ddof=1, dtype=np.float64).mean())
 
 
 def _spans(text: str, encoder: TextEncoder, limit: int, blocks: Sequence[Span]) -> list[Span]:

@@ -19,8 +19,8 @@ POOL: Final = 100
 DEEPER: Final = 10
 """How many times deeper the next pool is, for documents beyond them."""
 
-SPREADS: Final = 8.5
-"""What a word counts in a query of one, in spreads: standard deviations of the cosines between unrelated texts."""
+SPREADS: Final = 8.8
+"""What a word counts in a query of one, in spreads: standard deviations of its cosines with unrelated texts."""
 
 NEXT: Final = 10
 """A hit's margin is what its score has above the mean of so many behind it."""
