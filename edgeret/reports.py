@@ -123,6 +123,8 @@ class Explanation:
         mode: "dense", "lexical" or "hybrid".
         phrases_read: Passages that were read for the phrases of the query, 1,000 at most: those whose words match
             best.
+        phrases_said: False if none of these says the phrases: a "lexical" search finds nothing then, and a "hybrid" one
+            is asked as if nothing were quoted.
         words_weight: What `Hit.lexical` counts beside `Hit.cosine` in a "hybrid" score; 0 in other modes.
         unknown_keys: Metadata keys of `where` that no document has.
         reranked: Documents that the reranker has read; 0 without one.
@@ -149,6 +151,7 @@ class Explanation:
     words_runs: int
     mode: str
     phrases_read: int
+    phrases_said: bool
     words_weight: float
     unknown_keys: list[str] = field(default_factory=list)
     reranked: int = 0

@@ -94,10 +94,22 @@ def test_only_what_says_a_phrase_is_found(filled, mode):
     assert found('"red cat" "blue house"') == {"both"}
     assert found('"red cat"', where={"year": {"$lt": 2}}) == {"order"}
     assert found('"cat red"') == {"reverse"}
-    assert found('"green cat"') == set()
+    assert found('"green cat"') == (set() if mode == "lexical" else {*TEXTS})
+    assert filled.explain('"green cat"', mode=mode).phrases_said is False
+    assert filled.explain('"red cat"', mode=mode).phrases_said is True
+    assert filled.explain("green cat", mode=mode).phrases_said is True
     assert "reverse" in found('red "cat')
     assert filled.explain('"red cat"', mode=mode).phrases_read == len(TEXTS)
     assert filled.explain("red cat", mode=mode).phrases_read == 0
+
+
+def test_where_nothing_says_a_phrase_meaning_answers_as_if_nothing_were_quoted(filled):
+    quoted, plain = ('where is the "green" "red blue cat"?', "where is the green red blue cat?")
+    assert [hit.id for hit in filled.search(quoted)] == [hit.id for hit in filled.search(plain)]
+    # Where one is left by a filter, and where none is.
+    assert {hit.id for hit in filled.search('"red cat"', where={"year": {"$lt": 2}})} == {"order"}
+    assert len(filled.search('"red cat"', where={"year": {"$gt": 3}})) > 0
+    assert filled.search('"red cat"', where={"year": 99}) == []
 
 
 def test_by_meaning_alone_quotes_mean_nothing(filled):

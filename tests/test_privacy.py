@@ -217,6 +217,6 @@ def test_queries_are_words(target, query):
     words = {word.lower() for word in re.findall(r"\w+", query)}
     for mode in ("dense", "lexical", "hybrid"):
         hits = target.search(query, mode=mode)
-        said = mode == "dense" or phrases.said(phrases.of(query), "a red cat")
-        assert len(hits) == (said and (mode != "lexical" or bool(words & {"a", "red", "cat"})))
+        said = phrases.said(phrases.of(query), "a red cat")
+        assert len(hits) == (mode != "lexical" or (said and bool(words & {"a", "red", "cat"})))
     untouched(target)

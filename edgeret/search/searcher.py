@@ -16,8 +16,8 @@ from edgeret.blocks import Mask, both, count, less
 from edgeret.codec import Float32, Int64, UInt64, dequantize, normalize
 from edgeret.documents import Highlights, Hit, Scores, Span, make_hit, searched
 from edgeret.encode.encoder import Asked
-from edgeret.encode.passages import sentences
 from edgeret.encode.records import TextEncoder, encode_query, recorded_name, spread
+from edgeret.encode.sentences import sentences
 from edgeret.errors import InvalidQueryError, PartitionsError, SpaceMismatchError
 from edgeret.plan import LEAST_OVERSAMPLING, Plan, oversampling
 from edgeret.reports import Explanation
@@ -98,6 +98,7 @@ class _Call(NamedTuple):
     at_once: int
     terms: Terms
     phrases_read: int = 0
+    phrases_said: bool = True
 
     @property
     def eligible(self) -> int:
@@ -347,6 +348,7 @@ class Searcher:
             mode=call.mode,
             words_weight=answer.weight,
             phrases_read=call.phrases_read,
+            phrases_said=call.phrases_said,
         )
 
     def _eligible(self, store: Store, condition: Condition, hidden: str | None) -> Mask | None:
@@ -360,7 +362,10 @@ class Searcher:
         return less(store.live() if mask is None else mask, store.rows.rows_of([head.doc]))
 
     def _answer(self, store: Store, call: _Call, asked: _Part) -> list[_Answered]:
-        """The answers to queries; one with phrases is answered by itself, from the passages that say them."""
+        """The answers to queries; one with phrases is answered by itself, from the passages that say them.
+
+        Where none does, a hybrid search has meaning to go by: it is asked as if nothing were quoted.
+        """
         quoted = [
             phrases.of(query) if isinstance(query, str) and call.mode != "dense" else []
             for query in asked.queries
@@ -373,7 +378,10 @@ class Searcher:
             if said:
                 clock = Clock()
                 mask, read = store.lexicon.saying(said, call.mask)
-                own = call._replace(mask=mask, phrases_read=read, filter_ms=call.filter_ms + clock.lap())
+                own = call._replace(phrases_read=read, phrases_said=mask is None or bool(mask))
+                if mask or call.mode == "lexical":
+                    own = own._replace(mask=mask)
+                own = own._replace(filter_ms=call.filter_ms + clock.lap())
             found += self._answer_all(store, own, asked.only(number))
         return found
 
