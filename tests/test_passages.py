@@ -1,7 +1,9 @@
+# ruff: noqa: RUF001 - the letters are meant
 from __future__ import annotations
 
 import re
 import time
+import unicodedata
 
 import pytest
 from counts import tries
@@ -9,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeret.encode.passages import split
+from edgeret.encode.sentences import _ANYWHERE, sentences
 
 Spans = list[tuple[int, int]]
 
@@ -28,7 +31,8 @@ def tokens_within(spans: Spans, start: int, end: int) -> int:
 
 pieces = st.sampled_from(
     ["a", "word", "longer", "extraordinarily", ".", "!", "?", ",", " ", "  ", "\n", "\n\n", " \n \n", '."',
-     "Z", "é", "\U0001f600", "中文。", "\u200b", "\t", "e.g. ", "3.14", ". A"]
+     "Z", "é", "\U0001f600", "中文。", "\u200b", "\t", "e.g. ", "3.14", ". A", "？！", "」", "।", "॥ ", "؟", "۔ ",
+     "։", "። ", "།", " ", "．", "5", ";", "ά", "ไทย", "ไทย ลาว ", "ๆ"]
 )  # fmt: skip
 texts = st.lists(pieces, max_size=60).map("".join) | st.text(max_size=80)
 
@@ -84,6 +88,55 @@ def test_sentences_are_packed_whole() -> None:
 def test_quotes_stay_with_their_sentence() -> None:
     assert cut('He said "go." Then left.', 7) == ['He said "go."', "Then left."]
     assert cut("\u4f60\u597d\u3002\u518d\u89c1\u3002", 2) == ["\u4f60\u597d\u3002", "\u518d\u89c1\u3002"]
+
+
+SENTENCES = {
+    "Arabic": ["هل وصل القطار؟", "نعم وصل قبل ساعة.", "«اجلس هنا!»"],
+    "Urdu": ["گاڑی آٹھ بجے چلتی ہے۔", "کیا تم تیار ہو؟", "میں گھر پر ہوں۔"],
+    "Hindi": ["ट्रेन आठ बजे चलती है।", "क्या तुम तैयार हो?", "श्लोक समाप्त॥"],
+    "Bengali": ["ট্রেন আটটায় ছাড়ে।", "তুমি কি তৈরি?", "আমি বাড়িতে আছি।"],
+    "Amharic": ["ባቡሩ በስምንት ሰዓት ይሄዳል።", "ዝግጁ ነህ፧", "ቤት ነኝ።"],
+    "Armenian": ["Գնացքը մեկնում է ութին։", "Ես տանն եմ։", "Դուռը բաց է։"],
+    "Khmer": ["រថភ្លើងចេញម៉ោងប្រាំបី។", "ខ្ញុំនៅផ្ទះ។", "ទ្វារបើក។"],
+    "Burmese": ["ရထားက ရှစ်နာရီမှာ ထွက်တယ်။", "ကျွန်တော် အိမ်မှာ၊ သူ ဈေးမှာ။", "တံခါး ပွင့်နေတယ်။"],
+    "Tibetan": ["མེ་འཁོར་ཆུ་ཚོད་བརྒྱད་པར་འགྲོ།", "ང་ནང་ལ་ཡོད།", "སྒོ་ཕྱེ་འདུག །།"],
+    "Chinese": ["火车八点开。", "你准备好了吗？！", "（我在家。）"],
+    "Japanese": ["列車は８．５時に出ます．", "「準備はいい？」", "家にいます｡"],
+    "Russian": ["Поезд уходит в восемь, и т. д. и т. п.", "Ты готов?", "Я дома…"],
+    "Greek": ["Το τρένο φεύγει στις οκτώ.", "Είσαι έτοιμος;", "Είμαι σπίτι."],
+    "German": ["Der Zug fährt z.B. über Köln.", "Er fragte: „Bist du bereit?“", "»Ich bin da.«"],
+    "Spanish": ["El tren sale a las ocho.", "¿Estás listo?", "¡Estoy en casa!"],
+    "Mongolian": ["ᠭᠠᠯᠲᠤ ᠲᠡᠷᠭᠡ ᠶᠠᠪᠤᠨᠠ᠃", "ᠪᠢ ᠭᠡᠷ ᠲᠦ ᠪᠠᠢᠨᠠ᠃", "ᠡᠭᠦᠳᠡ ᠨᠡᠭᠡᠭᠡᠲᠡᠢ᠃"],
+}
+UNSPACED = ("Chinese", "Japanese", "Tibetan")
+
+
+@pytest.mark.parametrize("script", SENTENCES)
+def test_sentences_end_in_every_script(script: str) -> None:
+    blank = "" if script in UNSPACED else " "
+    text = blank.join(SENTENCES[script] * 40)
+    assert [text[start:end] for start, end in sentences(text)] == SENTENCES[script] * 40
+    passages = cut(text, 50)
+    assert len(passages) > 3
+    for passage in passages:
+        assert passage.endswith(tuple(SENTENCES[script]))
+        assert passage.startswith(tuple(SENTENCES[script]))
+
+
+def test_what_ends_sentences_is_no_letter() -> None:
+    assert len(_ANYWHERE) == len(set(_ANYWHERE)) == 73
+    assert {unicodedata.category(mark) for mark in _ANYWHERE} == {"Po"}
+
+
+def test_thai_and_lao_end_phrases_with_blanks() -> None:
+    """Where no sentence ends: better than within one, and better than an end that leaves a passage nearly empty."""
+    phrases = ["แมวนอนบนเตียง", "เด็ก ๆ เล่น Python 3 กับ Windows 10 ทุกวัน", "เขากินข้าว"]
+    text = " ".join(phrases * 20)
+    assert [text[start:end] for start, end in sentences(text)] == phrases * 20
+    assert all(passage.endswith(tuple(phrases)) for passage in cut(text, 25))
+    assert cut("ໝາກິນ ແມວ abc ເຂົ້າ", 6)[0] == "ໝາກິນ"
+    assert cut("นอน! ดอก ดอก ดอก ดอก ดอก ดอก", 6) == ["นอน! ดอก ดอก ดอก ดอก", "ดอก ดอก"]
+    assert cut("ดอก ดอก ดอก นอน! ดอก ดอก ดอก", 6) == ["ดอก ดอก ดอก นอน!", "ดอก ดอก ดอก"]
 
 
 def test_abbreviations_and_decimals_end_no_sentence() -> None:

@@ -5,45 +5,33 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from itertools import chain, pairwise
+from itertools import chain
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Repeats are bounded or possessive: each pattern takes linear time on any text.
-_PARAGRAPH_END: Final = re.compile(r"\n[^\S\n]*+\n")
-_SENTENCE_END: Final = re.compile(
-    r"""[.!?\u2026]["'\u2019\u201d\xbb)\]]{0,3}(?=\s++[^a-z])"""
-    r"""|[\u3002\uff01\uff1f]["'\u2019\u201d\u300d\u300f\uff09]{0,3}"""
-)
+from edgeret.documents import Span
+from edgeret.encode.sentences import END, LONGEST, PARAGRAPH_END, PHRASE_END, strip
+
 _LINE_END: Final = re.compile(r"\n")
-_BEFORE: Final = 8
-"""Characters before a token that its sentence's end may begin in: more than a match of _SENTENCE_END has."""
 _AFTER: Final = 256
 """Characters that are looked at after a token, for the whitespace that follows a sentence."""
 
 _BLANKS: Final = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype="<u4")
 
-Span = tuple[int, int]
 Int64 = NDArray[np.int64]
-
-
-def sentences(text: str) -> list[Span]:
-    """The sentences of a text, and what stands between empty lines, without the whitespace around them."""
-    ends = sorted(match.end() for end in (_SENTENCE_END, _PARAGRAPH_END) for match in end.finditer(text))
-    found = [_strip(text, start, end) for start, end in pairwise([0, *ends, len(text)])]
-    return [(start, end) for start, end in found if start < end]
 
 
 def split(text: str, token_spans: Sequence[Span], limit: int) -> list[Span]:
     """Cut `text` into passages of at most `limit` tokens; return their (start, end) as string indices.
 
     `token_spans` are the (start, end) of the text's tokens, in order. Sentences are packed whole; a
-    paragraph's end is preferred once a passage is half full. A sentence longer than `limit` is cut at
-    its last word that fits, a longer word between tokens; only tokens of one same character stay
-    together whatever the limit. Passages keep the order of the text and leave out nothing but
-    whitespace around them; a text of whitespace has none. Takes linear time.
+    paragraph's end is preferred once a passage is half full. Thai and Lao mark no sentences: there a
+    blank, which ends a phrase, is preferred to an end that leaves a passage less than half full. A
+    sentence longer than `limit` is cut at its last word that fits, a longer word between tokens; only
+    tokens of one same character stay together whatever the limit. Passages keep the order of the text
+    and leave out nothing but whitespace around them; a text of whitespace has none. Takes linear time.
     """
     return split_windows(text, [token_spans], limit)
 
@@ -59,7 +47,7 @@ def split_windows(
     while sum(map(len, held)) <= limit:
         if (window := next(windows, None)) is None:
             # All of it fits: most short documents end here, which need no cuts.
-            start, end = _strip(text, 0, len(text))
+            start, end = strip(text, 0, len(text))
             return [(start, end)] if start < end else []
         held.append(window)
     tokens = _Tokens(text, chain(held, windows), blocks)
@@ -70,7 +58,7 @@ def split_windows(
         while following is None and tokens.read(first):
             following = tokens.cut(first, limit)
         end = len(text) if following is None else tokens.start(following)
-        passages.append(_strip(text, begin, end))
+        passages.append(strip(text, begin, end))
         first, begin = following or 0, end
     return [(start, end) for start, end in passages if start < end]
 
@@ -86,8 +74,8 @@ class _Tokens:
         self._forgotten = 0
         self._end = 0
         self._paragraphs: list[int] = []
-        # Ends of sentences and paragraphs, of lines in blocks, of words, of tokens.
-        self._levels: list[list[int]] = [[], [], [], []]
+        # Ends of sentences and paragraphs, of phrases, of lines in blocks, of words, of tokens.
+        self._levels: list[list[int]] = [[], [], [], [], []]
 
     def start(self, token: int) -> int:
         """Where a token starts."""
@@ -106,8 +94,9 @@ class _Tokens:
         tokens = np.flatnonzero(starts >= before)
         words = np.flatnonzero(starts > before)
         last = self._starts[-1] if self._starts else -1
-        sentences = self._first_tokens(_SENTENCE_END, last, starts, tokens)
-        paragraphs = self._first_tokens(_PARAGRAPH_END, last, starts, tokens)
+        sentences = self._first_tokens(END, last, starts, tokens)
+        paragraphs = self._first_tokens(PARAGRAPH_END, last, starts, tokens)
+        phrases = self._first_tokens(PHRASE_END, last, starts, tokens)
         lines = np.empty(0, np.int64)
         if len(self._blocks):
             lines = self._first_tokens(_LINE_END, last, starts, tokens)
@@ -115,9 +104,10 @@ class _Tokens:
             edges = np.intersect1d(np.searchsorted(starts, edges), tokens)
             sentences = np.union1d(self._outside(sentences, starts), edges)
             paragraphs = np.union1d(self._outside(paragraphs, starts), edges)
+            phrases = self._outside(phrases, starts)
         self._paragraphs += (paragraphs + base).tolist()
         sentences = np.union1d(sentences, paragraphs)
-        for level, cuts in zip(self._levels, (sentences, lines, words, tokens), strict=True):
+        for level, cuts in zip(self._levels, (sentences, phrases, lines, words, tokens), strict=True):
             level += (cuts + base).tolist()
         self._starts += starts.tolist()
         self._end = int(ends[-1])
@@ -128,8 +118,10 @@ class _Tokens:
         high = first + limit
         if high >= self._forgotten + len(self._starts):
             return None
-        if half_full := _last(self._paragraphs, first + limit // 2, high):
-            return half_full
+        # Paragraphs, sentences and phrases that leave it half full or more; then any.
+        for cuts in (self._paragraphs, *self._levels[:2]):
+            if found := _last(cuts, first + limit // 2, high):
+                return found
         for cuts in self._levels:
             if found := _last(cuts, first, high):
                 return found
@@ -142,7 +134,7 @@ class _Tokens:
 
         last: where the token before them starts.
         """
-        matches = pattern.finditer(self._text, max(0, last - _BEFORE), int(starts[-1]) + _AFTER)
+        matches = pattern.finditer(self._text, max(0, last - LONGEST), int(starts[-1]) + _AFTER)
         ends = np.fromiter((match.end() for match in matches), dtype=np.int64)
         return np.intersect1d(np.searchsorted(starts, ends[ends > last]), tokens)
 
@@ -173,8 +165,3 @@ def _last(cuts: list[int], low: int, high: int) -> int | None:
     """Return the largest of the sorted `cuts` in (low, high]."""
     position = bisect_right(cuts, high)
     return cuts[position - 1] if position and cuts[position - 1] > low else None
-
-
-def _strip(text: str, start: int, end: int) -> Span:
-    piece = text[start:end]
-    return end - len(piece.lstrip()), start + len(piece.rstrip())

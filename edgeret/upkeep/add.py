@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple
 
-from edgeret.documents import Chunk, Document, Given, Record, Section, as_document, as_sections
-from edgeret.encode.passages import Span
+from edgeret.documents import Chunk, Document, Given, Record, Section, Span, as_document, as_sections
 from edgeret.encode.records import TextEncoder, encode, own_vector
 from edgeret.errors import BudgetError, EdgeretError, LockedError
 from edgeret.plan import footprint
