@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001 - the letters are meant
 """What a person reads of hits on a terminal: harmless, the best sentence in bold, unless NO_COLOR forbids it."""
 
 import io
@@ -35,6 +36,47 @@ def test_a_hit_is_a_title_and_its_best_sentence_in_bold(pets):
     plain = show.told(hits, styled=False)
     assert "\033" not in plain
     assert "Zebras graze. A red cat [2J sleeps, and CATS purr! The end." in plain
+
+
+ARABIC, PERSIAN, HEBREW = "يغادر القطار في الثامنة", "می\u200cخواهم", "הרכבת יוצאת"
+
+
+@pytest.mark.parametrize("text", [ARABIC, PERSIAN, HEBREW])
+def test_what_is_written_from_right_to_left_is_set_apart(index, text):
+    index.add([Document(text, f"{text} 123. \u202eabc\u2069 end", {"title": f"{text} (1)"})])
+    hits = index.search(text)
+    clean = f"{text} 123. abc end"
+    rank, shown = show.told(hits, styled=False).splitlines()
+    assert rank == f"  1  {hits[0].score:6.3f}  \u2068{text} (1)\u2069"
+    assert shown == f"     \u2068{clean}\u2069"
+    bold = show.told(hits, styled=True).splitlines()[1]
+    assert bold.startswith("     \u2068\033[1m")
+    assert bold.endswith("\u2069")
+    assert (bold.count("\u2068"), bold.count("\u2069"), bold.count("\u202e")) == (1, 1, 0)
+    beginning = f"  1  {hits[0].score:6.3f}  "
+    assert show.ranked(hits, isolated=True) == f"{beginning}\u2068{text}\u2069  \u2068{clean}\u2069"
+    assert show.ranked(hits) == f"{beginning}{text}  {clean}"
+
+
+def test_only_a_terminal_gets_isolates(index, monkeypatch, capsys):
+    index.add([Document("a", ARABIC, {"title": ARABIC})])
+    monkeypatch.setattr(cli, "_open", lambda *_, **__: index)
+    monkeypatch.setattr(cli, "_open_bare", lambda *_, **__: index)
+    monkeypatch.setattr(index, "close", lambda: None)
+    for argv in (["search", "x", "القطار"], ["count", "x", "--by", "title"]):
+        for is_terminal, more in ((True, []), (False, []), (True, ["--json"])):
+            monkeypatch.setattr(sys.stdout, "isatty", lambda found=is_terminal: found)
+            cli._VERBS[argv[0]](parser().parse_args([*argv, *more]))
+            assert ("\u2068" in capsys.readouterr().out) is (is_terminal and not more)
+
+
+def test_what_is_written_from_left_to_right_gets_no_isolates(index):
+    texts = ["A red cat.", "Красная кошка.", "赤い猫。", "लाल बिल्ली क्\u200dष।", "แมวแดง", "١٢٣"]
+    index.add([Document(f"id {number}", text) for number, text in enumerate(texts)])
+    hits = index.search("cat", mode="dense")
+    assert len(hits) == len(texts)
+    assert not set("\u2068\u2069") & set(show.told(hits, styled=False) + show.ranked(hits, isolated=True))
+    assert texts[3] in show.ranked(hits)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,8 @@ def parser() -> argparse.ArgumentParser:
         help="write what this shell reads to complete what is typed, and exit",
     )  # fmt: skip
     verbs = shell.add_subparsers(title="verbs", required=True, metavar="VERB")
-    bounded, waiting, making, answering = _bounded(), _waiting(), _making(), _answering()
+    bounded, waiting, shaping, answering = _bounded(), _waiting(), _shaping(), _answering()
+    making = _making(shaping)
     meeting, reading, ranking = _meeting(), _reading(), _ranking()
     opening = _opening(bounded)
     path, signed = argparse.ArgumentParser(add_help=False), argparse.ArgumentParser(add_help=False)
@@ -263,11 +264,16 @@ def parser() -> argparse.ArgumentParser:
             "--write", action="store_true", help="let documents be added; an index that is missing is made"
         )
 
-    shown = verb("demo", "search the docstrings of Python's own standard library", opening, waiting, making)
+    shown = verb("demo", "search the docstrings of Python's own standard library", opening, waiting, shaping)
     shown.add_argument(
         "path", metavar="PATH", nargs="?", help="keep the index here (default: a temporary file)"
     )
     shown.add_argument("--all", action="store_true", help=f"all docstrings instead of {demo.ENTRIES}")
+    shown.add_argument(
+        "--language", choices=(stems.ENGLISH, *demo.LANGUAGES), default=stems.ENGLISH, metavar="CODE",
+        help="search manual pages of this machine in another language, or short texts where they are few, by a model "
+        f"of edgeret[world]: {', '.join(demo.LANGUAGES)}",
+    )  # fmt: skip
     whole.verbs = verbs.choices
     return whole
 
@@ -339,7 +345,7 @@ def _waiting() -> argparse.ArgumentParser:
     return options
 
 
-def _making() -> argparse.ArgumentParser:
+def _shaping() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument(
         "--bits", type=int, help="length of a code in a new index (default: the model's longest up to 256)"
@@ -350,6 +356,11 @@ def _making() -> argparse.ArgumentParser:
         metavar="KEY",
         help="metadata key often asked by --where; may be repeated",
     )
+    return options
+
+
+def _making(shaping: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False, parents=[shaping])
     options.add_argument(
         "--language",
         choices=(stems.ENGLISH, *stems.ALGORITHMS, NO_STEMS),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import io
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -23,12 +22,14 @@ from edgeret.encode.bundle import DEFAULT_MODEL, Bundle, available
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.reranker import Reranker
 from edgeret.errors import (
+    ArgumentError,
     EdgeretError,
     IndexExistsError,
     InvalidDocumentError,
     InvalidQueryError,
     LockedError,
     NotAnIndexError,
+    StemmerError,
     StorageError,
 )
 from edgeret.fleet import shipping
@@ -302,7 +303,7 @@ def _count(arguments: argparse.Namespace) -> None:
     if arguments.json:
         print(as_json(found))
     elif found:
-        print(show.counted(found))
+        print(show.counted(found, sys.stdout.isatty()))
     if not found:
         sys.stdout.flush()
         _say(
@@ -502,20 +503,36 @@ def _serve(arguments: argparse.Namespace) -> None:
 
 
 def _demo(arguments: argparse.Namespace) -> None:
-    documents = demo.corpus(None if arguments.all else demo.ENTRIES)
+    shown = demo.shown(arguments.language, None if arguments.all else demo.ENTRIES)
+    if arguments.language != stems.ENGLISH:
+        arguments.model = arguments.model or demo.world()
+        arguments.language = _stemmed(arguments.language)
     with tempfile.TemporaryDirectory(prefix="edgeret-") as folder:
         arguments.path = arguments.path or str(Path(folder, "demo.edgeret"))
         begun = time.perf_counter()
         with _open_or_create(arguments) as index:
-            added = _add(index.add, documents, len(documents))
+            added = _add(index.add, shown.documents, len(shown.documents))
             seconds = time.perf_counter() - begun
-            print(f"{added} docstrings of Python {platform.python_version()}'s own library, {seconds:.1f} s")
-            for question in demo.QUESTIONS:
+            print(f"{added} {shown.kind}, {seconds:.1f} s")
+            for question in shown.questions:
                 print(f"\n? {question}")
                 _reply(index, question)
             if sys.stdin.isatty():
                 print("\nask your own; an empty line ends")
                 _converse(lambda question: _reply(index, question))
+
+
+def _stemmed(language: str) -> str:
+    """The language by whose stems words can be found here: itself or none."""
+    try:
+        stems.version(language)
+    except ArgumentError:
+        _say(f"words are found as they are: there are no stems of {language!r}")
+    except StemmerError as error:
+        _say(f"words are found as they are: {error}")
+    else:
+        return language
+    return NO_STEMS
 
 
 def _converse(reply: Callable[[str], None]) -> None:
@@ -535,7 +552,7 @@ def _reply(index: Index, question: str) -> None:
     begun = time.perf_counter()
     hits = index.search(question, k=3)
     elapsed_ms = (time.perf_counter() - begun) * 1000
-    print(ranked(hits))
+    print(ranked(hits, sys.stdout.isatty()))
     print(f"  {elapsed_ms:.1f} ms")
 
 

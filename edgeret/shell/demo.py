@@ -1,17 +1,25 @@
-"""The demo's corpus: the docstrings of the running Python's own standard library, read and never imported."""
+"""What the demo searches: the docstrings of the running Python's own standard library, read and never imported.
+
+In another language it is what the machine has of manual pages in it; where they are few, a sample that comes with us.
+"""
 
 from __future__ import annotations
 
 import ast
+import json
+import platform
 import sysconfig
 import warnings
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from edgeret.documents import Document
+from edgeret.encode.bundle import available
 from edgeret.errors import InvalidDocumentError
+from edgeret.shell import manual
+from edgeret.stems import ENGLISH
 
 ENTRIES: Final = 2000
 """Entries of the corpus unless all are asked for."""
@@ -24,9 +32,51 @@ QUESTIONS: Final = (
     "how do I parse command line options",
 )
 
+LANGUAGES: Final = (
+    "ar", "de", "es", "fr", "hi", "it", "ja", "ko", "nl", "pl", "pt", "ru", "th", "tr", "vi", "zh"
+)  # fmt: skip
+"""Those of the sample, beside English."""
+
+_FEWEST: Final = 20
+"""Manual pages that are worth a search."""
+_ASKED_IN_ENGLISH: Final = "how long may I keep a borrowed book"
+_ASKED_OF_PAGES_IN_ENGLISH: Final = "how do I read the manual of a command"
 _MAX_CHARACTERS: Final = 800
 _LEFT_OUT: Final = {"test", "tests", "idlelib", "lib2to3", "turtledemo", "ensurepip", "pydoc_data"}
 _Scope = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+
+
+class Shown(NamedTuple):
+    """What a demo searches, what that is called, and what it asks."""
+
+    documents: list[Document]
+    kind: str
+    questions: tuple[str, ...]
+
+
+def shown(language: str = ENGLISH, limit: int | None = ENTRIES) -> Shown:
+    """The texts of a language, English or one of LANGUAGES, with questions in it and a last one in English.
+
+    Raises InvalidDocumentError if there are none.
+    """
+    if language == ENGLISH:
+        return Shown(
+            corpus(limit), f"docstrings of Python {platform.python_version()}'s own library", QUESTIONS
+        )
+    sample = json.loads(Path(__file__).with_name("sample.json").read_text(encoding="utf-8"))[language]
+    pages = manual.pages(language)[:limit] if sample["of_manuals"] else []
+    if len(pages) >= _FEWEST:
+        questions = (*sample["of_manuals"], _ASKED_OF_PAGES_IN_ENGLISH)
+        return Shown(pages, f"manual pages of this machine in the language {language!r}", questions)
+    texts = [Document(id=name, text=text) for name, text in sample["texts"].items()]
+    questions = (*sample["questions"], _ASKED_IN_ENGLISH)
+    return Shown(texts, f"short texts in the language {language!r}", questions)
+
+
+def world() -> str:
+    """The model of many languages that is installed, the smaller of two that read whole sentences first."""
+    preferred = ("world-small", "world-base", "world-nano")
+    return next((name for name in preferred if name in available()), preferred[0])
 
 
 def corpus(limit: int | None = ENTRIES, folder: Path | None = None) -> list[Document]:

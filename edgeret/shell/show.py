@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from time import monotonic
 from typing import Any, Final, TextIO
 
 from edgeret.documents import Document, Hit
+from edgeret.door import is_printable
 from edgeret.reports import Copy, Progress
 from edgeret.sources.formats import NO_READER
 
@@ -28,6 +30,7 @@ _NAMED: Final = 10
 _KEPT: Final = "\n\t"
 _BIDI: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """They show text in another order than it has."""
+_ISOLATE, _POP = "\u2068", "\u2069"
 
 
 def harmless(text: str) -> str:
@@ -38,7 +41,7 @@ def harmless(text: str) -> str:
 def one_line(text: str) -> str:
     """All whitespace as one space, without what could steer a terminal; and bytes that are not UTF-8 in digits."""
     return " ".join(
-        "".join(character if character.isprintable() else " " for character in _spelled(text)).split()
+        "".join(character if is_printable(character) else " " for character in _spelled(text)).split()
     )
 
 
@@ -73,11 +76,13 @@ def listed(ids: Iterable[str], whole: bool) -> Iterator[str]:
     yield "]\n" if separator == ", " else "[]\n"
 
 
-def counted(values: Sequence[tuple[Any, int]]) -> str:
-    """Values and how many documents have each, a line each: strings have quotes, as in JSON."""
-    return "\n".join(
-        f"{count:>9,}  {one_line(json.dumps(value, ensure_ascii=False))}" for value, count in values
-    )
+def counted(values: Sequence[tuple[Any, int]], isolated: bool = False) -> str:
+    """Values and how many documents have each, a line each: strings have quotes, as in JSON.
+
+    isolated: as of `ranked`.
+    """
+    shown = ((one_line(json.dumps(value, ensure_ascii=False)), count) for value, count in values)
+    return "\n".join(f"{count:>9,}  {_isolated(value) if isolated else value}" for value, count in shown)
 
 
 def lines(summary: Mapping[str, Any]) -> str:
@@ -97,8 +102,7 @@ def _told(rank: int, hit: Hit, styled: bool) -> str:
     title = hit.metadata.get("title")
     headings = hit.passage.removesuffix(hit.text)
     named = [
-        _snippet(title if isinstance(title, str) else hit.id),
-        *([_snippet(headings)] if headings else []),
+        _isolated(_snippet(part)) for part in (title if isinstance(title, str) else hit.id, headings) if part
     ]
     marks = hit.highlights
     start, stop = (0, 0) if marks is None else marks.sentence
@@ -108,7 +112,7 @@ def _told(rank: int, hit: Hit, styled: bool) -> str:
     after = one_line(hit.text[stop:])
     sentence = _styled(hit.text, start, stop, words) if styled else one_line(hit.text[start:stop])
     beside = after if len(after) <= _BESIDE else after[: _BESIDE - 1] + "…"
-    shown = " ".join(part for part in (before, sentence, beside) if part)
+    shown = _isolated(" ".join(part for part in (before, sentence, beside) if part))
     return f"{rank:>3}  {hit.score:6.3f}  {' > '.join(named)}\n     {shown}"
 
 
@@ -127,7 +131,7 @@ def _harmless_part(text: str) -> str:
     line = one_line(text)
     if not line:
         return " " if text else ""
-    before, after = ("" if end.isprintable() and end != " " else " " for end in (text[0], text[-1]))
+    before, after = ("" if is_printable(end) and end != " " else " " for end in (text[0], text[-1]))
     return f"{before}{line}{after}"
 
 
@@ -138,11 +142,17 @@ def is_styled(stream: TextIO) -> bool:
     )
 
 
-def ranked(hits: Sequence[Hit]) -> str:
-    """Hits, a line each: rank, score, id and the beginning of the passage."""
+def ranked(hits: Sequence[Hit], isolated: bool = False) -> str:
+    """Hits, a line each: rank, score, id and the beginning of the passage.
+
+    isolated: whether what is written from right to left is set apart, for a terminal: it moves nothing beside it then.
+    """
     shown = []
     for rank, hit in enumerate(hits, start=1):
-        shown.append(f"{rank:>3}  {hit.score:6.3f}  {_snippet(hit.id)}  {_snippet(hit.text)}")
+        identity, text = (
+            _isolated(part) if isolated else part for part in (_snippet(hit.id), _snippet(hit.text))
+        )
+        shown.append(f"{rank:>3}  {hit.score:6.3f}  {identity}  {text}")
     return "\n".join(shown)
 
 
@@ -189,6 +199,12 @@ def bar(unit: str, every: float | None = None) -> Iterator[Progress]:
 def _snippet(text: str) -> str:
     line = one_line(text)
     return line if len(line) <= _SNIPPET else line[: _SNIPPET - 1] + "…"
+
+
+def _isolated(line: str) -> str:
+    """A harmless line, within an isolate of Unicode if it has letters that are written from right to left."""
+    turned = any(unicodedata.bidirectional(character) in ("R", "AL") for character in line)
+    return f"{_ISOLATE}{line}{_POP}" if turned else line
 
 
 def _value(value: Any) -> str:
