@@ -220,7 +220,7 @@ def test_without_a_budget_few_connections_stay(large):
 
 @linux
 @long
-@pytest.mark.parametrize(("bits", "least", "largest"), [(64, 6, "index"), (384, 9, "codec")])
+@pytest.mark.parametrize(("bits", "least", "largest"), [(64, 6, "index"), (384, 10, "codec")])
 def test_new_codes_keep_to_the_smallest_budget(real, tmp_path, bits, least, largest):
     path = shutil.copy(real, tmp_path / "copy.edgeret")
     with pytest.raises(BudgetError, match=rf"at least {least}MB, got 2MB; the largest part is the {largest}"):
