@@ -56,6 +56,11 @@ def _prompts(arguments: argparse.Namespace) -> dict[str, str]:
     return {side: prompt for side, prompt in given.items() if prompt is not None}
 
 
+def _asked(bundle: Bundle) -> dict[str, str] | None:
+    """The prompts with which a bundle's teacher is read; None for its own, which a student's roles stand for."""
+    return None if bundle.manifest.roles else bundle.manifest.prompts._asdict()
+
+
 def _gather(arguments: argparse.Namespace, teacher: Teacher) -> students.Material:
     from export import students
 
@@ -63,6 +68,11 @@ def _gather(arguments: argparse.Namespace, teacher: Teacher) -> students.Materia
         teacher, arguments.text, arguments.collections, not arguments.no_share_alike, arguments.tokens,
         arguments.seed, arguments.cache, arguments.device,
     )  # fmt: skip
+    return _told(arguments, material)
+
+
+def _told(arguments: argparse.Namespace, material: students.Material) -> students.Material:
+    """Material with what `clean` left out of it."""
     material = replace(material, removed=material.removed + arguments.removed)
     print(
         f"{len(material.texts):,} texts, {len(material.tokens.flat):,} tokens, {material.removed} passages removed"
@@ -86,31 +96,49 @@ def _clean(arguments: argparse.Namespace) -> int:
 def _distill(arguments: argparse.Namespace) -> int:
     import torch
 
-    from export import students
+    from export import students, text
     from export.teacher import Teacher
     from export.training import Settings, mean_of, train
 
     origin = Bundle.open(arguments.space_of)
-    teacher = Teacher.read(arguments.teacher, origin.manifest.prompts._asdict(), origin.dim)
+    teacher = Teacher.read(arguments.teacher, _asked(origin), origin.dim)
     students.check_teacher(teacher, origin)
-    material = _gather(arguments, teacher)
+    layers = arguments.layers or students.spaced(teacher.shape.layers)
+    students.check_shape(teacher, arguments.student, layers, arguments.codes, arguments.max_tokens)
+    if arguments.each is None:
+        material = _gather(arguments, teacher)
+    else:
+        kept = [file for file in arguments.text if not (arguments.no_share_alike and text.shared_alike(file))]
+        encoder = Encoder.load(origin.path, threads=torch.get_num_threads())
+        material = students.gather_languages(
+            teacher, encoder, kept, arguments.collections, arguments.each, arguments.seed, arguments.cache
+        )
+        material = _told(arguments, material)
     torch.manual_seed(arguments.seed)
     student: students.Static | students.Network
     if arguments.student == "nano":
-        student = students.static(teacher, material, arguments.device)
+        student = students.static(teacher, material, arguments.device, arguments.codes)
     else:
         student = students.layered(
-            teacher, arguments.layers or students.spaced(teacher.shape.layers), arguments.device
+            teacher, layers, arguments.device, material, arguments.codes, arguments.max_tokens
         )
     if arguments.start:
         student.load_state_dict(mean_of(arguments.start, arguments.device))
     rate = arguments.rate or _RATES[arguments.student]
     settings = Settings(
         arguments.steps, arguments.batch, rate, arguments.kl, seed=arguments.seed, minutes=arguments.minutes,
-        topic=arguments.topic, length_power=arguments.length_power,
+        temperature=arguments.temperature, topic=arguments.topic, length_power=arguments.length_power,
     )  # fmt: skip
     checkpoint = arguments.cache / f"{arguments.out.name}.pt"
-    finished = train(student, material.tokens, material.vectors, settings, checkpoint, arguments.run_minutes)
+    finished = train(
+        student,
+        material.tokens,
+        material.vectors,
+        settings,
+        checkpoint,
+        arguments.run_minutes,
+        material.kinds,
+    )
     made = students.write(
         student.eval(), teacher, material, origin, arguments.out,
         not arguments.no_share_alike,
@@ -127,7 +155,7 @@ def _codec(arguments: argparse.Namespace) -> int:
     from export.teacher import Teacher
 
     bundles = [Bundle.open(name) for name in arguments.bundle]
-    teacher = Teacher.read(arguments.teacher, bundles[0].manifest.prompts._asdict(), bundles[0].dim)
+    teacher = Teacher.read(arguments.teacher, _asked(bundles[0]), bundles[0].dim)
     material = _gather(arguments, teacher)
     held_out = teacher.encode(material.held_out)
     fitted = material.documents[:_FITTED].astype(np.float32)
@@ -308,7 +336,7 @@ def _verify(arguments: argparse.Namespace) -> int:
     if arguments.teacher:
         from export.teacher import read
 
-        teacher = read(arguments.teacher, encoder.prompts._asdict(), encoder.dim)
+        teacher = read(arguments.teacher, _asked(encoder.bundle), encoder.dim)
     figures = verify.golden(encoder)
     texts = encoder.bundle.golden().texts
     if arguments.text:
@@ -363,13 +391,13 @@ def _map(arguments: argparse.Namespace) -> int:
 
 
 def _spread(arguments: argparse.Namespace) -> int:
-    from export import hash_head, rewrite, spread
+    from export import hash_head, spread
 
-    texts = hash_head.sample(arguments.text, arguments.count, arguments.seed)
+    languages = hash_head.sample_languages(arguments.text, arguments.count, arguments.seed)
     for name in arguments.bundle:
         encoder = Encoder.load(name)
-        measured = spread.measure(encoder, texts)
-        rewrite.rewrite(encoder.bundle, encoder.bundle.path, spread=measured)
+        measured = spread.measure(encoder, languages.values())
+        spread.write(encoder.bundle, measured)
         print(f"{encoder.bundle.path}: spread {measured}")
     return 0
 

@@ -90,6 +90,21 @@ def parser() -> argparse.ArgumentParser:
     )
     _add_material(learn)
     learn.add_argument(
+        "--each",
+        type=int,
+        help="texts of each language, of files named NAME-LANGUAGE, pairs in .tsv: English, a tab, the other; "
+        "in the place of --tokens, and prompts give way to roles",
+    )
+    learn.add_argument(
+        "--codes",
+        type=int,
+        default=0,
+        help="bytes of a token's row, of product codes (default: 4 bits an entry)",
+    )
+    learn.add_argument(
+        "--max-tokens", type=int, help="longest input of small, no longer than the teacher's (default: that)"
+    )
+    learn.add_argument(
         "--space-of", required=True, help="bundle whose space the student joins: name or folder"
     )
     learn.add_argument(
@@ -102,6 +117,12 @@ def parser() -> argparse.ArgumentParser:
     learn.add_argument("--batch", type=int, default=512, help="texts of a step")
     learn.add_argument("--rate", type=float, help="learning rate (default: 1e-3 for nano, 3e-4 for small)")
     learn.add_argument("--kl", type=float, default=0.1, help="weight of the loss on in-batch similarities")
+    learn.add_argument(
+        "--temperature",
+        type=float,
+        default=0.05,
+        help="of the similarities: smaller where cosines lie closer together",
+    )
     learn.add_argument(
         "--length-power", type=float, default=0.5, help="a text weighs as its tokens to this power"
     )
@@ -200,10 +221,16 @@ def parser() -> argparse.ArgumentParser:
     turn.add_argument("--seed", type=int, default=0)
 
     apart = commands.add_parser(
-        "spread", help="measure the cosines of unrelated texts; write it into bundles"
+        "spread", help="measure how far cosines of unrelated texts lie apart; write it into bundles"
     )
     apart.add_argument("bundle", nargs="+", help="bundles: names or folders")
-    apart.add_argument("--text", type=Path, required=True, nargs="+", help="plain or .gz, a passage a line")
+    apart.add_argument(
+        "--text",
+        type=Path,
+        required=True,
+        nargs="+",
+        help="plain or .gz, a passage a line; of several languages NAME-LANGUAGE.txt",
+    )
     apart.add_argument("--count", type=int, default=spread.TEXTS, help="texts drawn (default: %(default)s)")
     apart.add_argument("--seed", type=int, default=0)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import textwrap
 from typing import TYPE_CHECKING
 
+from edgeret.encode.bundle import CENTROIDS
 from export import weights
-from export.text import RUN_WORDS, SOURCES
+from export.text import SOURCES, source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +35,7 @@ def describe(
 
 - License: {license_name}, as the teacher's.
 - Teacher: {teacher.name}, SHA-256 of its weights `{teacher.digest}`.
-{_prompts(bundle)}{_changes(bundle)}.
+{_sides(bundle)}{_changes(bundle)}.
 - Geometry `{bundle.geometry}`, codec `{bundle.codec_id}`, space `{bundle.space}`.
 
 {_sizes(bundle)}
@@ -51,9 +51,7 @@ Golden texts include single punctuation marks and many scripts, which are the ha
 `python -m export verify FOLDER --teacher DIR --text FILE...` measures on a sample of its own.
 """
     # The files of one source in several languages differ by what is behind the hyphen.
-    return with_codec(
-        described, passages, list(dict.fromkeys(re.split("[-.]", file.name)[0] for file in text))
-    )
+    return with_codec(described, passages, list(dict.fromkeys(map(source, text))))
 
 
 def with_codec(card: str, texts: int, sources: Sequence[str]) -> str:
@@ -67,9 +65,13 @@ def describe_student(
     sources: Sequence[str],
     share_alike: bool,
     removed: int,
+    run: str,
     figures: dict[str, float],
 ) -> str:
-    """Return the card's text of a student. `figures` are those of export.verify; sources: names of text.SOURCES."""
+    """Return the card's text of a student. `figures` are those of export.verify.
+
+    sources: names of text.SOURCES. run: what a passage that was left out shares with a collection.
+    """
     about, teacher = bundle.manifest.about, bundle.manifest.about["teacher"]
     license_name = _LICENSES.get(about["license"], about["license"])
     known = "\n".join(
@@ -83,15 +85,18 @@ def describe_student(
         if bundle.manifest.kind == "static"
         else "transformer"
     )
+    kept = "with" if share_alike else "without"
+    codes = bundle.manifest.tensors["tokens"].shape[1]
+    table = f"product codes, {codes} bytes a token" if CENTROIDS in bundle.manifest.tensors else "4 bits"
     return f"""# {bundle.name}
 
 A student of {teacher["name"]}, in its space: {bundle.dim} dims, at most {bundle.max_tokens} tokens, {shape},
-token table of 4 bits. {_languages(about.get("languages", ()))}
+token table of {table}. {_languages(about.get("languages", ()))}
 
 - License: {license_name}, as the teacher's.
 - Teacher: {teacher["name"]}, SHA-256 of its weights `{teacher["weights_sha256"]}`.
-- Learned from the teacher's vectors of the texts below, {"with" if share_alike else "without"} those whose license
-  asks to share alike; {removed} passages that share a run of {RUN_WORDS} words with a test collection were left out.
+{_sides(bundle)}- Learned from the teacher's vectors of the texts below, {kept} those whose license
+  asks to share alike; {removed} passages that share a run of {run} with a test collection were left out.
 - Geometry `{bundle.geometry}`, codec `{bundle.codec_id}`, space `{bundle.space}`.
 
 | text | license | by |
@@ -163,8 +168,11 @@ def _languages(languages: Sequence[str]) -> str:
     return f"Language{'s' if len(languages) > 1 else ''}: {', '.join(languages)}."
 
 
-def _prompts(bundle: Bundle) -> str:
-    """The line about prompts, or nothing."""
+def _sides(bundle: Bundle) -> str:
+    """The line about prompts or roles, or nothing."""
+    if roles := bundle.manifest.roles:
+        said = [f"{side} {id}" for side, id in roles._asdict().items()]
+        return f"- First token, which says a text's side: {', '.join(said)}.\n"
     said = [f"{side} `{prompt}`" for side, prompt in bundle.manifest.prompts._asdict().items() if prompt]
     return f"- Prompts: {', '.join(said)}.\n" if said else ""
 

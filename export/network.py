@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from export import block
+from export.codes import Coded, decoded
 
 if TYPE_CHECKING:
     from export.teacher import Teacher
@@ -31,16 +32,23 @@ class Network(nn.Module):
 
     table_bits, weight_bits: 0 trains in full precision; else the forward pass sees what so many bits leave
     of the token table and of the dense layers, and the gradient passes by (straight-through: Bengio et al., 2013).
+    coded: the token table, where it learns as product codes.
     """
 
     mixed = True
 
-    def __init__(self, teacher: Teacher, table_bits: int = 0, weight_bits: int = 0) -> None:
+    def __init__(
+        self, teacher: Teacher, table_bits: int = 0, weight_bits: int = 0, coded: Coded | None = None
+    ) -> None:
         super().__init__()
         self.shape, self.head, self.max_tokens = teacher.shape, teacher.head, teacher.max_tokens
-        self.table_bits, self.weight_bits = table_bits, weight_bits
+        self.table_bits, self.weight_bits, self.coded = table_bits, weight_bits, coded
         self.named = nn.ParameterDict(
-            {_key(name): nn.Parameter(torch.tensor(array)) for name, array in teacher.weights.items()}
+            {
+                _key(name): nn.Parameter(torch.tensor(array))
+                for name, array in teacher.weights.items()
+                if name != TABLE or not coded
+            }
         )
 
     def optimizers(self, rate: float) -> list[torch.optim.Optimizer]:
@@ -53,18 +61,27 @@ class Network(nn.Module):
         return [
             torch.optim.Muon(inner, lr=rate, weight_decay=0.0, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(rest, lr=rate, weight_decay=0.0, fused=True),
+            *(self.coded.optimizers(rate) if self.coded else ()),
         ]
 
     def weights(self) -> dict[str, np.ndarray]:
         """The weights by the teacher's names, float32."""
-        return {
+        found = {
             name.replace("/", "."): value.detach().float().cpu().numpy() for name, value in self.named.items()
         }
+        if self.coded:
+            self.coded.settle()
+            found[TABLE] = decoded(self.coded.codes, self.coded.centroids).detach().cpu().numpy()
+        return found
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids [n, tokens] and which of them count, bool [n, tokens] -> unit vectors [n, dim]."""
-        table = self.named[_key(TABLE)]
-        if self.table_bits:
+        if self.coded:
+            used, ids = torch.unique(ids, return_inverse=True)
+            table = self.coded(used)
+        else:
+            table = self.named[_key(TABLE)]
+        if self.table_bits and not self.coded:
             ids, rows = used_rows(ids, table)
             table = fake_quantize(rows, self.table_bits)
         worker = _Worker(self, mask)

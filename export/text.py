@@ -8,10 +8,12 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import unicodedata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeret.errors import BundleError
 
@@ -23,10 +25,14 @@ if TYPE_CHECKING:
 RUN_WORDS: Final = 13
 """A passage that shares so many consecutive words with a collection is not trained on."""
 
+RUN_LETTERS: Final = 30
+"""Nor one in many languages that shares so many consecutive letters and digits: some languages have no blanks."""
+
 _TEXTS_OF_WORDS: Final = 20_000
 _WORDS_OF_A_TEXT: Final = (2, 24)
 
 _WORD: Final = re.compile(r"[a-z0-9]+")
+_NO_LETTER: Final = re.compile(r"[\W_]+")
 _RUN_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -66,6 +72,17 @@ SOURCES: Final = {
 }
 
 
+def source(file: Path) -> str:
+    """The name of a file's source: without a language, which is behind a hyphen."""
+    return re.split("[-.]", file.name)[0]
+
+
+def shared_alike(file: Path) -> bool:
+    """Whether the license of a file's source, if it is known, asks to share alike."""
+    found = SOURCES.get(source(file))
+    return found is not None and found.share_alike
+
+
 def read(files: Sequence[Path], share_alike: bool = True) -> dict[str, list[str]]:
     """The passages of each file, plain or .gz, by the name of its source; blank lines are left out.
 
@@ -75,7 +92,7 @@ def read(files: Sequence[Path], share_alike: bool = True) -> dict[str, list[str]
     found = {}
     for file in files:
         name = file.name.split(".")[0]
-        if not share_alike and name in SOURCES and SOURCES[name].share_alike:
+        if not share_alike and shared_alike(file):
             continue
         found[name] = [line for line in lines(file) if line.strip()]
     return found
@@ -89,6 +106,12 @@ def lines(path: Path) -> list[str]:
         raise BundleError(f"expected a text file at {path}, found {error.strerror}: check --text") from error
     text = gzip.decompress(blob) if path.suffix == ".gz" else blob
     return text.decode().split("\n")
+
+
+def language(file: Path) -> str:
+    """What is behind the last hyphen of a file's name, before its first dot; "" of a name without one."""
+    stem = file.name.partition(".")[0]
+    return stem.rpartition("-")[2] if "-" in stem else ""
 
 
 def of_vocabulary(tokenizer: Tokenizer, folder: Path) -> Path:
@@ -119,14 +142,37 @@ def without_runs(
     Returns what is left and how many passages were left out. Words are compared in lower case.
     """
     numbers: dict[str, int] = {}
-    known = np.unique(_runs(others, numbers, run)[0])
+
+    def numbered(text: str) -> list[int]:
+        return [numbers.setdefault(word, len(numbers) + 1) for word in _WORD.findall(text.lower())]
+
+    known = np.unique(_runs(map(numbered, others), run)[0])
     kept, removed = {}, 0
     for name, texts in passages.items():
-        hashes, owners = _runs(texts, numbers, run)
+        hashes, owners = _runs(map(numbered, texts), run)
         hit = set(owners[np.isin(hashes, known)].tolist())
         kept[name] = [text for row, text in enumerate(texts) if row not in hit]
         removed += len(hit)
     return kept, removed
+
+
+def sharing(texts: Iterable[str], others: Iterable[str], run: int = RUN_LETTERS) -> set[int]:
+    """The rows of `texts` that share `run` consecutive letters and digits with any of `others`.
+
+    They are compared in lower case and compatibility form; what stands between them does not count.
+    """
+    known = np.sort(_runs(map(_letters, others), run)[0])
+    hashes, owners = _runs(map(_letters, texts), run)
+    if not len(known):
+        return set()
+    # Far fewer than the known ones: each is looked up.
+    found = known[np.minimum(np.searchsorted(known, hashes), len(known) - 1)] == hashes
+    return set(owners[found].tolist())
+
+
+def _letters(text: str) -> NDArray[np.uint32]:
+    plain = _NO_LETTER.sub("", unicodedata.normalize("NFKC", text).casefold())
+    return np.frombuffer(plain.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 def split(
@@ -141,18 +187,14 @@ def split(
 
 
 def _runs(
-    texts: Iterable[str], numbers: dict[str, int], run: int
-) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint64]], np.ndarray[tuple[int], np.dtype[np.int64]]]:
-    """Hashes of all runs of words, uint64, and the row of the text of each."""
-    words: list[int] = []
-    lengths: list[int] = []
-    for text in texts:
-        found = _WORD.findall(text.lower())
-        words += [numbers.setdefault(word, len(numbers) + 1) for word in found]
-        lengths.append(len(found))
+    texts: Iterable[Sequence[int] | NDArray[np.uint32]], run: int
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Hashes of all runs of so many numbers, and the row of the text of each."""
+    parts = [np.asarray(text, np.uint32) for text in texts]
+    lengths = [len(part) for part in parts]
     owners = np.repeat(np.arange(len(lengths)), lengths)
-    count = max(len(words) - run + 1, 0)
-    column = np.array(words, dtype=np.uint64) * _RUN_FACTOR
+    count = max(len(owners) - run + 1, 0)
+    column = np.concatenate([np.empty(0, np.uint32), *parts]).astype(np.uint64) * _RUN_FACTOR
     hashes = np.zeros(count, dtype=np.uint64)
     for offset in range(run):
         hashes = (hashes ^ (hashes >> np.uint64(29))) * _RUN_FACTOR + column[offset : offset + count]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -54,9 +54,11 @@ class Student(Protocol):
 class Settings:
     """How to train.
 
-    minutes: the training ends after so many at the latest, all its runs together. topic: similar texts that go into
-    a batch together; 1 draws them at random. length_power: a text weighs as its tokens to this power; at 0 the
-    short ones, which are most, decide alone.
+    temperature: what similarities are divided by before their KL divergence: smaller where cosines lie closer
+    together. minutes: the training ends after so many at the latest, all its runs together. topic: similar texts that
+    go into a batch together; 1 draws them at random. length_power: a text weighs as its tokens to this power; at 0 the
+    short ones, which are most, decide alone. together: of a batch, the share of texts in one language, if languages
+    are known.
     """
 
     steps: int
@@ -68,6 +70,15 @@ class Settings:
     minutes: float = float("inf")
     topic: int = 1
     length_power: float = 0.5
+    together: float = 0.75
+
+
+class Kinds(NamedTuple):
+    """Of each text, by number: its language, and the center that its vector lies around. centers: float32 [n, dim]."""
+
+    languages: NDArray[np.int64]
+    around: NDArray[np.int64]
+    centers: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -87,10 +98,10 @@ class Tokens:
             parts.append(np.concatenate([np.array(text.ids, dtype=np.int32) for text in found]))
         return cls(np.concatenate(parts), np.cumsum([0, *lengths]))
 
-    def first(self, count: int) -> Tokens:
-        """The first `count` texts, or all if they are fewer."""
-        offsets = self.offsets[: count + 1]
-        return Tokens(self.flat[: offsets[-1]], offsets)
+    def chosen(self, rows: NDArray[np.int64]) -> Tokens:
+        """Only these texts, in this order."""
+        lengths = np.diff(self.offsets)[rows]
+        return Tokens(np.concatenate([self[row] for row in rows]), np.cumsum([0, *lengths]))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -101,13 +112,14 @@ class Tokens:
 
 def train(
     student: nn.Module, tokens: Tokens, vectors: NDArray[np.floating], settings: Settings, checkpoint: Path,
-    minutes: float = float("inf"),
+    minutes: float = float("inf"), kinds: Kinds | None = None,
 ) -> bool:  # fmt: skip
     """Train `student` in place on texts and the teacher's vectors [n, dim]; whether the training is finished.
 
-    checkpoint: the file to go on from, if it is there, and to write every five minutes and at the end.
-    minutes: when this run stops.
+    kinds: of texts in many languages, whose cosines are those of the vectors less their center. checkpoint: the file
+    to go on from, if it is there, and to write every five minutes and at the end. minutes: when this run stops.
     """
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     device = next(student.parameters()).device
     optimizers = student.optimizers(settings.rate)
     rates = [group["lr"] for optimizer in optimizers for group in optimizer.param_groups]
@@ -119,7 +131,7 @@ def train(
             optimizer.load_state_dict(kept)
         step, before = state["step"], state["seconds"]
     groups = [group for optimizer in optimizers for group in optimizer.param_groups]
-    order = _Order(vectors, settings)
+    order = _Order(vectors, settings, kinds.languages if kinds else None)
     lengths = np.diff(tokens.offsets).astype(np.float32)
     start = saved = time.monotonic()
 
@@ -141,7 +153,8 @@ def train(
         rows = order.rows(step)
         target = torch.from_numpy(vectors[rows].astype(np.float32)).to(device)
         weights = torch.from_numpy(lengths[rows] ** settings.length_power).to(device)
-        found = _loss(_forward(student, tokens, rows), target, weights / weights.sum(), settings)
+        center = torch.from_numpy(kinds.centers[kinds.around[rows]]).to(device) if kinds else None
+        found = _loss(_forward(student, tokens, rows), target, weights / weights.sum(), settings, center)
         student.zero_grad(set_to_none=True)
         found.backward()
         for optimizer in optimizers:
@@ -162,7 +175,11 @@ def train(
 def mean_of(checkpoints: Sequence[Path], device: str) -> dict[str, Tensor]:
     """The mean of the weights in checkpoints of one student: a model soup, Wortsman et al. (ICML 2022)."""
     states = [torch.load(path, map_location=device, weights_only=True)["student"] for path in checkpoints]
-    return {name: torch.stack([state[name] for state in states]).mean(0) for name in states[0]}
+    # Codes have no mean: they follow the rows that they stand for.
+    return {
+        name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
+        for name, value in states[0].items()
+    }
 
 
 @torch.no_grad()
@@ -177,10 +194,12 @@ def encode(student: nn.Module, tokens: Tokens) -> NDArray[np.float32]:
 
 
 class _Order:
-    """The rows of each step: every text once before any comes again, similar ones side by side."""
+    """The rows of each step: every text once before any comes again, similar ones, or of a language, side by side."""
 
-    def __init__(self, vectors: NDArray[np.floating], settings: Settings) -> None:
-        self._vectors, self._settings = vectors, settings
+    def __init__(
+        self, vectors: NDArray[np.floating], settings: Settings, languages: NDArray[np.int64] | None = None
+    ) -> None:
+        self._vectors, self._settings, self._languages = vectors, settings, languages
         self._each = max(1, len(vectors) // settings.batch)
         self._epoch, self._rows = -1, np.empty(0, dtype=np.int64)
 
@@ -192,8 +211,31 @@ class _Order:
             if self._settings.topic > 1:
                 groups = self._groups(self._rows, rng)
                 self._rows = np.concatenate([groups[n] for n in rng.permutation(len(groups))])
+            if self._languages is not None:
+                self._rows = self._by_language(self._rows, self._languages[self._rows], rng)
             self._epoch = epoch
         return self._rows[part * self._settings.batch : (part + 1) * self._settings.batch]
+
+    def _by_language(
+        self, rows: NDArray[np.int64], languages: NDArray[np.int64], rng: np.random.Generator
+    ) -> NDArray[np.int64]:
+        """Batches with a share of texts in one language; the others are of any."""
+        size = self._settings.batch
+        own = round(self._settings.together * size)
+        any_of = rng.random(len(rows)) < 1 - own / size
+        parts, rest = [], [rows[any_of]]
+        for language in np.unique(languages):
+            some = rows[~any_of & (languages == language)]
+            whole = len(some) // own
+            parts += np.split(some[: whole * own], whole) if whole else []
+            rest.append(some[whole * own :])
+        others = rng.permutation(np.concatenate(rest))
+        batches = [parts[number] for number in rng.permutation(len(parts))]
+        found = [
+            np.concatenate([batch, others[number * (size - own) : (number + 1) * (size - own)]])
+            for number, batch in enumerate(batches)
+        ]
+        return np.concatenate([*found, others[len(batches) * (size - own) :]])
 
     def _groups(self, rows: NDArray[np.int64], rng: np.random.Generator) -> list[NDArray[np.int64]]:
         """Halve `rows` as two means do, again and again, until the parts are small."""
@@ -222,9 +264,14 @@ def _forward(student: nn.Module, tokens: Tokens, rows: NDArray[np.int64]) -> Ten
     return torch.cat(parts)[torch.from_numpy(np.argsort(order)).to(device)]
 
 
-def _loss(found: Tensor, target: Tensor, weights: Tensor, settings: Settings) -> Tensor:
-    """The loss of texts' vectors [n, dim]; weights [n] sum to 1."""
-    each = 1 - (found * target).sum(1)
+def _loss(
+    found: Tensor, target: Tensor, weights: Tensor, settings: Settings, center: Tensor | None = None
+) -> Tensor:
+    """The loss of texts' vectors [n, dim]; weights [n] sum to 1. center: [n, dim], of each."""
+    if center is None:
+        each = 1 - (found * target).sum(1)
+    else:
+        each = 1 - functional.cosine_similarity(found - center, target - center)
     if settings.kl and len(found) > 1:
         itself = torch.eye(len(found), dtype=torch.bool, device=found.device)
 

@@ -160,7 +160,7 @@ def test_a_teacher_of_xlm_roberta_gives_both_sides(tmp_path):
     known = np.concatenate([teacher.encode([one]), teacher.encode_queries([asked])])
     assert (material.vectors[:2] * known).sum(1).min() > 0.99
     student = students.layered(teacher, students.spaced(teacher.shape.layers), "cpu").eval()
-    assert (training.encode(student, material.tokens.first(2)) * known).sum(1).min() > 0.9
+    assert (training.encode(student, material.tokens.chosen(np.arange(2))) * known).sum(1).min() > 0.9
     assert students.static(teacher, material, "cpu").tensors()
 
 
@@ -224,14 +224,14 @@ def test_an_interrupted_training_ends_like_one_that_was_not(teacher, material, t
         torch.testing.assert_close(one, other)
 
 
-def test_the_first_texts_are_those(teacher):
+def test_the_chosen_texts_are_those(teacher):
     texts = passages(5)
     tokens = training.Tokens.of(texts, teacher.tokenizer)
-    for count, expected in ((2, 2), (5, 5), (9, 5)):
-        first = tokens.first(count)
-        assert len(first) == expected
-        assert [first[row].tolist() for row in range(expected)] == [
-            teacher.tokenizer.encode(passage).ids for passage in texts[:expected]
+    for rows in ([3], [4, 0, 2], range(5)):
+        chosen = tokens.chosen(np.array(rows))
+        assert len(chosen) == len(rows)
+        assert [chosen[number].tolist() for number in range(len(rows))] == [
+            teacher.tokenizer.encode(texts[row]).ids for row in rows
         ]
 
 
