@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import edgeret
+from edgeret.encode.bundle import WORLD
 
 ROOT = Path(__file__).parent.parent
 DIST = Path(os.environ.get("EDGERET_DIST", "no-dist")).resolve()
@@ -95,7 +96,7 @@ def test_the_bundles_for_many_languages_are_a_wheel_of_their_own():
     assert path.name == f"edgeret_world-{edgeret.__version__}-py3-none-any.whl"
     files = read(path)
     inside = {name for name in files if ".dist-info/" not in name}
-    assert inside >= {"edgeret_world/__init__.py", "edgeret_world/world-base/manifest.json"}
+    assert inside >= {"edgeret_world/__init__.py", *(f"edgeret_world/{name}/manifest.json" for name in WORLD)}
     carried = re.compile(r"edgeret_world/(__init__\.py|world-[a-z]+/[\w.]+)")
     assert [name for name in inside if not carried.fullmatch(name) or name.endswith("/tokenizer.json")] == []
     told = facts(files)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from edgeret import Index
+from edgeret.encode.bundle import WORLD
 from edgeret.errors import BundleError
 
 for package in ("onnx", "safetensors", "tokenizers", "torch"):
@@ -166,17 +167,29 @@ def test_a_table_of_many_tokens_gets_4_bits_and_loses_less_than_by_its_largest_e
     assert not Rows.of(SimpleNamespace(kind=KIND, table=table)).is_packed
 
 
-def test_a_question_finds_what_is_written_in_another_language(tmp_path, monkeypatch):
+WRITTEN = ["The train to Hamburg leaves at eight.", "猫が窓辺で眠っている。", "국에 소금이 너무 많다."]
+ASKED = ["Wann fährt der Zug?", "où dort le chat ?", "सूप में नमक कितना है?"]
+
+
+@pytest.fixture
+def world(monkeypatch):
     monkeypatch.setenv("EDGERET_MODELS", str(Path(__file__).parent.parent / "world" / "edgeret_world"))
-    written = [
-        "The train to Hamburg leaves at eight.",
-        "猫が窓辺で眠っている。",
-        "국에 소금이 너무 많다.",
-    ]
-    with Index.create(tmp_path / "a.edgeret", model="world-base") as index:
-        index.add(written)
-        asked = ["Wann fährt der Zug?", "où dort le chat ?", "शोरबा का स्वाद कैसा है?"]
-        assert [index.search(text, 1, mode="dense")[0].text for text in asked] == written
+
+
+@pytest.mark.parametrize("model", WORLD)
+def test_a_question_finds_what_is_written_in_another_language(tmp_path, world, model):
+    with Index.create(tmp_path / "a.edgeret", model=model) as index:
+        index.add(WRITTEN)
+        assert [index.search(text, 1, mode="dense")[0].text for text in ASKED] == WRITTEN
+
+
+@pytest.mark.parametrize("model", WORLD)
+def test_an_index_of_one_of_them_is_asked_by_all(tmp_path, world, model):
+    path = tmp_path / "a.edgeret"
+    with Index.create(path, model="world-base") as index:
+        index.add(WRITTEN)
+    with Index.open(path, model=model) as index:
+        assert [index.search(text, 1, mode="dense")[0].text for text in ASKED] == WRITTEN
 
 
 @pytest.mark.slow
