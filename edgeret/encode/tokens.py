@@ -23,7 +23,7 @@ _PAIRS: Final = _NIBBLES.view(np.float64)[:, 0]
 # What a byte may choose of, where the table has codes.
 _CENTROIDS: Final = 256
 
-_LARGE: Final = 1 << 24
+_LARGE: Final = 1 << 23
 # Texts have few tokens, again and again: so many rows are kept, with what Python keeps of each.
 _KEPT: Final = 4096
 _KEPT_BYTES: Final = 250
