@@ -77,13 +77,12 @@ class Network(nn.Module):
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids [n, tokens] and which of them count, bool [n, tokens] -> unit vectors [n, dim]."""
         if self.coded:
-            used, ids = torch.unique(ids, return_inverse=True)
-            table = self.coded(used)
+            ids, table = used_rows(ids, self.coded)
         else:
             table = self.named[_key(TABLE)]
-        if self.table_bits and not self.coded:
-            ids, rows = used_rows(ids, table)
-            table = fake_quantize(rows, self.table_bits)
+            if self.table_bits:
+                ids, rows = used_rows(ids, table)
+                table = fake_quantize(rows, self.table_bits)
         worker = _Worker(self, mask)
         x = block.run(worker, functional.embedding(ids, table), self.shape)
         return block.pool(worker, x.float(), self.head)
@@ -224,10 +223,10 @@ def encode(network: Network, ids: Sequence[Sequence[int]]) -> np.ndarray:
     return vectors
 
 
-def used_rows(ids: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
+def used_rows(ids: Tensor, table: Tensor | Coded) -> tuple[Tensor, Tensor]:
     """The rows that a batch uses, so that no others are quantized, and the ids among them."""
     used, inverse = torch.unique(ids, return_inverse=True)
-    return inverse, functional.embedding(used, table)
+    return inverse, table(used) if isinstance(table, Coded) else functional.embedding(used, table)
 
 
 def _key(name: str) -> str:

@@ -60,11 +60,8 @@ class Static(nn.Module):
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids [n, tokens] and which of them count, bool [n, tokens] -> unit vectors [n, dim]."""
-        if self.coded:
-            used, ids = torch.unique(ids, return_inverse=True)
-            rows = self.coded(used)
-        else:
-            ids, rows = used_rows(ids, self.table)
+        ids, rows = used_rows(ids, self.coded or self.table)
+        if not self.coded:
             rows = fake_quantize(rows, BITS)
         total = functional.embedding_bag(ids, rows, mode="sum", per_sample_weights=mask.to(rows.dtype))
         total = functional.normalize(total, dim=1)

@@ -146,11 +146,10 @@ def without_runs(
     def numbered(text: str) -> list[int]:
         return [numbers.setdefault(word, len(numbers) + 1) for word in _WORD.findall(text.lower())]
 
-    known = np.unique(_runs(map(numbered, others), run)[0])
+    known = np.sort(_runs(map(numbered, others), run)[0])
     kept, removed = {}, 0
     for name, texts in passages.items():
-        hashes, owners = _runs(map(numbered, texts), run)
-        hit = set(owners[np.isin(hashes, known)].tolist())
+        hit = _having(known, *_runs(map(numbered, texts), run))
         kept[name] = [text for row, text in enumerate(texts) if row not in hit]
         removed += len(hit)
     return kept, removed
@@ -162,7 +161,11 @@ def sharing(texts: Iterable[str], others: Iterable[str], run: int = RUN_LETTERS)
     They are compared in lower case and compatibility form; what stands between them does not count.
     """
     known = np.sort(_runs(map(_letters, others), run)[0])
-    hashes, owners = _runs(map(_letters, texts), run)
+    return _having(known, *_runs(map(_letters, texts), run))
+
+
+def _having(known: NDArray[np.uint64], hashes: NDArray[np.uint64], owners: NDArray[np.int64]) -> set[int]:
+    """The owners of hashes that are among known ones, which are sorted."""
     if not len(known):
         return set()
     # Far fewer than the known ones: each is looked up.

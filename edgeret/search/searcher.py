@@ -378,10 +378,12 @@ class Searcher:
             if said:
                 clock = Clock()
                 mask, read = store.lexicon.saying(said, call.mask)
-                own = call._replace(phrases_read=read, phrases_said=mask is None or bool(mask))
-                if mask or call.mode == "lexical":
-                    own = own._replace(mask=mask)
-                own = own._replace(filter_ms=call.filter_ms + clock.lap())
+                own = call._replace(
+                    mask=mask if mask or call.mode == "lexical" else call.mask,
+                    phrases_read=read,
+                    phrases_said=mask is None or bool(mask),
+                    filter_ms=call.filter_ms + clock.lap(),
+                )
             found += self._answer_all(store, own, asked.only(number))
         return found
 
