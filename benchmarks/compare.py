@@ -167,7 +167,7 @@ def hopeless(cell: Cell, options: argparse.Namespace, lines: Iterable[Line]) -> 
         return None
     nearest = max(fewer, key=lambda line: line["rows"])
     took_s = nearest["rows"] / nearest["docs_per_s"]
-    if systems.encoder_of(cell.system) in systems.OWN_SPACES:
+    if systems.space_of(cell.system):
         # Nobody else's vectors serve it: its texts are encoded before it is built.
         took_s = max(took_s, nearest["seconds"])
     if took_s * rows / nearest["rows"] <= 60 * options.cell_minutes:
@@ -308,7 +308,7 @@ _WORK: Final = {
 
 # ---- parts ----
 
-_BUNDLES: Final = ("nano", "small", "base", "small-tflite", "base-tflite", "world")
+_BUNDLES: Final = ("nano", "small", "base", "small-tflite", "base-tflite", "world", "world_small")
 
 
 def _owner(index: str) -> str:

