@@ -459,8 +459,8 @@ class Index:
         (Robertson et al., TREC-3, 1994), divided by the most that this query's words could give. Hybrid: the best
         passages of either, each scored by both; the score is the cosine plus the weighted score of the words.
 
-        What a text has between double quotes must stand in a passage word by word, but for case and accents; other
-        signs mean nothing.
+        What a text has between double quotes must stand in a passage word by word, but for case and accents; where it
+        stands in none, a hybrid search is asked as if nothing were quoted. Other signs mean nothing.
 
         Args:
             query: A text, or a vector, [dim] numbers of any length but zero.
@@ -982,7 +982,10 @@ def search_indexes(
     terms = Terms(k, where, mode, **options)
     # Each index gives what would be shown if the others had nothing; they meet in the order of their scores.
     whole = terms._replace(k=terms.end, offset=None if terms.offset is None else 0)
-    found = [(index, hit) for index in several for hit in index._found(query, whole)]
+    answers = [(index, index._explained(query, whole)) for index in several]
+    # Where one of them says the phrases, no other answers as if nothing were quoted.
+    answers = [(index, told) for index, told in answers if told.phrases_said] or answers
+    found = [(index, hit) for index, told in answers for hit in told.hits]
     found.sort(key=lambda pair: -pair[1].score)
     if terms.group_by is not None:
         groups = Groups(terms.group_by, terms.per_group)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import edgeret
 from edgeret import Document, Index, phrases
 
 TEXT = "The Red Cat of 10.20.30.40 runs; e-mail to getFoo, in C++. Größe: 东京塔很高"
@@ -110,6 +111,25 @@ def test_where_nothing_says_a_phrase_meaning_answers_as_if_nothing_were_quoted(f
     assert {hit.id for hit in filled.search('"red cat"', where={"year": {"$lt": 2}})} == {"order"}
     assert len(filled.search('"red cat"', where={"year": {"$gt": 3}})) > 0
     assert filled.search('"red cat"', where={"year": 99}) == []
+
+
+@pytest.mark.parametrize("options", [{}, {"offset": 0}, {"per_document": None}, {"group_by": "year"}])
+@pytest.mark.parametrize("mode", ["lexical", "hybrid", None])
+def test_where_one_of_several_indexes_says_a_phrase_the_others_are_silent(
+    filled, encoder, tmp_path, mode, options
+):
+    with Index.create(tmp_path / "other.edgeret", encoder) as other:
+        other.add(["A cat, round and red", "Red cats and red dogs"])
+
+        def found(query):
+            hits = edgeret.search_indexes([other, filled], query, mode=mode, **options)
+            return {(index, hit.id) for index, hit in hits}
+
+        assert found('"red cat"') == {(filled, "order"), (filled, "both")}
+        assert {index for index, _ in found('"red dogs" cat')} == {other}
+        # Where none of them does, all are asked as if nothing were quoted.
+        assert {index for index, _ in found('"green cat"')} == (set() if mode == "lexical" else {other, filled})
+        assert {index for index, _ in found("red cat")} == {other, filled}
 
 
 def test_by_meaning_alone_quotes_mean_nothing(filled):
