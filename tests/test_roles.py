@@ -258,6 +258,15 @@ def test_the_first_of_the_special_tokens_is_replaced(tmp_path, around):
         np.testing.assert_allclose(encode(["cat " * 5000]), total(table, read), atol=1e-6)
 
 
+@pytest.mark.parametrize("around", ["both", "before", "two before"])
+def test_what_is_read_of_a_long_text_is_its_beginning(tmp_path, around):
+    encoder = Encoder.load(small(tmp_path / "made", AROUND[around]).path)
+    text = "cat " * encoder.passage_tokens
+    for encode in (encoder.encode, encoder.encode_queries):
+        whole, *longer = encode([text, text + "sleeps", text + "red " * 5000])
+        assert [vector.tobytes() for vector in longer] == [whole.tobytes()] * 2
+
+
 @pytest.mark.parametrize("around", ["behind", "none"])
 def test_a_tokenizer_that_puts_nothing_before_a_text_is_refused(tmp_path, around):
     encoder = Encoder.load(small(tmp_path / "made", AROUND[around]).path)

@@ -160,10 +160,10 @@ class _Pipeline(NamedTuple):
             spans += [_NOWHERE] * len(frame[self.before :])
         if len(ids) <= self.max_tokens:
             return _Reading(ids, spans, whole=True)
-        if not self.tokenizer.special:
-            return _Reading(ids[: self.max_tokens], spans[: self.max_tokens], whole=False)
-        kept = self.max_tokens - 1
-        return _Reading([*ids[:kept], ids[-1]], [*spans[:kept], spans[-1]], whole=False)
+        # The special tokens behind it stay.
+        behind = self.tokenizer.special - self.before
+        kept, rest = self.max_tokens - behind, len(ids) - behind
+        return _Reading([*ids[:kept], *ids[rest:]], [*spans[:kept], *spans[rest:]], whole=False)
 
     def _run(self, ids: list[int]) -> Float32:
         vector = self.backend.run(ids)
