@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -164,6 +165,22 @@ def test_another_model_and_a_repair_keep_the_parts(
     with Index.open(target, NarrowEncoder()) as narrow:
         narrow.check()
         assert narrow.search("zeppelin", mode="lexical")[0].id == manual.id
+
+
+class _Lines(FakeEncoder):
+    """To byte pairs the end of a line is a token."""
+
+    def token_spans(self, text: str) -> list[tuple[int, int]]:
+        return [token.span() for token in re.finditer(r"\w+|[^\w ]", text)]
+
+
+def test_what_stands_before_a_passage_leaves_room_for_its_last_token(tmp_path: Path) -> None:
+    encoder = _Lines(passage_tokens=8)
+    with Index.create(tmp_path / "lines.edgeret", encoder, bits=64) as index:
+        text = " ".join(f"word{number}" for number in range(40))
+        index.add([text], chunk=lambda document: [(0, len(document.text), "one two three")])
+    assert encoder.encoded
+    assert {len(encoder.token_spans(passage)) for passage in encoder.encoded[:-1]} == {8}
 
 
 def test_a_function_of_the_users_cuts(index: Index, encoder: FakeEncoder) -> None:

@@ -244,7 +244,7 @@ def _parts(record: Record, encoder: TextEncoder, sections: Sequence[Section] | N
     for start, end, context, blocks in sections or [Section(0, len(text))]:
         before, taken = _fitted(context, encoder)
         inside = [(first - start, last - start) for first, last in blocks]
-        spans = _spans(text[start:end], encoder, encoder.passage_tokens - taken, inside)
+        spans = _spans(text[start:end], encoder, max(encoder.passage_tokens - taken, 1), inside)
         found += [_Part((start + first, start + last), context, before) for first, last in spans]
     return found
 
@@ -255,8 +255,9 @@ def _fitted(context: str | None, encoder: TextEncoder) -> tuple[str, int]:
     most = encoder.passage_tokens // _CONTEXT_SHARE
     if context is None or not tokens or not most:
         return "", 0
-    kept = tokens[-most:]
-    return f"{context[kept[0][0] :]}\n", len(kept)
+    before = f"{context[tokens[-most:][0][0] :]}\n"
+    # Those of the line's end too: to some tokenizers it is one.
+    return before, len(encoder.token_spans(before))
 
 
 def encode_query(text: str, encoder: TextEncoder) -> Asked:
