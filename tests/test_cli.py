@@ -784,6 +784,17 @@ def test_models_lists_bundles(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert capsys.readouterr().out.startswith("base  2,300 bytes, dim 384, space abab")
 
 
+def test_what_no_terminal_writes_is_asked_all_the_same(index: str) -> None:
+    leader, follower = pty.openpty()
+    with spawn(["search", index], stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        os.write(leader, b"green te\xe9\nwireless\n\n")
+        output, errors = process.communicate(timeout=30)
+    os.close(follower)
+    os.close(leader)
+    assert (process.returncode, errors) == (0, b"")
+    assert re.findall(rb"  1 +\S+ +(\w+)", output) == [b"tea", b"wifi"]
+
+
 @pytest.fixture
 def _small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     documents = [Document(id=f"module_{number}", text=f"Compress number {number}.") for number in range(20)]

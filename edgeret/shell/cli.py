@@ -537,6 +537,9 @@ def _stemmed(language: str) -> str:
 
 def _converse(reply: Callable[[str], None]) -> None:
     """Ask for one question after the other, until a line is empty."""
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        # What is pasted may not be in the terminal's encoding.
+        sys.stdin.reconfigure(errors="replace")
     while True:
         try:
             question = input("? ").strip()
