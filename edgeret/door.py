@@ -610,6 +610,8 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], Any]]] = {
     "part": text,
     "size": partial(integer, most=_LARGEST),
     "divisor": partial(integer, least=1),
-    **dict.fromkeys(("rows", "count", "partitions", "codec_bytes"), partial(integer, most=_LARGEST)),
+    **dict.fromkeys(
+        ("rows", "count", "partitions", "codec_bytes", "vector_bytes"), partial(integer, most=_LARGEST)
+    ),
 }
 """Every parameter of a public call, and how it is checked."""

@@ -36,6 +36,9 @@ KEPT_BYTES: Final = 8_000_000
 KEPT_HEAD_BYTES: Final = 33
 """Of each of them, beside its vector: four numbers, and whether it is there."""
 
+_VECTOR_BYTES: Final = 384
+"""Of a stored vector, of the models of the package."""
+
 _LEAST_CANDIDATES: Final = 400
 # Many threads that take turns: their stacks, and what the allocator keeps for each. Fewer pages are cached for that.
 _THREADS_BYTES: Final = 1_000_000
@@ -168,6 +171,7 @@ class Plan:
         writing: bool = True,
         shortens: bool = False,
         partitions: int = 0,
+        vector_bytes: int = _VECTOR_BYTES,
     ) -> Plan:
         """Plan for an index and an encoder.
 
@@ -183,6 +187,7 @@ class Plan:
             shortens: Whether the encoder's longest text may give way.
             partitions: Bytes that the partitions beside the index take; with them no codes stay in memory. 0: there are
                 none.
+            vector_bytes: Bytes of a stored vector, one for each of the encoder's dims.
 
         Returns:
             The plan.
@@ -193,7 +198,7 @@ class Plan:
         block = words(bits) * 8 * blocks.BLOCK_ROWS
         sealed = -(-rows // blocks.BLOCK_ROWS)
         for whole, cache, divisor in _STEPS[: None if shortens else -2]:
-            parts = _parts(rows, bits, encoder, cache, divisor, writing)
+            parts = _parts(rows, bits, encoder, cache, divisor, writing, vector_bytes)
             if partitions:
                 parts["partitions"], whole = partitions, False
             left = None if budget is None else budget - sum(parts.values())
@@ -202,7 +207,7 @@ class Plan:
                 if partitions:
                     resident_blocks = 0
                 parts["codes"] = block * (sealed if resident_blocks is None else min(sealed, resident_blocks))
-                kept = rows * (384 + KEPT_HEAD_BYTES)
+                kept = rows * (vector_bytes + KEPT_HEAD_BYTES)
                 if budget is None and kept <= KEPT_BYTES:
                     parts["passages"] = kept
                 return cls(parts, sealed, resident_blocks, cache, divisor, budget)
@@ -320,10 +325,16 @@ class Plan:
 
 
 def _parts(
-    rows: int, bits: int, encoder: Mapping[str, int], cache: int, divisor: int, writing: bool
+    rows: int,
+    bits: int,
+    encoder: Mapping[str, int],
+    cache: int,
+    divisor: int,
+    writing: bool,
+    vector_bytes: int,
 ) -> dict[str, int]:
     """The parts that codes kept in RAM come on top of."""
-    reading = min(cache, sum(file_parts(rows, rows, 500, bits, 384).values()))
+    reading = min(cache, sum(file_parts(rows, rows, 500, bits, vector_bytes).values()))
     return {
         **{name: size // (divisor if name == _TEXTS else 1) for name, size in encoder.items()},
         "index": _INDEX_BYTES,

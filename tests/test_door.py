@@ -151,7 +151,9 @@ BAD: dict[str, list[Any]] = {
     "part": NOT_STRINGS,
     "size": [*NOT_INTEGERS, -1],
     "divisor": [*NOT_INTEGERS, 0, -2],
-    **{name: [*NOT_INTEGERS, -1] for name in ("rows", "count", "partitions", "codec_bytes")},
+    **{
+        name: [*NOT_INTEGERS, -1] for name in ("rows", "count", "partitions", "codec_bytes", "vector_bytes")
+    },
 }  # fmt: skip
 
 NULLABLE = {"budget", "language", "per_document"}
@@ -206,7 +208,7 @@ def bound(index, tmp_path, encoder) -> Callable[[str], Callable[..., Any]]:
         "changes": {"0": {"year": 1}}, "metadata": {"year": 1}, "key": "year", "indexes": [index],
         "query": "cats", "queries": ["cats"], "text": "cats", "texts": ["cats"], "bits": 64, "rows": 10, "count": 3,
         "stored": np.full((2, DIM), 127, np.int8), "vector": unit, "encoder": {}, "budget": None, "divisor": 2,
-        "codec_bytes": 10, "part": "reranker", "size": 10, "dim": DIM,
+        "codec_bytes": 10, "vector_bytes": DIM, "part": "reranker", "size": 10, "dim": DIM,
         "vectors": np.random.default_rng(0).normal(size=(64, 32)), "folders": tmp_path,
     }  # fmt: skip
     function = FunctionEncoder(encoder.encode, DIM, "of the tests")

@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from fake import FakeEncoder
+from fake import FakeEncoder, NarrowEncoder
 
 import edgeret
+from edgeret.plan import Plan
 from edgeret.storage import kept
 from edgeret.storage.rows import Rows
 
@@ -48,6 +49,19 @@ def test_where_memory_is_bounded_nothing_stays(tmp_path, reads, monkeypatch, bou
         first, asked = answers(index), sum(reads)
         assert answers(index) == first
         assert sum(reads) == 2 * asked > 0
+
+
+@pytest.mark.parametrize("encoder", [FakeEncoder(), NarrowEncoder()], ids=lambda encoder: str(encoder.dim))
+def test_what_stays_is_planned_by_the_bytes_of_the_index_s_own_vectors(tmp_path, encoder):
+    with edgeret.Index.create(tmp_path / "a", encoder, bits=64) as index:
+        index.add(edgeret.Document(text, text) for text in TEXTS)
+    taken = len(TEXTS) * (encoder.dim + kept.KEPT_HEAD_BYTES)
+    with edgeret.Index.open(tmp_path / "a", encoder) as index:
+        assert index._plan.parts["passages"] == taken
+    # Where they are too many, none stays, and none is planned.
+    most = kept.Kept(encoder.dim).rows
+    for rows in (most, most + 1):
+        assert ("passages" in Plan.of(rows, 64, {}, None, vector_bytes=encoder.dim).parts) == (rows == most)
 
 
 def test_lines_come_in_the_order_asked():

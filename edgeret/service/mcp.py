@@ -98,7 +98,8 @@ class _Tools:
     ) -> list[dict[str, Any]]:
         """Find the documents that answer a question best, by meaning and by words.
 
-        query: the question, in plain words; what stands in double quotes must occur word by word, where it occurs.
+        query: the question, in plain words; of what stands in double quotes only texts that say it word by word are
+            found, if any does.
         k: how many documents to find.
         index: one of the indexes; all of them if left out.
         where: condition on the metadata, such as {"lang": "en", "year": {"$gte": 2020}}.
