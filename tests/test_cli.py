@@ -121,6 +121,26 @@ def test_index_makes_nothing_of_a_missing_input(capsys: pytest.CaptureFixture[st
     assert not Path("new.edgeret").exists()
 
 
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        (["gone"], "is not there"),
+        (["notes", "docs.jsonl"], "is a regular file"),
+        (["notes", "/"], "with a name"),
+        (["notes", "other/notes"], "of different names"),
+        (["notes", ""], "expected a path, got ''"),
+        (["notes", "a\0b"], "expected a path, got"),
+        (["\udcff"], "in UTF-8"),
+    ],
+)
+def test_sync_makes_nothing_of_what_is_no_folder(
+    folders: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("notes").mkdir()
+    assert expected in failure(capsys, "sync", "new.edgeret", *folders)
+    assert not Path("new.edgeret").exists()
+
+
 def test_index_reads_standard_input(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -590,6 +610,12 @@ def test_odd_arguments_are_named(
             assert "[Errno" not in errors, argv
         if not Path(index).exists():
             assert main(["index", index, "docs.jsonl"]) == 0
+
+
+def test_a_number_that_is_none_is_refused_in_words(index: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["search", index, "tea", "--per-document", "several"])
+    assert "--per-document: expected a number or 'all', got 'several'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("bits", ["0", "-1", "7", "9" * 30])

@@ -396,7 +396,10 @@ def _answering() -> argparse.ArgumentParser:
 
 
 def _number_or_all(text: str) -> int | None:
-    return None if text == "all" else int(text)
+    try:
+        return None if text == "all" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number or 'all', got {text!r}") from None
 
 
 def _json_object(text: str) -> dict[str, Any]:

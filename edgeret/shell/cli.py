@@ -51,10 +51,11 @@ from edgeret.upkeep.optimize import optimize
 from edgeret.upkeep.recode import recode
 from edgeret.upkeep.reencode import reencode
 from edgeret.upkeep.repair import repair
+from edgeret.upkeep.sync import check_folder, named
 from edgeret.upkeep.upgrade import upgrade
 
 _INDEXES: Final = ("path", "target", "old", "new", "repair")
-_PATHS: Final = (*_INDEXES, "update", "key", "public_key", "model")
+_PATHS: Final = (*_INDEXES, "update", "key", "public_key", "model", "folders")
 
 COMMIT_EVERY: Final = 1000
 """Documents in one commit of `edgeret index`."""
@@ -91,17 +92,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _check_paths(arguments: argparse.Namespace) -> None:
     """Refuse what can be no path, and what SQLite cannot open."""
     for name in _PATHS:
-        value = getattr(arguments, name, None)
-        if value is None:
-            continue
-        if not value or "\0" in value:
-            raise StorageError(f"expected a path, got {value!r}: name a file or folder")
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise StorageError(f"expected a path in UTF-8, got '{value}': rename it, or its folder") from None
-        if not Path(value).name and name in _INDEXES and arguments.verb not in ("sign", "verify"):
-            raise NotAnIndexError(f"'{value}' is a folder: an index is one file")
+        given = getattr(arguments, name, None)
+        for value in given if isinstance(given, list) else [given]:
+            if value is None:
+                continue
+            if not value or "\0" in value:
+                raise StorageError(f"expected a path, got {value!r}: name a file or folder")
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise StorageError(
+                    f"expected a path in UTF-8, got '{value}': rename it, or its folder"
+                ) from None
+            if not Path(value).name and name in _INDEXES and arguments.verb not in ("sign", "verify"):
+                raise NotAnIndexError(f"'{value}' is a folder: an index is one file")
 
 
 def _fail(text: str, error: BaseException, code: int) -> int:
@@ -164,6 +168,9 @@ def _index(arguments: argparse.Namespace) -> None:
 
 
 def _sync(arguments: argparse.Namespace) -> None:
+    # Before an index is made.
+    for folder in named(arguments.folders).values():
+        check_folder(folder)
     with _open_or_create(arguments) as index:
         if not arguments.watch:
             _report(arguments, _follow(index, arguments))

@@ -106,6 +106,18 @@ def named(folders: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
     return found
 
 
+def check_folder(path: Path) -> None:
+    """Raise InvalidDocumentError for a path of something else or nothing, StorageError where nobody may look."""
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        raise InvalidDocumentError(f"expected a folder, '{path}' is not there: check the path") from None
+    except OSError as error:
+        raise files.unreadable(path, error) from None
+    if not stat.S_ISDIR(mode):
+        raise InvalidDocumentError(f"expected a folder, '{path}' is {files.kind(mode)}: check the path")
+
+
 class Sync:
     """Folders that an index is to follow.
 
@@ -133,14 +145,7 @@ class Sync:
 
     def _walk(self, name: str) -> Contents:
         path = self._folders[name]
-        try:
-            mode = path.stat().st_mode
-        except (FileNotFoundError, NotADirectoryError):
-            raise InvalidDocumentError(f"expected a folder, '{path}' is not there: check the path") from None
-        except OSError as error:
-            raise files.unreadable(path, error) from None
-        if not stat.S_ISDIR(mode):
-            raise InvalidDocumentError(f"expected a folder, '{path}' is {files.kind(mode)}: check the path")
+        check_folder(path)
         return folder.walk(path, formats.is_known, self._how.follow_links, f"{name}/")
 
     def _follow(self, found: Sequence[Contents], spans: Iterable[tuple[str, str]]) -> SyncSummary:
