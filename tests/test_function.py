@@ -43,6 +43,17 @@ def test_pictures_are_found_by_words(path, tmp_path):
         index.check()
 
 
+def test_what_is_shown_of_a_picture_needs_no_picture(path, tmp_path):
+    picture = tmp_path / "red cat.jpg"
+    picture.write_text("red cat")
+    with Index.create(path, model=FunctionEncoder(pictures, DIM, "towers-1", encode_query=words)) as index:
+        index.add([str(picture)])
+        picture.unlink()
+        (hit,) = index.search("cat")
+        assert hit.highlights.sentence == (0, len(hit.text))
+        assert [hit.text[slice(*span)] for span in hit.highlights.words] == ["cat"]
+
+
 def test_an_index_opens_with_an_encoder_of_the_same_name_and_codec_alone(path):
     Index.create(path, model=FunctionEncoder(words, DIM, "mine")).close()
     Index.open(path, model=FunctionEncoder(words, DIM, "mine", words)).close()

@@ -37,7 +37,10 @@ def highlights(
         if word.term in whole or (beginnings and word.term.startswith(beginnings))
     ]
     some = sentences[:_MOST_SENTENCES] or [(0, len(text))]
-    if similarity is None:
+    if len(some) == 1:
+        # Nothing is encoded for that: to an encoder that is not ours the text may be the name of a picture.
+        near = [0]
+    elif similarity is None:
         near = [len({word.term for word in said if start <= word.start < stop}) for start, stop in some]
     else:
         near = similarity([text[start:stop] for start, stop in some]).tolist()
