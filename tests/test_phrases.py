@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 import edgeret
 from edgeret import Document, Index, phrases
+from edgeret.storage.rows import Rows
 
 TEXT = "The Red Cat of 10.20.30.40 runs; e-mail to getFoo, in C++. Größe: 东京塔很高"
 
@@ -153,6 +154,19 @@ def test_so_many_passages_are_read_and_no_more(index, monkeypatch):
     index.add(["the red cat"])
     explained = index.explain('"red cat"')
     assert explained.phrases_read == 5
+
+
+@pytest.mark.parametrize("mode", ["lexical", "hybrid"])
+def test_few_vectors_are_in_memory_however_many_passages_are_read(index, monkeypatch, mode):
+    index.add(Document(str(number), f"a red cat {number}") for number in range(450))
+    read, together = Rows._lines, []
+    monkeypatch.setattr(Rows, "_lines", lambda self, rows: together.append(len(rows)) or read(self, rows))
+    with Index.open(index._path, index.encoder, memory_budget="30MB", readonly=True) as bounded:
+        explained = bounded.explain('"red cat"', k=3, mode=mode)
+        assert (explained.phrases_read, len(explained.hits)) == (450, 3)
+        assert len(bounded.search("red cat", k=400, mode="lexical")) == 400
+    assert sum(together) > 850
+    assert max(together) <= 128
 
 
 def test_in_a_file_of_format_1_quoted_words_are_words(first_format):

@@ -165,7 +165,7 @@ def lexical(store: Store, query: str, k: int, mask: Mask | None, prefix: bool = 
         # Mostly the first k are of as many documents.
         first, stop = 0, k
         while first < len(match.rows) and len(answer) < k:
-            heads = store.rows.lines(match.rows[first:stop]).heads
+            heads = store.rows.places(match.rows[first:stop])
             # They come in order: what is known of a document is the best.
             answer.extend(Answer(heads, match.scores[first:stop], candidates=len(heads)))
             answer.collapse()
@@ -280,7 +280,7 @@ def scored(store: Store, rows: Int64, question: Question, vectors: Float32, mode
         match = store.lexicon.search(question.text, 1, blocks.mask(rows), None, rows, question.prefix)
     if mode == "lexical":
         said = match.must_scores > 0
-        heads = store.rows.lines(rows[said]).heads
+        heads = store.rows.places(rows[said])
         answer = Answer(heads, match.must_scores[said], candidates=len(heads))
     else:
         answer = _rescored(store, vectors, rows)

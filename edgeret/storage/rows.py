@@ -130,6 +130,15 @@ class Rows:
         heads[order], vectors[order] = found
         return Lines(heads, vectors)
 
+    def places(self, rows: Int64) -> Int64:
+        """The heads alone: some passages are read at a time, as they bring their vectors."""
+        order = np.argsort(rows)
+        heads = np.empty((len(rows), 4), np.int64)
+        for first in range(0, len(rows), _AT_ONCE[-1]):
+            part = order[first : first + _AT_ONCE[-1]]
+            heads[part] = self.lines(rows[part]).heads
+        return heads
+
     def scored(self, rows: Int64, vectors: Float32) -> tuple[Int64, Float32]:
         """The heads, as of `Lines`, of the passages of `rows`, each verified, and the cosines, float32 [n], to vectors.
 
@@ -401,7 +410,7 @@ class Rows:
     def texts(self, rows: Int64) -> Iterator[tuple[int, str]]:
         """(row, what it is found by) of passages, verified, those of a document together: each is read once."""
         told = self.contexts(rows.tolist())
-        heads = self.lines(rows).heads
+        heads = self.places(rows)
         heads = heads[np.argsort(heads[:, 1], kind="stable")]
         owned = groupby(heads.tolist(), key=itemgetter(1))
         sources = self.sources(np.unique(heads[:, 1]).tolist())
