@@ -2,6 +2,7 @@
 """What a person reads of hits on a terminal: harmless, the best sentence in bold, unless NO_COLOR forbids it."""
 
 import io
+import re
 import sys
 
 import pytest
@@ -77,6 +78,24 @@ def test_what_is_written_from_left_to_right_gets_no_isolates(index):
     assert len(hits) == len(texts)
     assert not set("\u2068\u2069") & set(show.told(hits, styled=False) + show.ranked(hits, isolated=True))
     assert texts[3] in show.ranked(hits)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("Die Donau\xaddampf\xadschiff\xadfahrt.", "Die Donaudampfschifffahrt."),
+        ("ខ្ញុំ\u200bចូលចិត្ត\u200bសៀវភៅ។", "ខ្ញុំចូលចិត្តសៀវភៅ។"),
+        ("\ufeffThe \u200fend\u200e.", "The end."),
+        ("one\xad two\u200b\tthree", "one two three"),
+    ],
+)
+def test_what_shows_nothing_parts_no_words(index, written, read):
+    index.add([Document(written.replace("\t", " "), written)])
+    hits = index.search(written)
+    assert show.ranked(hits).endswith(f"{read}  {read}")
+    assert show.told(hits, styled=False).splitlines()[1] == f"     {read}"
+    bold = show.told(hits, styled=True).splitlines()[1]
+    assert re.sub("\033\\[[0-9]+m", "", bold) == f"     {read}"
 
 
 @pytest.mark.parametrize(

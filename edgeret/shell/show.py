@@ -31,6 +31,8 @@ _KEPT: Final = "\n\t"
 _BIDI: Final = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """They show text in another order than it has."""
 _ISOLATE, _POP = "\u2068", "\u2069"
+_FORMAT: Final = "Cf"
+"""What shows nothing, and may stand within words: soft hyphens, marks of direction, and where words of Khmer part."""
 
 
 def harmless(text: str) -> str:
@@ -40,9 +42,7 @@ def harmless(text: str) -> str:
 
 def one_line(text: str) -> str:
     """All whitespace as one space, without what could steer a terminal; and bytes that are not UTF-8 in digits."""
-    return " ".join(
-        "".join(character if is_printable(character) else " " for character in _spelled(text)).split()
-    )
+    return " ".join(_printable(text).split())
 
 
 def message(text: str) -> str:
@@ -128,10 +128,11 @@ def _styled(text: str, start: int, stop: int, words: Sequence[tuple[int, int]]) 
 
 def _harmless_part(text: str) -> str:
     """One line, the blanks at its ends kept."""
-    line = one_line(text)
+    shown = _printable(text)
+    line = " ".join(shown.split())
     if not line:
-        return " " if text else ""
-    before, after = ("" if is_printable(end) and end != " " else " " for end in (text[0], text[-1]))
+        return shown[:1]
+    before, after = (" " if end == " " else "" for end in (shown[0], shown[-1]))
     return f"{before}{line}{after}"
 
 
@@ -212,6 +213,14 @@ def _value(value: Any) -> str:
         return f"{value:.1f}"
     spelled = _spelled(", ".join(value) if isinstance(value, list) else str(value))
     return harmless(spelled).translate(dict.fromkeys(map(ord, _KEPT), "\N{REPLACEMENT CHARACTER}"))
+
+
+def _printable(text: str) -> str:
+    """A text with a blank for each character that cannot be printed, and nothing for those that show nothing."""
+    return "".join(
+        character if is_printable(character) else "" if unicodedata.category(character) == _FORMAT else " "
+        for character in _spelled(text)
+    )
 
 
 def _spelled(text: str) -> str:
