@@ -148,7 +148,8 @@ def test_a_side_that_is_not_repeated_is_refused(bare, tmp_path, side):
 def test_a_prompt_that_leaves_no_room_is_refused(bare, tmp_path):
     long = Prompts("word " * 200, "word " * 100)
     made = with_prompts(bare, tmp_path / "made", long)
-    with pytest.raises(BundleError, match="tokens around a text: special tokens and prompts"):
+    expected = "tokens around a text: special tokens and prompts, found 128: raise the memory budget"
+    with pytest.raises(BundleError, match=expected):
         Encoder.load(made.path).shortened(2).encode(["x"])
 
 

@@ -20,7 +20,7 @@ from edgeret.documents import Span
 from edgeret.door import checked
 from edgeret.encode.backend import Backend, choose
 from edgeret.encode.bundle import Bundle, available, likeness
-from edgeret.encode.manifest import Prompts, refuse
+from edgeret.encode.manifest import REMEDY, Prompts, refuse
 from edgeret.encode.onnx import OnnxBackend
 from edgeret.encode.passages import split_windows
 from edgeret.encode.static import StaticBackend
@@ -427,10 +427,12 @@ class Encoder:
         document, query = _sides(self.bundle, tokenizer)
         taken = tokenizer.special + max(document.taken, query.taken)
         if taken >= self.max_tokens:
+            is_shortened = taken < self.bundle.max_tokens
             refuse(
                 self.bundle.path,
                 f"'max_tokens' above the {taken} tokens around a text: special tokens and prompts",
                 str(self.max_tokens),
+                "raise the memory budget" if is_shortened else REMEDY,
             )
         turn, before = _load_map(self.bundle), _special_before(tokenizer)
         if self.bundle.manifest.roles and not before:

@@ -36,7 +36,7 @@ _MAX_INT: Final = 1 << 40
 _MAX_FILE_BYTES: Final = 1 << 31
 _MAX_TOKENS: Final = 1 << 13
 _LONGEST_PROMPT: Final = 1024
-_REMEDY: Final = "install or export the bundle again"
+REMEDY: Final = "install or export the bundle again"
 
 
 class Tensor(NamedTuple):
@@ -237,7 +237,7 @@ def open_file(path: Path, links: bool = False) -> BufferedReader:
     return stream
 
 
-def refuse(folder: Path, expected: str, found: str, remedy: str = _REMEDY) -> NoReturn:
+def refuse(folder: Path, expected: str, found: str, remedy: str = REMEDY) -> NoReturn:
     """Raise the BundleError of a bundle that is not as it must be."""
     raise BundleError(f"bundle {folder}: expected {expected}, found {found}: {remedy}")
 
@@ -340,7 +340,7 @@ def _check_keys(folder: Path, table: Mapping[str, Any], known: Set[str]) -> None
             folder,
             f"no keys but {', '.join(sorted(known))}",
             f"{unknown!r:.200}",
-            f"upgrade edgeret, or {_REMEDY}",
+            f"upgrade edgeret, or {REMEDY}",
         )
 
 
