@@ -19,7 +19,9 @@ from fake import DIM, FakeEncoder, NarrowEncoder
 from benchmarks import fresh
 from edgeret import Document, Index, blocks, optimize
 from edgeret.errors import BudgetError
+from edgeret.search import stages
 from edgeret.search.snapshot import CodeSnapshot
+from edgeret.storage.rows import Rows
 
 TESTS = Path(__file__).parent
 ROWS = 2 * blocks.BLOCK_ROWS + 300
@@ -203,6 +205,24 @@ def test_a_stored_document_that_the_budget_cannot_hold_is_not_read(tmp_path, kin
     with Index.open(path, model=FakeEncoder(), memory_budget="200MB") as index:
         assert index.get("large").text == large.text
         assert index.delete(["large"]) == 1
+
+
+@pytest.mark.parametrize(("mode", "all_of_them"), [("dense", 300), ("hybrid", 200)])
+def test_of_wide_vectors_fewer_are_in_memory_together(
+    index, monkeypatch, mode, all_of_them
+):
+    index.add(Document(str(number), f"a red cat {number}") for number in range(300))
+    read, together = Rows._lines, []
+    monkeypatch.setattr(Rows, "_lines", lambda self, rows: together.append(len(rows)) or read(self, rows))
+    found = []
+    for most in (all_of_them, 40, 1):
+        if most < all_of_them:
+            monkeypatch.setattr(stages, "_OCTETS_AT_ONCE", most * DIM)
+        together.clear()
+        with Index.open(index._path, index.encoder, memory_budget="30MB", readonly=True) as bounded:
+            found.append(bounded.search("red cat", k=150, mode=mode))
+        assert max(together) == most
+    assert found[0] == found[1] == found[2]
 
 
 def test_without_a_budget_few_connections_stay(large):

@@ -24,7 +24,10 @@ LEAST_CANDIDATES: Final = 10
 """Candidates are `oversample` times k, but never fewer than for this k: below it recall falls fast."""
 
 _ROWS_AT_ONCE: Final = 1024
-"""Candidates whose vectors are in memory together."""
+"""Candidates that are looked at together."""
+
+_OCTETS_AT_ONCE: Final = 384 * _ROWS_AT_ONCE
+"""Of candidates' vectors that are in memory together."""
 
 MODES: Final = ("dense", "lexical", "hybrid")
 
@@ -327,9 +330,10 @@ def _rescored(store: Store, vectors: Float32, rows: Int64) -> Answer:
     """The passages of `rows`, in ascending order, by cosine to the nearest of unit vectors [n, dim]."""
     rows = np.sort(rows)
     # Some at a time: they bring their vectors.
+    together = min(_ROWS_AT_ONCE, max(_OCTETS_AT_ONCE // store.dim, 1))
     parts = [
-        store.rows.scored(rows[first : first + _ROWS_AT_ONCE], vectors)
-        for first in range(0, max(len(rows), 1), _ROWS_AT_ONCE)
+        store.rows.scored(rows[first : first + together], vectors)
+        for first in range(0, max(len(rows), 1), together)
     ]
     heads, scores = parts[0] if len(parts) == 1 else map(np.concatenate, zip(*parts, strict=True))
     return Answer(heads, scores.astype(np.float64), candidates=len(rows))
