@@ -32,6 +32,9 @@ VERSION: Final = 1
 LONGEST: Final = 64
 """Code points of a word; what is longer is cut, and a longer compound is known by its parts alone."""
 
+MOST_ASKED: Final = 1024
+"""Of a query's words, the first so many different ones are looked up."""
+
 MAGIC: Final = b"edgeret words 1\n"
 BLOCK: Final = 128
 """Code points of a block of the table."""
@@ -50,6 +53,7 @@ RECORD: Final = np.dtype(
 """Where in the pool a code point's folded form is (length 0: itself), its kind, canonical order, and case."""
 
 _PART: Final = 1 << 15
+_QUERY_PART: Final = 1 << 12
 _EDGE: Final = re.compile("[ \n\r\t\u3001\u3002]|(?=[\U0001f300-\U0001f3fa\U0001f400-\U0001f64f])")
 """Characters of a text that are split at once, up to the next of these: no word goes on beyond white space, a Chinese
 comma or full stop, nor into an emoji.
@@ -155,10 +159,10 @@ def stream(text: str, language: Language = "en") -> Iterator[str]:
     return chain.from_iterable(_terms(part, language) for part in _parts(text))
 
 
-def _parts(text: str) -> Iterator[str]:
+def _parts(text: str, size: int = _PART) -> Iterator[str]:
     start = 0
-    while len(text) - start > _PART:
-        edge = _EDGE.search(text, start + _PART)
+    while len(text) - start > size:
+        edge = _EDGE.search(text, start + size)
         end = len(text) if edge is None else edge.end()
         yield text[start:end]
         start = end
@@ -173,7 +177,7 @@ def _terms(text: str, language: Language) -> list[str]:
 
 
 def asked(query: str, language: Language = "en", prefix: bool = False) -> list[Wanted]:
-    """The words of a query.
+    """The words of a query, MOST_ASKED different ones.
 
     A single character of a script without spaces stands for all words that begin with it. The last of several does not
     count.
@@ -183,14 +187,15 @@ def asked(query: str, language: Language = "en", prefix: bool = False) -> list[W
     found: list[Wanted] = []
     # Of a long query there are few different ones: each is in memory once.
     known: dict[Wanted, Wanted] = {}
-    before = Word("", 0, 0)
     left = len(query)
-    for part in _parts(query):
+    for part in _parts(query, _QUERY_PART):
+        before = Word("", 0, 0)
         for word in split(part, language):
             wanted = Wanted(word.term, _is_single(word.term))
             if prefix and word.stop == left:
                 wanted = _begun(word, part)
-            if not (wanted.is_prefix and _ends(before, word)):
+            is_end = wanted.is_prefix and _ends(before, word)
+            if not is_end and (len(known) < MOST_ASKED or wanted in known):
                 found.append(known.setdefault(wanted, wanted))
             before = word
         left -= len(part)

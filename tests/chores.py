@@ -96,6 +96,15 @@ def ask_long(path, model, budget, piece, characters):
         return {"planned": index.info().planned_bytes, "windows": explained.query_windows}
 
 
+def ask_words(path, model, budget, count):
+    """Texts of so many different words, and one query of them all."""
+    words = [f"{chr(0x430 + number % 32)}{number}" for number in range(count)]
+    with edgeret.Index.create(path, model=_model(model), memory_budget=budget) as index:
+        index.add((" ".join(words[first : first + 100]) for first in range(0, count, 100)), commit_every=10)
+        explained = index.explain(" ".join(words))
+        return {"planned": index.info().planned_bytes, "runs": explained.words_runs}
+
+
 def ask_many(path, model, budget, count):
     """So many queries at once."""
     with edgeret.Index.create(path, model=_model(model), memory_budget=budget) as index:

@@ -158,6 +158,14 @@ def test_a_long_query_keeps_to_the_budget(tmp_path):
 
 
 @linux
+def test_a_query_of_many_words_keeps_to_the_budget(tmp_path):
+    found = run("ask_words", tmp_path / "words.edgeret", "nano", "24MB", 12_000)
+    assert found["runs"] > 20
+    # The caller's words and the query made of them have a good megabyte.
+    assert found["rss_over_import_bytes"] <= 26_000_000
+
+
+@linux
 @long
 def test_many_queries_keep_to_the_budget(tmp_path):
     found = run("ask_many", tmp_path / "many.edgeret", "nano", "38MB", 5_000)

@@ -40,16 +40,13 @@ from edgeret.storage.terms import (
     segment_checksum,
     sound,
 )
-from edgeret.words import Wanted
+from edgeret.words import MOST_ASKED, Wanted
 
 MAX_WORDS: Final = 24
 """Of a query's words, the rarest so many count."""
 
 MAX_TIMES: Final = 4
 """A word that a query repeats counts so often at the most."""
-
-MAX_ASKED: Final = 1024
-"""Of a query's words, the first so many different ones are looked up."""
 
 MAX_EXPANDED: Final = 64
 """Of the terms that begin with a prefix, the most frequent so many count."""
@@ -64,6 +61,9 @@ TAIL_OCTETS: Final = 1 << 16
 
 STEP_OCTETS: Final = 2_000_000
 """What a step of merging writes, about."""
+
+_PAGES_AT_ONCE: Final = 64
+"""Of terms, in memory together: each word of a query brings the one that would hold it."""
 
 _PENDING_ROWS: Final = 4096
 _RATIO: Final = 4
@@ -513,7 +513,7 @@ class Lexicon:
         reading = _Reading(self, state.rows, segments, self._read_cached_tail(state))
         if not is_known and state.tail:
             reading.octets, reading.runs = self._tail.octets, 1
-        asked = reading.words(list(dict.fromkeys(query))[:MAX_ASKED])
+        asked = reading.words(list(dict.fromkeys(query))[:MOST_ASKED])
         for word in asked:
             if not 0 <= word.rows <= state.rows:
                 raise self.damaged(f"{word.rows} of {state.rows} rows have {word.wanted.term!r:.80}")
@@ -698,22 +698,28 @@ class _Reading:
         """What there is of each word."""
         exact = [wanted for wanted in query if not wanted.is_prefix]
         entries: dict[Wanted, list[tuple[Segment, Entry]]] = {wanted: [] for wanted in exact}
-        terms = tuple(wanted.term.encode() for wanted in exact)
-        asked = json.dumps([wanted.term for wanted in exact])
-        for segment in self.segments if exact else ():
-            lines = self.connection.execute(_PAGES_OF, (asked, segment.segment)).fetchall()
-            if segment.begins:
-                lines = [line for line in lines if terms[line[0]] >= segment.begins]
-            for (number, page, _, content), entry in zip(
-                lines, find_all(lines, terms, self.damaged), strict=True
-            ):
-                self._count(page, content)
-                if entry is not None:
-                    entries[exact[number]].append((segment, entry))
+        for segment in self.segments:
+            for first in range(0, len(exact), _PAGES_AT_ONCE):
+                self._find(exact[first : first + _PAGES_AT_ONCE], segment, entries)
         return [
             self._expanded(wanted) if wanted.is_prefix else self._exact(wanted, entries[wanted])
             for wanted in query
         ]
+
+    def _find(
+        self, exact: list[Wanted], segment: Segment, entries: dict[Wanted, list[tuple[Segment, Entry]]]
+    ) -> None:
+        """Add what a segment has of some words to `entries`."""
+        terms = tuple(wanted.term.encode() for wanted in exact)
+        asked = json.dumps([wanted.term for wanted in exact])
+        lines = self.connection.execute(_PAGES_OF, (asked, segment.segment)).fetchall()
+        if segment.begins:
+            lines = [line for line in lines if terms[line[0]] >= segment.begins]
+        found = find_all(lines, terms, self.damaged)
+        for (number, page, _, content), entry in zip(lines, found, strict=True):
+            self._count(page, content)
+            if entry is not None:
+                entries[exact[number]].append((segment, entry))
 
     def _exact(self, wanted: Wanted, entries: list[tuple[Segment, Entry]]) -> _Asked:
         net = self.tail.net(wanted.term) + sum(entry.net for _, entry in entries)
