@@ -35,7 +35,7 @@ def of(query: str) -> list[Phrase]:
 
 
 def _phrase(text: str) -> Phrase:
-    terms, asked = words.terms(text, None), words.asked(text, None)
+    terms, asked = words.terms(text, None), words.asked(text, None, most=len(text))
     if asked and asked[-1][0] != terms[-1]:
         # The last character of a script without spaces, which the text may go on from.
         del terms[-1]

@@ -176,8 +176,10 @@ def _terms(text: str, language: Language) -> list[str]:
     return [word.term for word in split(text, language)]
 
 
-def asked(query: str, language: Language = "en", prefix: bool = False) -> list[Wanted]:
-    """The words of a query, MOST_ASKED different ones.
+def asked(
+    query: str, language: Language = "en", prefix: bool = False, most: int = MOST_ASKED
+) -> list[Wanted]:
+    """The words of a query, the first `most` different ones of them.
 
     A single character of a script without spaces stands for all words that begin with it. The last of several does not
     count.
@@ -195,7 +197,7 @@ def asked(query: str, language: Language = "en", prefix: bool = False) -> list[W
             if prefix and word.stop == left:
                 wanted = _begun(word, part)
             is_end = wanted.is_prefix and _ends(before, word)
-            if not is_end and (len(known) < MOST_ASKED or wanted in known):
+            if not is_end and (len(known) < most or wanted in known):
                 found.append(known.setdefault(wanted, wanted))
             before = word
         left -= len(part)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 import edgeret
 from edgeret import Document, Index, phrases
 from edgeret.storage.rows import Rows
+from edgeret.words import MOST_ASKED
 
 TEXT = "The Red Cat of 10.20.30.40 runs; e-mail to getFoo, in C++. Größe: 东京塔很高"
 
@@ -43,6 +44,12 @@ def test_a_phrase_is_said_word_by_word(quoted, is_said):
 )
 def test_what_is_no_phrase_is_none(query):
     assert phrases.of(query) == []
+
+
+def test_a_phrase_may_be_longer_than_what_is_looked_up():
+    text = " ".join(f"word{number}" for number in range(3 * MOST_ASKED))
+    assert phrases.said(phrases.of(f'"{text}"'), f"before {text} behind")
+    assert not phrases.said(phrases.of(f'"{text} end"'), f"before {text} behind")
 
 
 def test_all_phrases_are_to_be_said():
