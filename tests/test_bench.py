@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_roles import AROUND, small
 
+from edgeret import Document
 from edgeret.errors import BackendError
-from edgeret.shell import bench
+from edgeret.shell import bench, demo
 from edgeret.shell.cli import main
 
 DOCUMENTS = 40
@@ -47,6 +49,14 @@ def test_memory_is_that_of_a_process_of_its_own(row):
 def test_nothing_private_is_told(row):
     private = {str(Path.home()), str(Path.cwd()), sys.prefix, socket.gethostname()} - {"localhost"}
     assert [word for word in private if word in json.dumps(row)] == []
+
+
+def test_a_model_without_codes_of_256_bits_has_those_that_it_has(tmp_path, monkeypatch):
+    narrow = small(tmp_path / "narrow", AROUND["both"])
+    monkeypatch.setattr(bench, "SCAN_ROWS", 1000)
+    monkeypatch.setattr(demo, "corpus", lambda limit: [Document(str(n), f"red cat {n}") for n in range(limit)])
+    found = bench.measure(str(narrow.path), documents=5, rounds=2)
+    assert (found["bits"], found["documents"]) == (96, 5)
 
 
 def test_a_search_that_crashes_is_named(tmp_path):

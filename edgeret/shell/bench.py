@@ -51,7 +51,7 @@ def measure(model: str, documents: int = demo.ENTRIES, rounds: int = ROUNDS) -> 
     corpus = demo.corpus(documents)
     with TemporaryDirectory(prefix="edgeret-") as folder:
         path = Path(folder, "bench.edgeret")
-        with Index.create(path, model=encoder, bits=_BITS) as index:
+        with Index.create(path, model=encoder) as index:
             begun = time.perf_counter()
             index.add(corpus)
             made = {
