@@ -4,13 +4,14 @@ from __future__ import annotations
 import re
 import time
 import unicodedata
+from itertools import pairwise
 
 import pytest
 from counts import tries
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeret.encode.passages import split
+from edgeret.encode.passages import split, split_windows
 from edgeret.encode.sentences import _ANYWHERE, sentences
 
 Spans = list[tuple[int, int]]
@@ -30,7 +31,7 @@ def tokens_within(spans: Spans, start: int, end: int) -> int:
 
 
 pieces = st.sampled_from(
-    ["a", "word", "longer", "extraordinarily", ".", "!", "?", ",", " ", "  ", "\n", "\n\n", " \n \n", '."',
+    ["a", "word", "longer", "extraordinarily", ".", "!", "?", ",", " ", "  ", "\n", "\n\n", " \n \n", "\n\t          \n", '."',
      "Z", "é", "\U0001f600", "中文。", "\u200b", "\t", "e.g. ", "3.14", ". A", "？！", "」", "।", "॥ ", "؟", "۔ ",
      "։", "። ", "།", " ", "．", "5", ";", "ά", "ไทย", "ไทย ลาว ", "ๆ"]
 )  # fmt: skip
@@ -67,6 +68,29 @@ def test_a_passage_splits_into_itself(text: str, limit: int) -> None:
     for passage in cut(text, limit):
         if len(tokenize(passage)) <= limit:
             assert cut(passage, limit) == [passage]
+
+
+@settings(max_examples=tries(300), deadline=None)
+@given(texts, st.integers(1, 12), st.sampled_from(["words", "blanks before words", "blanks too"]), st.data())
+def test_passages_are_the_same_whatever_windows_their_tokens_come_in(
+    text: str, limit: int, kind: str, data: st.DataObject
+) -> None:
+    spans = {
+        "words": tokenize(text),
+        "blanks before words": [match.span() for match in re.finditer(r"\s?\w{1,4}|\s?[^\w\s]", text)],
+        "blanks too": [match.span() for match in re.finditer(r"\s{1,3}|\w{1,4}|[^\w\s]", text)],
+    }[kind]
+    edges = sorted(data.draw(st.lists(st.integers(0, len(spans)), max_size=6)))
+    windows = [spans[first:last] for first, last in pairwise([0, *edges, len(spans)])]
+    assert split_windows(text, windows, limit) == split(text, spans, limit)
+
+
+def test_an_empty_line_of_many_blanks_ends_a_paragraph_in_whatever_window() -> None:
+    text = f"one two three\n{' ' * 30}\n{'word ' * 20}"
+    spans = [match.span() for match in re.finditer(r" {3}| |\n|\w+", text)]
+    for edge in range(len(spans)):
+        found = split_windows(text, [spans[:edge], spans[edge:]], 24)
+        assert text[slice(*found[0])] == "one two three"
 
 
 @pytest.mark.parametrize("text", ["", " ", "\n\n\t "])

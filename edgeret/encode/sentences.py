@@ -37,7 +37,7 @@ _CLOSERS: Final = (
 )
 
 # Repeats are bounded or possessive: each pattern takes linear time on any text.
-PARAGRAPH_END: Final = re.compile(r"\n[^\S\n]*+\n")
+PARAGRAPH_END: Final = re.compile(r"\n(?=[^\S\n]*+\n)")
 END: Final = re.compile(
     # What all have in common comes first: most characters are passed over quickly.
     rf"[{_BEFORE_BLANKS};{_ANYWHERE}{_WIDE_POINTS}](?:"
