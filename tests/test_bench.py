@@ -54,7 +54,9 @@ def test_nothing_private_is_told(row):
 def test_a_model_without_codes_of_256_bits_has_those_that_it_has(tmp_path, monkeypatch):
     narrow = small(tmp_path / "narrow", AROUND["both"])
     monkeypatch.setattr(bench, "SCAN_ROWS", 1000)
-    monkeypatch.setattr(demo, "corpus", lambda limit: [Document(str(n), f"red cat {n}") for n in range(limit)])
+    monkeypatch.setattr(
+        demo, "corpus", lambda limit: [Document(str(n), f"red cat {n}") for n in range(limit)]
+    )
     found = bench.measure(str(narrow.path), documents=5, rounds=2)
     assert (found["bits"], found["documents"]) == (96, 5)
 

@@ -216,9 +216,7 @@ def test_a_stored_document_that_the_budget_cannot_hold_is_not_read(tmp_path, kin
 
 
 @pytest.mark.parametrize(("mode", "all_of_them"), [("dense", 300), ("hybrid", 200)])
-def test_of_wide_vectors_fewer_are_in_memory_together(
-    index, monkeypatch, mode, all_of_them
-):
+def test_of_wide_vectors_fewer_are_in_memory_together(index, monkeypatch, mode, all_of_them):
     index.add(Document(str(number), f"a red cat {number}") for number in range(300))
     read, together = Rows._lines, []
     monkeypatch.setattr(Rows, "_lines", lambda self, rows: together.append(len(rows)) or read(self, rows))

@@ -31,7 +31,8 @@ def tokens_within(spans: Spans, start: int, end: int) -> int:
 
 
 pieces = st.sampled_from(
-    ["a", "word", "longer", "extraordinarily", ".", "!", "?", ",", " ", "  ", "\n", "\n\n", " \n \n", "\n\t          \n", '."',
+    ["a", "word", "longer", "extraordinarily", ".", "!", "?", ",", " ", "  ", "\n", "\n\n", " \n \n",
+     "\n\t          \n", '."',
      "Z", "é", "\U0001f600", "中文。", "\u200b", "\t", "e.g. ", "3.14", ". A", "？！", "」", "।", "॥ ", "؟", "۔ ",
      "։", "። ", "།", " ", "．", "5", ";", "ά", "ไทย", "ไทย ลาว ", "ๆ"]
 )  # fmt: skip

@@ -136,7 +136,9 @@ def test_where_one_of_several_indexes_says_a_phrase_the_others_are_silent(
         assert found('"red cat"') == {(filled, "order"), (filled, "both")}
         assert {index for index, _ in found('"red dogs" cat')} == {other}
         # Where none of them does, all are asked as if nothing were quoted.
-        assert {index for index, _ in found('"green cat"')} == (set() if mode == "lexical" else {other, filled})
+        assert {index for index, _ in found('"green cat"')} == (
+            set() if mode == "lexical" else {other, filled}
+        )
         assert {index for index, _ in found("red cat")} == {other, filled}
 
 

@@ -158,9 +158,7 @@ def plan_for(
     Raises BudgetError.
     """
     shortens = isinstance(encoder, Encoder)
-    return Plan.of(
-        passages, bits, encoder.planned_bytes, budget, writing, shortens, partitions, encoder.dim
-    )
+    return Plan.of(passages, bits, encoder.planned_bytes, budget, writing, shortens, partitions, encoder.dim)
 
 
 def shortened(encoder: TextEncoder, plan: Plan) -> TextEncoder:
