@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import islice
 from typing import Final, NamedTuple
 
 from edgeret import words
@@ -31,7 +32,7 @@ class Phrase(NamedTuple):
 def of(query: str) -> list[Phrase]:
     """The phrases of a query. A quote that none closes is none, and so are quotes around what has no word."""
     quoted = (match[1] or match[2] for match in _QUOTED.finditer(query))
-    return [phrase for phrase in map(_phrase, quoted) if phrase.words][:MOST]
+    return list(islice((phrase for phrase in map(_phrase, quoted) if phrase.words), MOST))
 
 
 def _phrase(text: str) -> Phrase:

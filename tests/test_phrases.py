@@ -58,6 +58,13 @@ def test_all_phrases_are_to_be_said():
     assert len(phrases.of('"a" ' * 100)) == phrases.MOST
 
 
+def test_of_very_many_phrases_only_those_that_count_are_made(monkeypatch):
+    made, one = [], phrases._phrase
+    monkeypatch.setattr(phrases, "_phrase", lambda text: made.append(text) or one(text))
+    assert len(phrases.of('"!" "a" ' * 10_000)) == phrases.MOST
+    assert len(made) == 2 * phrases.MOST
+
+
 @given(
     st.lists(
         st.sampled_from(["red", "cat", "10.2", "e-mail", "getFoo", "东京塔", "C++", "é"]),
