@@ -821,6 +821,21 @@ def test_what_no_terminal_writes_is_asked_all_the_same(index: str) -> None:
     assert re.findall(rb"  1 +\S+ +(\w+)", output) == [b"tea", b"wifi"]
 
 
+def test_a_model_that_is_damaged_hides_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("broken", "torn"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "manifest.json").write_text("{}")
+    monkeypatch.setenv("EDGERET_MODELS", str(tmp_path))
+    assert main(["models"]) == 1
+    output, errors = capsys.readouterr()
+    assert {"base", "nano", "small"} <= {line.split()[0] for line in output.splitlines()}
+    assert re.fullmatch(r"edgeret: bundle .*broken: [^\n]+\nedgeret: bundle .*torn: [^\n]+\n", errors)
+    assert main(["models", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "base"
+
+
 @pytest.fixture
 def _small_demo(monkeypatch: pytest.MonkeyPatch) -> None:
     documents = [Document(id=f"module_{number}", text=f"Compress number {number}.") for number in range(20)]

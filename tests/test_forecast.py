@@ -83,7 +83,9 @@ def test_models_of_the_space_that_fit_are_named_others_not(tmp_path, monkeypatch
         ).path
         for geometry in (base.geometry, "ab" * 16)
     }
-    installed = ["base", *map(str, lean.values())]
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "manifest.json").write_text("{}")
+    installed = ["base", str(tmp_path / "torn"), *map(str, lean.values())]
     monkeypatch.setattr(forecast, "available", lambda: installed)
     for budget, told in (
         (50_000_000, f"models that fit: {lean[base.geometry]}"),

@@ -451,7 +451,12 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 
 def _models(arguments: argparse.Namespace) -> None:
-    bundles = [Bundle.open(name) for name in available()]
+    bundles, faults = list[Bundle](), list[EdgeretError]()
+    for name in available():
+        try:
+            bundles.append(Bundle.open(name))
+        except EdgeretError as error:
+            faults.append(error)
     described = [
         {
             "name": bundle.name,
@@ -464,10 +469,15 @@ def _models(arguments: argparse.Namespace) -> None:
     ]
     if arguments.json:
         print(as_json(described))
-        return
-    for entry in described:
-        name = one_line(str(entry["name"]))
-        print(f"{name}  {entry['file_bytes']:,} bytes, dim {entry['dim']}, space {entry['space']}")
+    else:
+        for entry in described:
+            name = one_line(str(entry["name"]))
+            print(f"{name}  {entry['file_bytes']:,} bytes, dim {entry['dim']}, space {entry['space']}")
+    if faults:
+        sys.stdout.flush()
+        for fault in faults[:-1]:
+            _say(str(fault))
+        raise faults[-1]
 
 
 def _plan(arguments: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from edgeret.encode.bundle import Bundle, available
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.records import plan_for
 from edgeret.encode.reranker import Reranker, more_bytes
-from edgeret.errors import BudgetError, InvalidQueryError
+from edgeret.errors import BudgetError, EdgeretError, InvalidQueryError
 from edgeret.plan import Plan, enough_bits, file_parts, oversampling
 from edgeret.search import partitions
 
@@ -181,12 +181,12 @@ def _optimized(
 def _others(encoder: Encoder, passages: int, bits: int, budget: int | None) -> str:
     fitting = []
     for name in available():
-        if Bundle.open(name).space != encoder.space:
-            continue
-        other = Encoder.load(name, threads=encoder.threads)
         try:
-            _plans(other, passages, bits, budget)
-        except BudgetError:
+            if Bundle.open(name).space != encoder.space:
+                continue
+            _plans(Encoder.load(name, threads=encoder.threads), passages, bits, budget)
+        except EdgeretError:
+            # The budget is too small for it; or it is damaged, or of a newer edgeret, which concerns nobody here.
             continue
         fitting.append(name)
     return f"models that fit: {', '.join(fitting)}" if fitting else "no installed model fits"
