@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from functools import cache
 from itertools import chain, pairwise, takewhile
@@ -53,7 +53,7 @@ RECORD: Final = np.dtype(
 """Where in the pool a code point's folded form is (length 0: itself), its kind, canonical order, and case."""
 
 _PART: Final = 1 << 15
-_QUERY_PART: Final = 1 << 12
+_SMALL_PART: Final = 1 << 12
 _EDGE: Final = re.compile("[ \n\r\t\u3001\u3002]|(?=[\U0001f300-\U0001f3fa\U0001f400-\U0001f64f])")
 """Characters of a text that are split at once, up to the next of these: no word goes on beyond white space, a Chinese
 comma or full stop, nor into an emoji.
@@ -190,7 +190,7 @@ def asked(
     # Of a long query there are few different ones: each is in memory once.
     known: dict[Wanted, Wanted] = {}
     left = len(query)
-    for part in _parts(query, _QUERY_PART):
+    for part in _parts(query, _SMALL_PART):
         before = Word("", 0, 0)
         for word in split(part, language):
             wanted = Wanted(word.term, _is_single(word.term))
@@ -202,6 +202,18 @@ def asked(
             before = word
         left -= len(part)
     return found
+
+
+def among(text: str, wanted: Sequence[Wanted], language: Language = "en") -> Iterator[Word]:
+    """The words of a text that a query asks for, in order: a long text is split a part at a time."""
+    whole = {term for term, is_prefix in wanted if not is_prefix}
+    beginnings = tuple(term for term, is_prefix in wanted if is_prefix)
+    start = 0
+    for part in _parts(text, _SMALL_PART):
+        for word in split(part, language):
+            if word.term in whole or word.term.startswith(beginnings):
+                yield Word(word.term, start + word.start, start + word.stop)
+        start += len(part)
 
 
 def _begun(word: Word, text: str) -> Wanted:

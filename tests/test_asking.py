@@ -11,7 +11,7 @@ from counts import CI
 from fake import DIM, FakeEncoder
 
 import edgeret
-from edgeret import Document, Index
+from edgeret import Document, Index, words
 from edgeret.errors import ArgumentError, InvalidQueryError, SpaceMismatchError
 from edgeret.storage.rows import context_checksum
 
@@ -245,6 +245,18 @@ def test_highlights_are_the_words_and_the_nearest_sentence(index):
         assert copy == hit
         assert copy.highlights is None
         assert copy.passage == text
+
+
+def test_of_a_book_in_one_passage_few_words_are_in_memory_together(index, encoder, monkeypatch):
+    text = "".join(f"Line {number} 🦊 says e\u0301t\u0301e\u0301 and getFoo.\r\n" for number in range(2000))
+    text += "A red cat."
+    index.add([Document("book", text, vector=encoder.encode(["red"])[0])])
+    split, sizes = words.split, []
+    monkeypatch.setattr(words, "split", lambda part, *rest: sizes.append(len(part)) or split(part, *rest))
+    for mode in ("hybrid", "lexical"):
+        (hit,) = index.search("red cats 1999", mode=mode)
+        assert [text[slice(*span)] for span in hit.highlights.words] == ["1999", "red", "cat"]
+    assert max(sizes) < 5000
 
 
 def test_a_passage_is_shown_with_what_was_encoded_before_it(index):

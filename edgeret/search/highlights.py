@@ -29,13 +29,7 @@ def highlights(
 
     similarity: None if only words were asked: then the sentence with the most of them, each once, is the best.
     """
-    whole = {term for term, is_prefix in asked if not is_prefix}
-    beginnings = tuple(term for term, is_prefix in asked if is_prefix)
-    said = [
-        word
-        for word in words.split(text, language)
-        if word.term in whole or (beginnings and word.term.startswith(beginnings))
-    ]
+    said = list(words.among(text, asked, language))
     some = sentences[:_MOST_SENTENCES] or [(0, len(text))]
     if len(some) == 1:
         # Nothing is encoded for that: to an encoder that is not ours the text may be the name of a picture.

@@ -123,8 +123,8 @@ class Vocabulary:
         whole = {term for term, is_prefix in asked if not is_prefix}
         beginnings = tuple(term for term, is_prefix in asked if is_prefix)
         for text in texts:
-            terms = words.terms(text, self._language)
-            if whole.isdisjoint(terms) and not any(term.startswith(beginnings) for term in terms):
+            terms = words.stream(text, self._language)
+            if not any(term in whole or term.startswith(beginnings) for term in terms):
                 raise self._damaged("it finds words where they are not")
 
     def summary(self) -> Summary:
