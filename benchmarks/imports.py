@@ -1,15 +1,32 @@
 """`import edgeret`: how long it takes, NumPy's part and its own, and the modules that take most.
 
-Each run is a process of its own with its files in the page cache; the one that took least counts, because what other
-processes do only adds.
+And the processor time of whole processes: of Python alone, with what edgeret cannot do without, with edgeret, and with
+onnxruntime and the session of `small`. Each run is a process of its own with its files in the page cache; the one that
+took least counts, because what other processes do only adds.
 """
 
 import argparse
 import json
 import re
+import resource
 import subprocess
 import sys
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from edgeret.encode.bundle import Bundle
+
+_SESSION: Final = """
+import sys, numpy, onnxruntime
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = options.inter_op_num_threads = 1
+onnxruntime.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+"""
+_PROCESSES: Final = {
+    "python": "pass",
+    "numpy, sqlite3, json": "import numpy, sqlite3, json",
+    "edgeret": "import edgeret",
+    "numpy, session of small": _SESSION,
+}
 
 _LINE = re.compile(r"import time:\s+(\d+) \|\s+(\d+) \|\s+(\S+)$")
 _SHOWN = 8
@@ -27,7 +44,14 @@ def main(argv: list[str]) -> int:
     """Measure and print one JSON line; return the exit code."""
     options = _parse(argv)
     runs = [_run() for _ in range(options.runs)]
-    print(json.dumps(summarize(min(runs, key=lambda run: run[-1].whole_us)), ensure_ascii=False))
+    found = summarize(min(runs, key=lambda run: run[-1].whole_us))
+    bundle = Bundle.open("small")
+    graph = str(bundle.file(bundle.manifest.graphs["onnx"].file))
+    found["process_cpu_ms"] = {
+        name: round(min(_cpu_ms(script, graph) for _ in range(options.runs)), 1)
+        for name, script in _PROCESSES.items()
+    }
+    print(json.dumps(found, ensure_ascii=False))
     return 0
 
 
@@ -57,6 +81,14 @@ def summarize(imports: list[Import]) -> dict[str, object]:
 def _run() -> list[Import]:
     script = [sys.executable, "-X", "importtime", "-c", "import edgeret"]
     return read(subprocess.run(script, capture_output=True, text=True, check=True).stderr)
+
+
+def _cpu_ms(script: str, argument: str) -> float:
+    """Processor time of a process, of users' and of the system's code."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", script, argument], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime) * 1e3
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

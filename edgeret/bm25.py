@@ -54,7 +54,7 @@ def mark(count: int, length: int) -> int:
 
 
 _MARKS: Final = [
-    bytes(_COUNT_BITS[min(count, COUNTS[-1])] | short for count in range(256))
+    bytes(count | short for count in _COUNT_BITS).ljust(256, bytes([_COUNT_BITS[-1] | short]))
     for short in range(len(LENGTHS))
 ]
 """For each length the marks of counts."""

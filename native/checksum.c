@@ -124,6 +124,42 @@ static PyObject *py_sound_lines(PyObject *module, PyObject *args)
     return result;
 }
 
+/* Writes a number in decimal, and says how long it is. */
+static Py_ssize_t write_number(uint32_t number, char *into)
+{
+    char digits[10];
+    int count = 0;
+    do
+        digits[count++] = (char)('0' + number % 10);
+    while (number /= 10);
+    for (int i = 0; i < count; i++)
+        into[i] = digits[count - 1 - i];
+    return count;
+}
+
+static PyObject *py_are_sound(PyObject *module, PyObject *args)
+{
+    (void)module;
+    Py_buffer contents, checksums;
+    Py_ssize_t width, at = 0;
+    if (!PyArg_ParseTuple(args, "y*ny*", &contents, &width, &checksums))
+        return NULL;
+    const char *told = checksums.buf, *end = told + checksums.len;
+    while (width > 0 && contents.len - at >= width) {
+        char number[11] = ",";
+        const Py_ssize_t comma = at > 0;
+        const uint32_t found = checksum_of(NULL, 0, (const uint8_t *)contents.buf + at, (size_t)width);
+        const Py_ssize_t count = comma + write_number(found, number + comma);
+        if (end - told < count || memcmp(told, number, (size_t)count))
+            break;
+        told += count, at += width;
+    }
+    const int sound = at == contents.len && told == end;
+    PyBuffer_Release(&contents);
+    PyBuffer_Release(&checksums);
+    return PyBool_FromLong(sound);
+}
+
 /* Takes a text into a digest, its length before it; 0 if it is none, -1 with an exception set. */
 static int digest_text(Digest *digest, PyObject *object)
 {
@@ -167,6 +203,8 @@ static PyObject *py_is_document(PyObject *module, PyObject *line)
 static PyMethodDef methods[] = {
     {"sound_lines", py_sound_lines, METH_VARARGS,
      "sound_lines(lines, width) -> (int64 [lines, 4] as bytes, uint8 [lines, width] as bytes, how many are sound)"},
+    {"are_sound", py_are_sound, METH_VARARGS,
+     "are_sound(contents, width, checksums) -> whether each has its checksum, in decimal between commas"},
     {"score", py_score, METH_VARARGS, "score(stored, width, vectors) -> float [stored] as bytes"},
     {"is_document", py_is_document, METH_O, "is_document(line) -> whether it is what was written"},
     {NULL, NULL, 0, NULL},

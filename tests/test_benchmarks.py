@@ -338,6 +338,7 @@ def test_the_time_of_an_import_is_divided_among_its_modules(capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["import_ms"] > found["numpy_ms"] > 0
     assert found["edgeret_ms"] > 0
+    assert found["process_cpu_ms"]["edgeret"] > found["process_cpu_ms"]["python"] > 0
 
 
 def test_backends_print_a_line_for_each_that_is_installed(capsys):

@@ -1,5 +1,7 @@
 """Lines are what was written, or nothing from the first on that is not; both builds agree."""
 
+import zlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from edgeret.codec import cosines
 from edgeret.documents import digest_of
 from edgeret.storage import checksum
-from edgeret.storage.checksum import document_check, score, sound_lines
+from edgeret.storage.checksum import are_sound, document_check, score, sound_lines
 
 numbers = st.integers(-(2**63), 2**63 - 1)
 heads = st.lists(st.tuples(numbers, numbers, numbers, numbers), max_size=6)
@@ -64,6 +66,27 @@ class TestBuild:
         lines = written([(1, 2, 3, 4)] * 2, 8)
         lines[1] = tuple(odd if place == part else value for place, value in enumerate(lines[1]))
         assert len(sound_lines(lines, 8)[0]) == 1
+
+    @given(st.lists(st.binary(min_size=5, max_size=5), max_size=6), st.data())
+    def test_contents_are_sound_with_their_checksums_alone(self, contents, data):
+        whole, told = b"".join(contents), ",".join(str(zlib.crc32(content)) for content in contents).encode()
+        assert are_sound(whole, told, 5, len(contents))
+        for other in (
+            told + b",",
+            told + b"0",
+            b"0" + told,
+            told[1:],
+            told[:-1],
+            told.replace(b",", b";"),
+            None,
+        ):
+            assert other == told or not are_sound(whole, other, 5, len(contents))
+        assert not are_sound(whole, told, 5, len(contents) + 1)
+        assert not are_sound(whole.decode("latin-1"), told, 5, len(contents))
+        if contents:
+            octets = bytearray(whole)
+            octets[data.draw(st.integers(0, len(whole) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+            assert not are_sound(bytes(octets), told, 5, len(contents))
 
     @given(st.integers(0, 5), st.integers(1, 600), st.integers(1, 3))
     def test_scores_are_cosines_bit_by_bit(self, count, width, queries):

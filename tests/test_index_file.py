@@ -30,6 +30,7 @@ from edgeret.errors import (
     ReadOnlyError,
     SpaceMismatchError,
 )
+from edgeret.storage import codes
 
 WORDS = [
     "red",
@@ -234,6 +235,22 @@ def test_blocks_are_sealed_and_every_row_is_found(large):
         assert index.check().blocks == 3
         for row in (0, BLOCK_ROWS - 1, BLOCK_ROWS, 2 * BLOCK_ROWS + 7, len(vectors) - 1):
             assert ids(index.search(vectors[row], k=1)) == [str(row)]
+
+
+def test_a_tail_with_gaps_is_read_in_parts_as_whole(tmp_path, encoder, monkeypatch):
+    vectors = np.random.default_rng(0).normal(size=(60, DIM)).astype(np.float32)
+    with Index.create(tmp_path / "a", model=encoder, bits=64) as index:
+        index.add(Document(str(i), "", {}, vector) for i, vector in enumerate(vectors))
+        index.delete(map(str, [0, 7, *range(20, 40), 59]))
+        kept = [*range(1, 7), *range(8, 20), *range(40, 59)]
+        with index._store.reading():
+            rows, all_codes = index._store.codes.tail()
+            assert rows.tolist() == index._store.codes.tail_rows(-1).tolist() == kept
+            for octets in (8, 24, 80):
+                monkeypatch.setattr(codes, "_OCTETS_AT_ONCE", octets)
+                rows, some_codes = index._store.codes.tail(after=6)
+                assert rows.tolist() == kept[6:]
+                assert some_codes.tolist() == all_codes[6:].tolist()
 
 
 def file_of(path, encoder, budget):

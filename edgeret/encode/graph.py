@@ -31,45 +31,49 @@ _VARINT, _OCTETS = 0, 2
 _SIZES: Final = {1: 8, 5: 4}
 
 
-def check_graph(stream: BinaryIO, end: int, kind: str = "model") -> None:
+def check_graph(stream: BinaryIO, end: int, kind: str = "model", at: int = 0) -> None:
     """Raise ValueError for a model, up to `end`, that is not well formed or has what a bundle's graph must not have.
 
-    What decides nothing, the weights above all, is passed over, not read.
+    at: where the stream stands. What decides nothing, the weights above all, is passed over, not read.
     """
     children = _CHILDREN[kind]
-    while stream.tell() < end:
-        tag = _varint(stream)
+    while at < end:
+        tag, at = _varint(stream, at)
         number, wire = tag >> 3, tag & 7
         refused, child = _REFUSED.get((kind, number)), children.get(number)
         if wire == _VARINT:
             # Tensors say so too if their data are where they belong.
-            if _varint(stream) and refused:
+            said, at = _varint(stream, at)
+            if said and refused:
                 raise ValueError(refused)
             if child:
                 raise ValueError(f"a number in place of a {child}")
         elif wire == _OCTETS and refused:
             raise ValueError(refused)
         elif wire in _SIZES or wire == _OCTETS:
-            size = _SIZES[wire] if wire in _SIZES else _varint(stream)
-            stop = stream.tell() + size
+            size, at = (_SIZES[wire], at) if wire in _SIZES else _varint(stream, at)
+            stop = at + size
             if stop > end:
                 raise ValueError("a graph that is cut off")
             if wire == _OCTETS and child:
-                check_graph(stream, stop, child)
-            stream.seek(stop)
+                check_graph(stream, stop, child, at)
+            else:
+                stream.seek(stop)
+            at = stop
         else:
             raise ValueError("no ONNX graph")
-    if stream.tell() > end:
+    if at > end:
         raise ValueError("a graph that is cut off")
 
 
-def _varint(stream: BinaryIO) -> int:
+def _varint(stream: BinaryIO, at: int) -> tuple[int, int]:
+    """A number, and where the stream stands behind it."""
     value = 0
-    for shift in range(0, 70, 7):
+    for count in range(10):
         octet = stream.read(1)
         if not octet:
             break
-        value |= (octet[0] & 127) << shift
+        value |= (octet[0] & 127) << 7 * count
         if octet[0] < 128:
-            return value
+            return value, at + count + 1
     raise ValueError("a graph that is cut off")

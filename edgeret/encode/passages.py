@@ -18,7 +18,7 @@ _LINE_END: Final = re.compile(r"\n")
 _AFTER: Final = 256
 """Characters that are looked at after a token, for the whitespace that follows a sentence."""
 
-_BLANKS: Final = np.array([code for code in range(0x3001) if chr(code).isspace()], dtype="<u4")
+_BLANKS: Final = np.array([ord(blank) for blank in filter(str.isspace, map(chr, range(0x3001)))], dtype="<u4")
 
 Int64 = NDArray[np.int64]
 

@@ -179,16 +179,17 @@ def _check(head: Head, tables: Tables) -> None:
     codes, places = tables.marks.astype(np.int64).T
     if (np.diff(codes) <= 0).any() or (places >= head.sequences).any():
         raise ValueError("marks out of order")
+    numbers = tables.sequences.tolist()
     for place in set(places.tolist()):
-        _check_elements(tables.sequences, place)
+        _check_elements(numbers, place)
 
 
-def _check_elements(sequences: NDArray[np.uint32], place: int) -> None:
-    count, at = int(sequences[place]), place + 1
+def _check_elements(sequences: list[int], place: int) -> None:
+    count, at = sequences[place], place + 1
     if count > _MOST_ELEMENTS:
         raise ValueError(f"a character of more than {_MOST_ELEMENTS} marks")
     for _ in range(count):
-        head = int(sequences[at]) if at < len(sequences) else 0
+        head = sequences[at] if at < len(sequences) else 0
         at += 1 + (head & 0xFF)
         if at > len(sequences) or head & 0xFF > _MOST_PARTS or head >> 8 >= _RANKS:
             raise ValueError("a mark past the end")

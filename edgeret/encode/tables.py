@@ -87,6 +87,8 @@ def check_source(bundle: Bundle, digest: bytes) -> None:
 
 def check(text: str) -> None:
     """Raise InvalidDocumentError for a text with a lone surrogate."""
+    if text.isascii():
+        return
     for start in range(0, len(text), CHARACTERS):
         try:
             text[start : start + CHARACTERS].encode()

@@ -13,7 +13,6 @@ import re
 import stat
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Final, NamedTuple, Self
@@ -71,8 +70,7 @@ class Header(NamedTuple):
     stemmer: int = stems.ENGLISH_VERSION
 
 
-@dataclass(frozen=True, slots=True)
-class Addition:
+class Addition(NamedTuple):
     """A document that an update brings, under a new id or in the place of another.
 
     record: with a vector if it is the document's own. spans: (start, stop) of each passage in the text's characters.

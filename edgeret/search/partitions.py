@@ -12,7 +12,6 @@ import os
 import weakref
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from struct import Struct
 from typing import Final, NamedTuple
@@ -50,8 +49,7 @@ _HEAD: Final = Struct("<16sIIIIQI4x")
 _HEAD_TYPES: Final = ("<i8", "<f2", "<i8", "<u4")
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
+class Coverage(NamedTuple):
     """What of the file holds at one generation of the index.
 
     blocks: those that are as they were. live: uint8 [blocks * BLOCK_ROWS / 8] over all places, zero in other blocks.
@@ -108,8 +106,7 @@ def open_partitions(store: Store) -> tuple[Partitions | None, str]:
         return None, str(error)
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     """What a file of partitions holds.
 
     width: words of a code. stamps: int64 [blocks, 3], a block's number, when it was sealed, and the CRC-32 of its
@@ -243,7 +240,7 @@ class Partitions:
         for number, block in enumerate(self._stamps[:, 0].tolist()):
             live[number] &= mask.get(block, 0)
         rows = int(blocks.unpack(live).sum())
-        return replace(coverage, live=live.reshape(-1), rows=rows, whole=rows == self.rows)
+        return coverage._replace(live=live.reshape(-1), rows=rows, whole=rows == self.rows)
 
     def nearest(self, vector: Float32, planes: UInt64, wanted: int, k: int, coverage: Coverage) -> Near:
         """The nearest of the covered rows, from the partitions whose centroids are nearest.

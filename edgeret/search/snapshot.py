@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,7 @@ from edgeret.scan import Block
 from edgeret.storage.store import Counters, Store
 
 
-@dataclass(frozen=True, slots=True)
-class _FullBlock:
+class _FullBlock(NamedTuple):
     """A full block: when it was written, its live rows, and its codes unless they are streamed."""
 
     written: int
@@ -23,8 +22,7 @@ class _FullBlock:
     codes: UInt64 | None
 
 
-@dataclass(frozen=True, slots=True)
-class CodeSnapshot:
+class CodeSnapshot(NamedTuple):
     """The codes as they were at one generation, immutable; the next one shares what did not change.
 
     resident_blocks: how many full blocks may stay in RAM, the first ones; the others are streamed. None: all stay.
@@ -68,7 +66,7 @@ class CodeSnapshot:
 
     def without(self, numbers: Collection[int]) -> CodeSnapshot:
         """The picture less these full blocks."""
-        return replace(self, sealed={n: sealed for n, sealed in self.sealed.items() if n not in numbers})
+        return self._replace(sealed={n: sealed for n, sealed in self.sealed.items() if n not in numbers})
 
     def rows(self, mask: Mask | None = None) -> int:
         """How many live rows there are, those of a mask only."""
@@ -141,10 +139,8 @@ class CodeSnapshot:
             known = Block(first_row, np.zeros((words(store.bits), 0), dtype=np.uint64), None)
         count = known.codes.shape[1]
         rows, added = store.codes.tail(after=first_row + count - 1)
-        if len(rows) and (rows[-1] >= state.next_row or (np.diff(rows) <= 0).any()):
-            raise store.damaged(
-                f"the rows of the tail are not in order, or past the last one, {state.next_row - 1}"
-            )
+        if len(rows) and rows[-1] >= state.next_row:
+            raise store.damaged(f"the rows of the tail lie past the last one, {state.next_row - 1}")
         size = int(rows[-1]) - first_row + 1 if len(rows) else count
         codes = np.zeros((words(store.bits), size), dtype=np.uint64)
         codes[:, :count] = known.codes

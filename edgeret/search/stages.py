@@ -35,12 +35,11 @@ Query = str | NDArray[np.floating[Any]]
 """A text, or a vector [dim] of the index's space."""
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(NamedTuple):
     """A compiled `where`: SQL on the table alias `d`, its parameters; empty SQL lets everything pass."""
 
     sql: str = ""
-    parameters: list[object] = field(default_factory=list)
+    parameters: Sequence[object] = ()
 
 
 @dataclass(slots=True)

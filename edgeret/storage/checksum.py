@@ -19,6 +19,7 @@ from edgeret.native import is_allowed
 
 try:
     from edgeret.storage import _checksum
+    from edgeret.storage._checksum import are_sound as _are_sound
     from edgeret.storage._checksum import is_document as _native_check
     from edgeret.storage._checksum import score as _score
 except ImportError:
@@ -51,6 +52,19 @@ def sound_lines(lines: list[tuple[Any, ...]], width: int) -> tuple[Int64, Int8]:
         np.frombuffer(heads, np.int64).reshape(-1, 4)[:sound],
         np.frombuffer(contents, np.int8).reshape(-1, width)[:sound],
     )
+
+
+def are_sound(contents: object, checksums: object, width: int, count: int) -> bool:
+    """Whether `count` contents of `width` bytes, one behind the other, are what was written.
+
+    checksums: CRC-32 of each, in decimal, with commas between them. Both are as SQLite gives them: None is not sound.
+    """
+    if not isinstance(contents, bytes) or not isinstance(checksums, bytes) or len(contents) != width * count:
+        return False
+    if _checksum is not None and is_allowed():
+        return _are_sound(contents, width, checksums)
+    found = (zlib.crc32(contents[start : start + width]) for start in range(0, len(contents), width))
+    return ",".join(map(str, found)).encode() == checksums
 
 
 def score(stored: Int8, vectors: Float32) -> Float32:

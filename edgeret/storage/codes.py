@@ -8,20 +8,25 @@ from __future__ import annotations
 import itertools
 import json
 import zlib
-from array import array
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeret import blocks
 from edgeret.codec import UInt64, words
+from edgeret.storage.checksum import are_sound
 from edgeret.storage.session import Session
 
-_ROWS_AT_ONCE: Final = 1024
-"""Codes of the tail that are verified together."""
+_OCTETS_AT_ONCE: Final = 1 << 15
+"""Of the tail's codes, that are read and verified together."""
+
+# The first search after an open waits for the tail, whose rows would take twice as long one by one.
+_SOME: Final = (
+    "SELECT json_group_array(row), CAST(group_concat(crc) AS BLOB), CAST(group_concat(code, '') AS BLOB) FROM tail"
+    " WHERE row > ?1 AND row < (SELECT min(row) FROM tail WHERE row > ?1) + ?2"
+)
 
 
 class Codes:
@@ -82,25 +87,38 @@ class Codes:
 
     def tail(self, after: int = -1) -> tuple[NDArray[np.int64], UInt64]:
         """Rows [n] of the tail past row `after` and their codes, uint64 [n, words]."""
-        rows, codes = array("q"), bytearray()
+        rows, codes = [np.empty(0, np.int64)], bytearray()
         size = words(self._session.bits) * 8
-        statement = "SELECT row, crc, code FROM tail WHERE row > ? ORDER BY row"
-        # Many at a time: the first search after an open waits for all. The loop alone holds the statement.
-        for read in iter(partial(self._connection.execute(statement, (after,)).fetchmany, _ROWS_AT_ONCE), []):
-            several, checksums, own = zip(*read, strict=True)
-            if not _all_sound(own, size, checksums):
-                row = next(row for row, crc, code in read if not _sound(code, size, crc))
-                raise self._session.damaged(f"the code of row {row} is not what was written")
-            rows.extend(several)
-            codes += b"".join(own)
-        return np.frombuffer(rows, dtype=np.int64), np.frombuffer(codes, dtype="<u8").reshape(-1, size // 8)
+        count = max(_OCTETS_AT_ONCE // size, 1)
+        while True:
+            read, checksums, own = self._connection.execute(_SOME, (after, count)).fetchone()
+            some = _numbers(read)
+            if not len(some):
+                break
+            # Each part begins behind the one before it: with rows out of order that would never end.
+            if some[0] <= after or (np.diff(some) <= 0).any():
+                raise self._session.damaged("the rows of the tail are not in order")
+            if not are_sound(own, checksums, size, len(some)):
+                raise self._session.damaged(self._unsound(after, size))
+            rows.append(some)
+            codes += own
+            after = int(some[-1])
+        return np.concatenate(rows), np.frombuffer(codes, dtype="<u8").reshape(-1, size // 8)
+
+    def _unsound(self, after: int, size: int) -> str:
+        """What is not as it was written in the tail past row `after`."""
+        read = self._connection.execute(
+            "SELECT row, crc, code FROM tail WHERE row > ? ORDER BY row", (after,)
+        )
+        rows = (row for row, crc, code in read if not _sound(code, size, crc))
+        return f"the code of row {next(rows, 'after ' + str(after))} is not what was written"
 
     def tail_rows(self, after: int) -> NDArray[np.int64]:
         """Rows [n] of the tail past row `after`, their codes unseen."""
-        found = self._connection.execute(
-            "SELECT row FROM tail WHERE row > ? ORDER BY row", (after,)
-        ).fetchall()
-        return np.array(found, np.int64).reshape(-1)
+        (read,) = self._connection.execute(
+            "SELECT json_group_array(row) FROM (SELECT row FROM tail WHERE row > ? ORDER BY row)", (after,)
+        ).fetchone()
+        return _numbers(read)
 
     def sparse(self, share: float) -> Iterator[tuple[int, list[int], UInt64]]:
         """Full blocks with a smaller share of live rows: the block, these rows, their codes, uint64 [words, n]."""
@@ -238,7 +256,5 @@ def _sound(content: object, size: int, crc: object) -> bool:
     return isinstance(content, bytes) and len(content) == size and zlib.crc32(content) == crc
 
 
-def _all_sound(codes: tuple[Any, ...], size: int, checksums: tuple[Any, ...]) -> bool:
-    if {*map(type, codes)} != {bytes} or {*map(len, codes)} != {size}:
-        return False
-    return tuple(map(zlib.crc32, codes)) == checksums
+def _numbers(array: str) -> NDArray[np.int64]:
+    return np.array(json.loads(array), np.int64)
