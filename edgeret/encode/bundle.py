@@ -12,9 +12,10 @@ import json
 import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -197,8 +198,12 @@ class Bundle:
     def tensor(self, name: str) -> NDArray[Any]:
         """A tensor, read into memory and read-only. Raises BundleError for a name that is not there, or a cut file."""
         tensor = self.placed(name)
-        blob = self.read(tensor.file, tensor.offset, tensor.nbytes)
-        return np.frombuffer(blob, np.dtype(tensor.dtype).newbyteorder("<")).reshape(tensor.shape)
+        # Memory of NumPy's, which large tensors get in large pages: a third of the time, where the system has them.
+        octets = np.empty(tensor.nbytes, np.uint8)
+        with self._at(tensor.file, tensor.offset) as stream:
+            self._check_end(tensor.file, tensor.offset, len(octets), stream.readinto(octets.data))
+        octets.flags.writeable = False
+        return octets.view(np.dtype(tensor.dtype).newbyteorder("<")).reshape(tensor.shape)
 
     def placed(self, name: str) -> Tensor:
         """Where a tensor lies; nothing is read. Raises BundleError for a name that is not there."""
@@ -208,17 +213,25 @@ class Bundle:
 
     def read(self, name: str, offset: int = 0, nbytes: int | None = None) -> bytes:
         """A file of the bundle, or a part of it. Raises BundleError if it is shorter than the manifest says."""
-        path = self.file(name)
-        nbytes = self.manifest.files[name].nbytes if nbytes is None else nbytes
+        with self._at(name, offset) as stream:
+            nbytes = self.manifest.files[name].nbytes if nbytes is None else nbytes
+            blob = stream.read(nbytes)
+        self._check_end(name, offset, nbytes, len(blob))
+        return blob
+
+    @contextmanager
+    def _at(self, name: str, offset: int) -> Iterator[BufferedReader]:
+        """A file of the bundle, open there."""
         try:
-            with open_file(path, self.links) as stream:
+            with open_file(self.file(name), self.links) as stream:
                 stream.seek(offset)
-                blob = stream.read(nbytes)
+                yield stream
         except OSError as error:
             refuse(self.path, f"{name} to be readable", str(error.strerror))
-        if len(blob) != nbytes:
-            refuse(self.path, f"{name} of {offset + nbytes} bytes", str(offset + len(blob)))
-        return blob
+
+    def _check_end(self, name: str, offset: int, wanted: int, found: int) -> None:
+        if found != wanted:
+            refuse(self.path, f"{name} of {offset + wanted} bytes", str(offset + found))
 
     def source(self, name: str) -> Source:
         """A file of the bundle that stays where it is. Raises BundleError."""
