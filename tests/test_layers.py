@@ -67,6 +67,25 @@ def test_import_pulls_in_nothing_heavy():
     assert not HEAVY & set(loaded)
 
 
+def test_what_is_used_was_imported_with_the_package(tmp_path):
+    """Modules that NumPy imports when they are first needed take milliseconds and megabytes of the first call."""
+    script = """
+import sys, edgeret
+loaded = {*sys.modules}
+text = "One sentence of nine words is not yet a passage. " * 100
+with edgeret.Index.create(sys.argv[1], model="nano", filters=["year"]) as index:
+    index.add([edgeret.Document("a", text, {"year": 1}), edgeret.Document("b", "\\u3042 or \\u3044", {"year": 2})])
+    for mode in ("dense", "lexical", "hybrid"):
+        assert index.search("a sentence", mode=mode, where={"year": 1})[0].highlights
+    assert index.search('"nine words"')
+print(*(name for name in {*sys.modules} - loaded if not name.startswith("encodings.")))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "a")], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == []
+
+
 def test_export_and_benchmarks_are_not_reached_from_the_device_side():
     reached = {name.split(".")[0] for tree in house.modules().values() for name in house.imported([tree])}
     assert not reached & {"export", "benchmarks", "tests"}

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeret.blocks import distinct
 from edgeret.documents import Span
 from edgeret.encode.sentences import END, LONGEST, PARAGRAPH_END, PHRASE_END, strip
 
@@ -18,7 +19,9 @@ _LINE_END: Final = re.compile(r"\n")
 _AFTER: Final = 256
 """Characters that are looked at after a token, for the whitespace that follows a sentence."""
 
-_BLANKS: Final = np.array([ord(blank) for blank in filter(str.isspace, map(chr, range(0x3001)))], dtype="<u4")
+_LAST: Final = 0x3001
+"""From here on no character is a blank."""
+_ARE_BLANK: Final = np.array([*map(str.isspace, map(chr, range(_LAST))), False])
 
 Int64 = NDArray[np.int64]
 
@@ -101,12 +104,12 @@ class _Tokens:
         if len(self._blocks):
             lines = self._first_tokens(_LINE_END, last, starts, tokens)
             edges = self._blocks[(self._blocks > last) & (self._blocks <= starts[-1])]
-            edges = np.intersect1d(np.searchsorted(starts, edges), tokens)
-            sentences = np.union1d(self._outside(sentences, starts), edges)
-            paragraphs = np.union1d(self._outside(paragraphs, starts), edges)
+            edges = _of_both(np.searchsorted(starts, edges), tokens)
+            sentences = _of_either(self._outside(sentences, starts), edges)
+            paragraphs = _of_either(self._outside(paragraphs, starts), edges)
             phrases = self._outside(phrases, starts)
         self._paragraphs += (paragraphs + base).tolist()
-        sentences = np.union1d(sentences, paragraphs)
+        sentences = _of_either(sentences, paragraphs)
         for level, cuts in zip(self._levels, (sentences, phrases, lines, words, tokens), strict=True):
             level += (cuts + base).tolist()
         self._starts += starts.tolist()
@@ -136,7 +139,7 @@ class _Tokens:
         """
         matches = pattern.finditer(self._text, max(0, last - LONGEST), int(starts[-1]) + _AFTER)
         ends = np.fromiter((match.end() for match in matches), dtype=np.int64)
-        return np.intersect1d(np.searchsorted(starts, ends[ends > last]), tokens)
+        return _of_both(np.searchsorted(starts, ends[ends > last]), tokens)
 
     def _outside(self, cuts: Int64, starts: Int64) -> Int64:
         """Those cuts that are not within a block."""
@@ -151,11 +154,23 @@ class _Tokens:
             del cuts[: bisect_left(cuts, first)]
 
 
+def _of_both(numbers: Int64, others: Int64) -> Int64:
+    """Those that are among others too, which are distinct: ascending, each once."""
+    found: Int64 = np.intersect1d(distinct(numbers), others, assume_unique=True)
+    return found
+
+
+def _of_either(one: Int64, other: Int64) -> Int64:
+    """The numbers of both, ascending, each once."""
+    return distinct(np.concatenate([one, other]))
+
+
 def _behind_blanks(text: str, spans: Int64) -> Int64:
     """Where tokens start, int64 [n], the blanks that they begin with left out, as those of Unigram and BPE do."""
     first, last = int(spans[:, 0].min()), int(spans[:, 1].max())
     points = np.frombuffer(text[first:last].encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    inked = np.append(np.where(np.isin(points, _BLANKS), len(points), np.arange(len(points))), len(points))
+    blank = _ARE_BLANK[np.minimum(points, _LAST)]
+    inked = np.append(np.where(blank, len(points), np.arange(len(points))), len(points))
     following = np.minimum.accumulate(inked[::-1])[::-1]
     starts: Int64 = np.minimum(following[spans[:, 0] - first] + first, spans[:, 1])
     return starts

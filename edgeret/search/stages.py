@@ -254,7 +254,7 @@ def _pooled(
     hidden: Mask | None,
 ) -> Answer:
     """The documents of the rows that are near, and of those that have the words, none of them hidden."""
-    by_meaning = np.unique(np.concatenate([found.rows for found in near]))
+    by_meaning = blocks.distinct(np.concatenate([found.rows for found in near]))
     match = Match(by_meaning[:0], np.empty(0), np.zeros(len(by_meaning)))
     if question.text is not None:
         match = store.lexicon.search(question.text, width, request.mask, hidden, by_meaning, question.prefix)

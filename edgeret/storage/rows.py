@@ -413,7 +413,7 @@ class Rows:
         heads = self.places(rows)
         heads = heads[np.argsort(heads[:, 1], kind="stable")]
         owned = groupby(heads.tolist(), key=itemgetter(1))
-        sources = self.sources(np.unique(heads[:, 1]).tolist())
+        sources = self.sources(blocks.distinct(heads[:, 1]).tolist())
         for source, (_, own) in zip(sources, owned, strict=True):
             for row, _, start, end in own:
                 yield row, searched(told.get(row), source.text[start:end])

@@ -576,7 +576,7 @@ def _alive(rows: Int64, live: Mask | None) -> NDArray[np.bool_] | None:
         return None
     alive = np.zeros(len(rows), np.bool_)
     numbers = rows // BLOCK_ROWS
-    for block in np.unique(numbers).tolist():
+    for block in blocks.distinct(numbers).tolist():
         if block in live:
             here = numbers == block
             alive[here] = blocks.are_set(live[block], rows[here] % BLOCK_ROWS)

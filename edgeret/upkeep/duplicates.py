@@ -223,7 +223,7 @@ def _sequences(text: str) -> Int64:
     found = np.fromiter(map(hash, zip(*following, strict=False)), np.int64)
     if not len(found) and (few := tuple(words.stream(text))):
         found = np.array([hash(few)], np.int64)
-    return np.unique(found)
+    return blocks.distinct(found)
 
 
 def _share(one: Int64, other: Int64) -> float:
