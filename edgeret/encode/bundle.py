@@ -297,7 +297,13 @@ def likeness(found: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[
 
 def available() -> list[str]:
     """Names of the installed bundles: the packages', and those in the folders that EDGERET_MODELS names."""
-    return sorted({path.parent.name for folder in _models() for path in folder.glob(f"*/{MANIFEST}")})
+    return sorted({name for folder in _models() for name in _names(folder)})
+
+
+def installed(name: object) -> Path | None:
+    """The folder of the installed bundle of that name, or None: nothing is looked for behind the folder that has it."""
+    found = (folder / name for folder in _models() if isinstance(name, str) and name in _names(folder))
+    return next(found, None)
 
 
 def fingerprint(value: Any) -> str:
@@ -402,21 +408,23 @@ def _models() -> Iterator[Path]:
     yield from (Path(folder) for folder in os.environ.get(MODELS, "").split(os.pathsep) if folder)
 
 
+def _names(folder: Path) -> set[str]:
+    return {path.parent.name for path in folder.glob(f"*/{MANIFEST}")}
+
+
 def _locate(name_or_path: str | Path) -> Path:
-    if isinstance(name_or_path, str) and name_or_path in available():
-        return next(
-            folder / name_or_path for folder in _models() if (folder / name_or_path / MANIFEST).exists()
-        )
+    if (folder := installed(name_or_path)) is not None:
+        return folder
     path = Path(name_or_path)
     try:
         found = path.is_dir()
     except (OSError, ValueError):  # A name too long for a path, or with a NUL.
         found = False
     if not found:
-        installed = f"choose one of {', '.join(available()) or 'none installed'}, or a folder"
+        known = f"choose one of {', '.join(available()) or 'none installed'}, or a folder"
         raise BundleError(
             f"expected the name of a bundle or its folder, found {str(name_or_path)!r:.200}: "
-            f"{INSTALL if name_or_path in WORLD else installed}"
+            f"{INSTALL if name_or_path in WORLD else known}"
         )
     return path
 

@@ -18,7 +18,7 @@ from edgeret.codec import Codec, normalize
 from edgeret.documents import Span
 from edgeret.door import checked
 from edgeret.encode.backend import Backend, choose
-from edgeret.encode.bundle import Bundle, available, likeness
+from edgeret.encode.bundle import Bundle, installed, likeness
 from edgeret.encode.manifest import REMEDY, Prompts, refuse
 from edgeret.encode.onnx import OnnxBackend
 from edgeret.encode.passages import split_windows
@@ -221,8 +221,8 @@ class Encoder:
                 f"expected an encoder, bundle {bundle.name!r} is a reranker: pass it as rerank="
             )
         chosen = choose(bundle, BACKENDS, backend)
-        installed = name_or_path in available()
-        return cls(bundle, bundle.name if installed else str(bundle.path.resolve()), chosen, threads)
+        name = str(bundle.path.resolve()) if installed(name_or_path) is None else bundle.name
+        return cls(bundle, name, chosen, threads)
 
     @checked
     def shortened(self, divisor: int) -> Encoder:

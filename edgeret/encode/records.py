@@ -16,7 +16,7 @@ import numpy as np
 from edgeret.codec import Codec, Float32, Int8, UInt64, normalize, quantize
 from edgeret.documents import Encoded, Record, Section, Span
 from edgeret.door import numbers
-from edgeret.encode.bundle import INSTALL, MODELS, WORLD, Bundle, available
+from edgeret.encode.bundle import INSTALL, MODELS, WORLD, Bundle, installed
 from edgeret.encode.encoder import Asked, Encoder
 from edgeret.encode.manifest import PLAIN_NAME
 from edgeret.encode.passages import split_windows
@@ -127,7 +127,7 @@ def load_for(model: str | os.PathLike[str] | TextEncoder | None, path: Path, rec
     )
     if not PLAIN_NAME.fullmatch(recorded):
         raise missing
-    if recorded in available():
+    if installed(recorded) is not None:
         return load(recorded)
     try:
         encoder = load(recorded)
