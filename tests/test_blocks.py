@@ -82,3 +82,10 @@ def test_new_rows_are_all_chosen_or_none(first, second):
     assert set(blocks.offsets(octets).tolist()) == set(first.tolist()) | (
         set(second.tolist()) if apart else set()
     )
+
+
+@given(st.lists(st.integers(-(2**40), 2**40) | st.integers(-2, 2)), st.sampled_from([np.int64, np.float64]))
+def test_distinct_numbers_are_those_of_numpy(numbers, dtype):
+    array = np.array(numbers, dtype)
+    found = blocks.distinct(array)
+    assert (found.dtype, found.tolist()) == (array.dtype, np.unique(array).tolist())
