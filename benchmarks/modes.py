@@ -1,6 +1,7 @@
 """Dense, lexical and hybrid search of one index of real passages, on one core: time, reads, and the first answer.
 
-    python -m benchmarks modes [--rows N ...] [--model M] [--documents M] [--queries N] [--commits N] [--keep DIR]
+    python -m benchmarks modes [--rows N ...] [--model M] [--documents M] [--queries N] [--commits N [--each N]]
+        [--keep DIR]
 
 Rows are distinct passages of ../shared/text in random order, and of ../shared/text_multi where those do not suffice;
 queries are the first 15 words of others that have so many. Each round asks every mode the same query, in turn.
@@ -41,8 +42,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--k", type=int, default=10)
     parser.add_argument("--budget", help="such as 112MB (none)")
     parser.add_argument(
-        "--commits", type=int, default=1, help="commits that the rows come in, the last ones of one row each"
+        "--commits", type=int, default=1, help="commits that the rows come in, the first one of what is left"
     )
+    parser.add_argument("--each", type=int, default=1, help="rows of each of the other commits")
     parser.add_argument(
         "--keep", type=Path, metavar="DIR", help="leaves the indexes there, and asks what is there"
     )
@@ -51,26 +53,28 @@ def main(argv: list[str]) -> int:
     texts, queries = drawn(max(options.rows), options.queries)
     for rows in options.rows:
         with TemporaryDirectory() as folder:
-            path = (options.keep or Path(folder)) / f"{options.documents}-{rows}-{options.commits}.edgeret"
+            name = f"{options.documents}-{rows}-{options.commits}x{options.each}.edgeret"
+            path = (options.keep or Path(folder)) / name
             if not path.exists():
                 unfinished = path.with_suffix(".part")
                 unfinished.unlink(missing_ok=True)
-                build(unfinished, texts[:rows], options.documents, options.commits)
+                build(unfinished, texts[:rows], options.documents, options.commits, options.each)
                 unfinished.rename(path)
             for line in measure(path, queries, options.model, options.k, options.budget):
-                line = {"rows": rows, "documents": options.documents, "commits": options.commits} | line
+                told = {"documents": options.documents, "commits": options.commits, "each": options.each}
+                line = {"rows": rows} | told | line
                 print(json.dumps(line), flush=True)
     return 0
 
 
-def build(path: Path, texts: list[str], model: str, commits: int) -> None:
-    """Add all texts in so many commits: all but the last ones together, and those one by one."""
+def build(path: Path, texts: list[str], model: str, commits: int, each: int) -> None:
+    """Add all texts in so many commits: so many of them with each of the last ones, and what is left with the first."""
     documents = [Document(str(row), text) for row, text in enumerate(texts)]
-    whole = len(documents) - (commits - 1)
+    whole = len(documents) - (commits - 1) * each
     with Index.create(path, model=model, filters=[]) as index:
         index.add(documents[:whole])
-        for document in documents[whole:]:
-            index.add([document])
+        for first in range(whole, len(documents), each):
+            index.add(documents[first : first + each])
 
 
 def measure(path: Path, queries: list[str], model: str, k: int, budget: str | None) -> list[dict[str, Any]]:

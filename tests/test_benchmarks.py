@@ -390,7 +390,10 @@ def test_modes_are_measured_in_one_index(monkeypatch, capsys):
     monkeypatch.setattr(words, "distinct", lambda count: texts[:count])
     monkeypatch.setattr(modes, "_STARTS", 1)
     monkeypatch.setattr(modes.os, "sched_setaffinity", lambda process, cores: None)
-    assert main(["modes", "--rows", "80", "--queries", "4", "--model", "nano", "--commits", "3"]) == 0
+    assert (
+        main(["modes", "--rows", "80", "--queries", "4", "--model", "nano", "--commits", "3", "--each", "9"])
+        == 0
+    )
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["mode"] for line in lines] == ["dense", "lexical", "hybrid"]
     assert all(
