@@ -130,6 +130,55 @@ def test_words_in_many_rows_do_not_count_while_others_do(opened, monkeypatch):
     assert len(opened.search(wanted("the red lamp"), 40).rows) == 40
 
 
+def test_a_word_that_is_too_common_is_read_no_further(opened, monkeypatch):
+    monkeypatch.setattr(lexicon, "COMMON_ROWS", 12)
+    texts = {row: f"the w{row % 50}" for row in range(130)}
+    for first, end in ((0, 100), (100, 120), (120, 130)):
+        fill(opened, {row: texts[row] for row in range(first, end)})
+        if end < 130:
+            opened.flush(seal=True)
+    opened.remove(7, texts.pop(7).split())
+    opened.flush()
+    live, found = mask_of(texts), opened.search(wanted("the w3"), 200, mask_of(texts))
+    assert [(word.rows, word.weight > 0) for word in found.words] == [(99, False), (3, True)]
+    assert found.reads.runs == opened.search(wanted("w3"), 200, live).reads.runs + 1 == 3
+    alone = opened.search(wanted("the absent"), 200, live)
+    assert [word.rows for word in alone.words] == [129, 0]
+    assert alone.rows.tolist() == sorted(texts)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_left_out_changes_no_score(small, opened, monkeypatch, seed):
+    monkeypatch.setattr(lexicon, "COMMON_ROWS", 3)
+    monkeypatch.setattr(lexicon, "COMMON", 0.3)
+    rng = np.random.default_rng(seed)
+    texts = {row: [f"w{number}" for number in (9 * rng.random(5) ** 3).astype(int)] for row in range(200)}
+    for row, own in list(texts.items()):
+        opened.add(row, own)
+        if rng.random() < 0.02 * seed:
+            gone = int(rng.choice(sorted(texts)))
+            if gone <= row:
+                opened.remove(gone, texts.pop(gone))
+        if row % 25 == 24 or row == 190:
+            opened.flush(seal=True)
+    queries = [wanted(" ".join(f"w{number}" for number in rng.integers(0, 9, 4))) for _ in range(20)]
+    live, order = mask_of(texts), np.array(sorted(texts))
+    before = [opened.search(query, 30, live, order) for query in queries]
+    opened.rewrite(live)
+    for query, mine in zip(queries, before, strict=True):
+        its = opened.search(query, 30, live, order)
+        assert mine.rows.tolist() == its.rows.tolist()
+        assert mine.must_scores.tolist() == its.must_scores.tolist()
+        assert (mine.most, mine.evidence) == (its.most, its.evidence)
+        assert [(word.term, word.weight) for word in mine.words] == [
+            (word.term, word.weight) for word in its.words
+        ]
+        assert all(
+            one.rows == other.rows or (one.rows <= other.rows and not one.weight)
+            for one, other in zip(mine.words, its.words, strict=True)
+        )
+
+
 def test_only_the_rarest_words_count(opened):
     fill(opened, {row: " ".join(f"w{number}" for number in range(row, 40)) for row in range(100)})
     found = opened.search(wanted(" ".join(f"w{number}" for number in range(40))), 3)

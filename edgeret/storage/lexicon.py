@@ -118,7 +118,11 @@ CREATE TABLE lexicon_lists (list INTEGER PRIMARY KEY, crc INTEGER NOT NULL, rows
 
 
 class Used(NamedTuple):
-    """What a word of a query counted. rows: live ones that have it. weight: 0 if it was left out."""
+    """What a word of a query counted.
+
+    rows: live ones that have it; at least so many, of a word that is left out because too many have it. weight: 0 if it
+    was left out.
+    """
 
     term: str
     rows: int
@@ -510,14 +514,10 @@ class Lexicon:
         """
         state, segments = self._state(), self._segments()
         is_known = self._tail.stamp == state.stamp
-        reading = _Reading(self, state.rows, segments, self._read_cached_tail(state))
+        reading = _Reading(self, state, segments, self._read_cached_tail(state))
         if not is_known and state.tail:
             reading.octets, reading.runs = self._tail.octets, 1
-        asked = reading.words(list(dict.fromkeys(query))[:MOST_ASKED])
-        for word in asked:
-            if not 0 <= word.rows <= state.rows:
-                raise self.damaged(f"{word.rows} of {state.rows} rows have {word.wanted.term!r:.80}")
-        counted = _counted(asked, state.rows)
+        asked, counted = reading.words(list(dict.fromkeys(query))[:MOST_ASKED])
         times = Counter(query)
         weights = {
             word.wanted: bm25.weight(word.rows, state.rows) * min(times[word.wanted], MAX_TIMES)
@@ -673,55 +673,90 @@ class _Tail:
 
 
 class _Asked(NamedTuple):
-    """A word of a query as it was found. rows: live ones. entries: in segments. tail: its terms there."""
+    """A word of a query as it was found. rows: live ones. entries: in segments. tail: its terms there.
+
+    is_whole: whether all of it was looked for; if not, so many rows have it at the least.
+    """
 
     wanted: Wanted
     rows: int
     entries: list[tuple[Segment, Entry]]
     tail: list[str]
+    is_whole: bool = True
 
 
 class _Reading:
     """Reads what one search needs, and counts it."""
 
-    def __init__(self, lexicon: Lexicon, rows: int, segments: list[Segment], tail: _Tail) -> None:
+    def __init__(self, lexicon: Lexicon, state: _State, segments: list[Segment], tail: _Tail) -> None:
         self.connection = lexicon.connection
         self.damaged = lexicon.damaged
-        self.rows = rows
+        self.rows = state.rows
         self.segments = segments
         self.tail = tail
         self.octets = 0
         self.runs = 0
+        self._removed = state.end_row - state.rows
         self._seen: set[int] = set()
 
-    def words(self, query: Sequence[Wanted]) -> list[_Asked]:
-        """What there is of each word."""
+    def words(self, query: Sequence[Wanted]) -> tuple[list[_Asked], list[_Asked]]:
+        """What there is of each word, and of those that count.
+
+        The largest segment often tells that a word is too common to count beside others: it is not looked for in more.
+        """
+        most = max(int(COMMON * self.rows), COMMON_ROWS)
+        asked = self._looked_up(query, most)
+        counted = [word for word in _rarest(asked) if word.rows <= most]
+        if any(word.rows for word in counted):
+            return asked, counted
+        if not all(word.is_whole for word in asked):
+            asked = self._looked_up(query, self.rows)
+        return asked, _rarest(asked)
+
+    def _looked_up(self, query: Sequence[Wanted], most: int) -> list[_Asked]:
+        """What there is of each word, or of one that more than `most` rows have, enough to tell so."""
         exact = [wanted for wanted in query if not wanted.is_prefix]
         entries: dict[Wanted, list[tuple[Segment, Entry]]] = {wanted: [] for wanted in exact}
-        for segment in self.segments:
-            for first in range(0, len(exact), _PAGES_AT_ONCE):
-                self._find(exact[first : first + _PAGES_AT_ONCE], segment, entries)
-        return [
-            self._expanded(wanted) if wanted.is_prefix else self._exact(wanted, entries[wanted])
+        left = exact
+        for segment in sorted(self.segments, key=lambda segment: -segment.octets):
+            left = [wanted for wanted in left if self._least(entries[wanted]) <= most]
+            for first in range(0, len(left), _PAGES_AT_ONCE):
+                self._look_up(segment, left[first : first + _PAGES_AT_ONCE], entries)
+        whole = set(left)
+        asked = [
+            self._expanded(wanted)
+            if wanted.is_prefix
+            else self._exact(wanted, entries[wanted], wanted in whole)
             for wanted in query
         ]
+        for word in asked:
+            if not 0 <= word.rows <= self.rows:
+                raise self.damaged(f"{word.rows} of {self.rows} rows have {word.wanted.term!r:.80}")
+        return asked
 
-    def _find(
-        self, exact: list[Wanted], segment: Segment, entries: dict[Wanted, list[tuple[Segment, Entry]]]
+    def _look_up(
+        self, segment: Segment, words: list[Wanted], entries: dict[Wanted, list[tuple[Segment, Entry]]]
     ) -> None:
-        """Add what a segment has of some words to `entries`."""
-        terms = tuple(wanted.term.encode() for wanted in exact)
-        asked = json.dumps([wanted.term for wanted in exact])
+        """Add what a segment has of the words."""
+        terms = tuple(wanted.term.encode() for wanted in words)
+        asked = json.dumps([wanted.term for wanted in words])
         lines = self.connection.execute(_PAGES_OF, (asked, segment.segment)).fetchall()
         if segment.begins:
             lines = [line for line in lines if terms[line[0]] >= segment.begins]
-        found = find_all(lines, terms, self.damaged)
-        for (number, page, _, content), entry in zip(lines, found, strict=True):
+        for (number, page, _, content), entry in zip(
+            lines, find_all(lines, terms, self.damaged), strict=True
+        ):
             self._count(page, content)
             if entry is not None:
-                entries[exact[number]].append((segment, entry))
+                entries[words[number]].append((segment, entry))
 
-    def _exact(self, wanted: Wanted, entries: list[tuple[Segment, Entry]]) -> _Asked:
+    def _least(self, entries: list[tuple[Segment, Entry]]) -> int:
+        """How many live rows have a word at the least, of which more entries may follow: some may take rows out."""
+        return sum(entry.net for _, entry in entries) - self._removed
+
+    def _exact(self, wanted: Wanted, entries: list[tuple[Segment, Entry]], is_whole: bool) -> _Asked:
+        if not is_whole:
+            return _Asked(wanted, self._least(entries), [], [], is_whole)
         net = self.tail.net(wanted.term) + sum(entry.net for _, entry in entries)
         return _Asked(wanted, net, entries, [wanted.term] if wanted.term in self.tail.rows else [])
 
@@ -812,13 +847,9 @@ class _Reading:
         ]
 
 
-def _counted(asked: list[_Asked], total: int) -> list[_Asked]:
-    """The words that count: the rarest, and of these not the most common while rarer ones are found."""
-    rarest = sorted(asked, key=lambda word: word.rows)[:MAX_WORDS]
-    most = max(COMMON * total, COMMON_ROWS)
-    if any(0 < word.rows <= most for word in rarest):
-        return [word for word in rarest if word.rows <= most]
-    return rarest
+def _rarest(asked: list[_Asked]) -> list[_Asked]:
+    """The words that count if none of them is too common."""
+    return sorted(asked, key=lambda word: word.rows)[:MAX_WORDS]
 
 
 # -- verifying
