@@ -256,6 +256,18 @@ def test_a_million_small_commits_would_end_in_few_segments(opened):
     opened.verify(lambda: ((row, [f"w{row % 50}", "common", f"x{row % 7}"]) for row in range(3000)))
 
 
+@pytest.mark.parametrize("rows", [1000, 1500, 1700, 2000, 4000])
+def test_the_longest_term_fits_a_page_with_its_list(opened, rows):
+    term = "\U00020000" * 64
+    for row in range(0, 4 * rows, 4):
+        opened.add(row, [term, "\U00020001" * 64, f"w{row}"])
+    opened.flush(seal=True)
+    for first, entries in opened.connection.execute("SELECT first, entries FROM lexicon_terms"):
+        assert len(first) + len(entries) <= 4000
+    assert opened.search(wanted(term), 3).words[0].rows == rows
+    opened.verify(lambda: ((row, [term, "\U00020001" * 64, f"w{row}"]) for row in range(0, 4 * rows, 4)))
+
+
 def test_a_step_of_merging_is_bounded(small, opened):
     rng = np.random.default_rng(0)
     texts = {row: [f"w{number}" for number in rng.integers(0, 200, 6)] for row in range(400)}

@@ -26,7 +26,8 @@ except ImportError:
 
 _PAGE_OCTETS: Final = 4000
 """Of a page and its first term: they fit in a page of the file without overflowing."""
-_INLINE_OCTETS: Final = 1900
+_INLINE_OCTETS: Final = 3300
+"""Of a list in its page, at the most: beside the longest term it still fits there."""
 _LIST_OCTETS: Final = 64_000
 _PAGES_AT_ONCE: Final = (12, 24)
 """That a merge holds of all its sources together, at the least and at the most."""
