@@ -7,6 +7,7 @@ import gzip
 import json
 import sqlite3
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -254,6 +255,17 @@ def test_a_million_small_commits_would_end_in_few_segments(opened):
         most = max(most, opened.summary().segments)
     assert most <= 4
     opened.verify(lambda: ((row, [f"w{row % 50}", "common", f"x{row % 7}"]) for row in range(3000)))
+
+
+def test_no_more_than_three_segments_stay(opened):
+    for first, end in pairwise([0, 3000, 3500, 3580, 3592]):
+        for row in range(first, end):
+            opened.add(row, [f"w{row}", f"x{row}"])
+        opened.flush(seal=True)
+    assert [segment.first_row for segment in opened._segments()] == [0, 3000, 3500, 3580]
+    assert not opened.is_due(fewest=3)
+    opened.merge(None, 1 << 20)
+    assert [segment.first_row for segment in opened._segments()] == [0, 3000, 3500]
 
 
 @pytest.mark.parametrize("rows", [1000, 1500, 1700, 2000, 4000])

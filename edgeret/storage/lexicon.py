@@ -68,6 +68,8 @@ _PAGES_AT_ONCE: Final = 64
 _PENDING_ROWS: Final = 4096
 _RATIO: Final = 4
 """A segment is merged with those after it when they are more than its share of so much."""
+_MOST_SEGMENTS: Final = 3
+"""So many are left at the most: a query reads a page of each for each of its words."""
 
 _SCANNED: Final = 4096
 """Terms that begin with a prefix and are looked at, in their order."""
@@ -426,7 +428,8 @@ class Lexicon:
         after = 0
         begins = None
         for number in range(len(free) - 1, -1, -1):
-            if free[number].octets < _RATIO * after and len(free) - number >= fewest:
+            is_due = free[number].octets < _RATIO * after or (number >= _MOST_SEGMENTS - 1 and after > 0)
+            if is_due and len(free) - number >= fewest:
                 begins = number
             after += free[number].octets
         if begins is not None:

@@ -17,7 +17,7 @@ from edgeret.storage.lexicon import Lexicon, Summary
 from edgeret.storage.rows import Rows
 from edgeret.storage.session import Session
 
-_SHARE: Final = 4
+_SHARE: Final = 8
 _STEP_OCTETS: Final = 1 << 18
 """A commit merges about so many octets, and its share of those that it has written itself."""
 
@@ -66,6 +66,7 @@ class Vocabulary:
         self._lexicon = Lexicon(session.connection, self._damaged)
         self._pending = 0
         self._written = 0
+        self._owed = 0
 
     def _damaged(self, what: str) -> CorruptIndexError:
         return self._session.damaged(f"its lexicon: {what}")
@@ -146,19 +147,21 @@ class Vocabulary:
     def _count(self, text: str) -> None:
         self._pending += _ROW_BYTES + len(text)
         if self._pending >= PENDING_BYTES:
-            self._merge(self._flush(), _MANY_SEGMENTS)
+            self._flush()
+            self._merge(_MANY_SEGMENTS)
 
-    def _flush(self) -> int:
-        """Write what is pending; octets written."""
+    def _flush(self) -> None:
+        """Write what is pending."""
         self._pending = 0
         octets = self._lexicon.flush()
         self._written += octets
-        return octets
+        self._owed += octets
 
-    def _merge(self, octets: int, fewest: int) -> None:
-        """Go on with merging, a little more than so many octets, which were written."""
+    def _merge(self, fewest: int) -> None:
+        """Go on with merging, a little more than the share of what was written since it last went on."""
         if self._lexicon.is_due(fewest):
-            self._lexicon.merge(self._alive(), _SHARE * octets + _STEP_OCTETS, fewest)
+            self._lexicon.merge(self._alive(), _SHARE * self._owed + _STEP_OCTETS, fewest)
+            self._owed = 0
 
     def _alive(self) -> Mask:
         """The live rows as the change has them by now; its counters come last."""
@@ -182,11 +185,12 @@ class Vocabulary:
         """
         if not self._pending:
             return
-        octets, found = self._flush(), self._lexicon.summary()
+        self._flush()
+        found = self._lexicon.summary()
         if found.segments > 1 and self._written > found.octets / 2:
             self._lexicon.rewrite(self._alive())
         else:
-            self._merge(octets, 2)
+            self._merge(2)
 
     # -- checking
 
