@@ -96,15 +96,20 @@ def _clean(arguments: argparse.Namespace) -> int:
 def _distill(arguments: argparse.Namespace) -> int:
     import torch
 
-    from export import students, text
+    from export import start, students, text
     from export.teacher import Teacher
-    from export.training import Settings, mean_of, train
+    from export.training import Settings, train
 
     origin = Bundle.open(arguments.space_of)
     teacher = Teacher.read(arguments.teacher, _asked(origin), origin.dim)
     students.check_teacher(teacher, origin)
     layers = arguments.layers or students.spaced(teacher.shape.layers)
     students.check_shape(teacher, arguments.student, layers, arguments.codes, arguments.max_tokens)
+    plan = start.Plan(
+        origin, students.with_layers(teacher, layers, arguments.max_tokens), arguments.student, arguments.codes,
+        students.roles_of(teacher) if arguments.each is not None and origin.manifest.sided else None,
+    )  # fmt: skip
+    start.check(arguments.start, plan)
     if arguments.each is None:
         material = _gather(arguments, teacher)
     else:
@@ -115,15 +120,17 @@ def _distill(arguments: argparse.Namespace) -> int:
         )
         material = _told(arguments, material)
     torch.manual_seed(arguments.seed)
+    given = start.mean_of([start.weights(path, plan) for path in arguments.start])
     student: students.Static | students.Network
     if arguments.student == "nano":
-        student = students.static(teacher, material, arguments.device, arguments.codes)
+        table = given.get("table", given.get("coded.rows"))
+        student = students.static(teacher, material, arguments.device, arguments.codes, table)
     else:
         student = students.layered(
             teacher, layers, arguments.device, material, arguments.codes, arguments.max_tokens
         )
-    if arguments.start:
-        student.load_state_dict(mean_of(arguments.start, arguments.device))
+    if given:
+        student.load_state_dict(given)
     rate = arguments.rate or _RATES[arguments.student]
     settings = Settings(
         arguments.steps, arguments.batch, rate, arguments.kl, seed=arguments.seed, minutes=arguments.minutes,

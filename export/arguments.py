@@ -111,7 +111,11 @@ def parser() -> argparse.ArgumentParser:
         "--out", type=Path, required=True, help="folder of the bundle; its last part is its name"
     )
     learn.add_argument(
-        "--start", type=Path, nargs="+", help="checkpoint to take the weights from; of several, their mean"
+        "--start",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="checkpoint, or folder of a finished bundle, to take the weights from; of several, their mean",
     )
     learn.add_argument("--steps", type=int, default=20_000)
     learn.add_argument("--batch", type=int, default=512, help="texts of a step")

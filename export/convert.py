@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import onnx
@@ -114,6 +114,40 @@ def quantize_rows(table: Float32, top: int = _TABLE_TOP) -> tuple[Int8, Float32]
     scales = np.abs(table).max(axis=1) / top
     scales = np.where(scales > 0, scales, 1).astype(np.float32)
     return np.rint(table / scales[:, None]).astype(np.int8), scales
+
+
+class Product(NamedTuple):
+    """What a graph has of an INT8 product: its inputs' reciprocal gains, float32 weights [inputs, outputs], biases.
+
+    The weights have the gains in them. Where there are no biases, they are zeros.
+    """
+
+    reciprocals: Float32
+    weights: Float32
+    bias: Float32
+
+
+def constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+    """The constants of a graph by their names."""
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+
+
+def products(model: onnx.ModelProto) -> list[Product]:
+    """The INT8 products of a graph that was made here, in their order."""
+    known, nodes, read = constants(model), model.graph.node, []
+    # Mul, DynamicQuantizeLinear, MatMulInteger, Mul, Cast, Mul, and Add where there are biases.
+    for row, node in enumerate(nodes):
+        if node.op_type == "MatMulInteger":
+            integers, behind = known[node.input[1]], nodes[row + 4]
+            bias = known.get(behind.input[1]) if behind.op_type == "Add" else None
+            read.append(
+                Product(
+                    known[nodes[row - 2].input[1]],
+                    integers.astype(np.float32) * known[nodes[row + 1].input[1]],
+                    np.zeros(integers.shape[1], np.float32) if bias is None else bias,
+                )
+            )
+    return read
 
 
 def session(model: bytes, threads: int = 1) -> Any:

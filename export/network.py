@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -221,6 +221,11 @@ def encode(network: Network, ids: Sequence[Sequence[int]]) -> np.ndarray:
             vectors[part] = network(*pad([ids[row] for row in part], device)).float().cpu().numpy()
         start = stop
     return vectors
+
+
+def named(weights: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
+    """Weights by the teacher's names as the state of a `Network` has them."""
+    return {f"named.{_key(name)}": torch.tensor(array) for name, array in weights.items()}
 
 
 def used_rows(ids: Tensor, table: Tensor | Coded) -> tuple[Tensor, Tensor]:

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from torch import Tensor
+
     from export.teacher import Teacher
 
 WEIGHT_BITS: Final = 7
@@ -121,7 +123,7 @@ def gather_languages(
     """
     if each < 1:
         raise BundleError(f"expected a text of each language or more, found {each}: give a larger --each")
-    roles = _roles(teacher) if origin.sided else None
+    roles = roles_of(teacher) if origin.sided else None
     drawn = languages.draw(languages.read(files), each, seed)
     both = [line.text for line in drawn] + [line.english for line in drawn]
     repeated = {row % len(drawn) for row in text.sharing(both, text.collection_texts(collections))}
@@ -160,8 +162,11 @@ def gather_languages(
     )
 
 
-def _roles(teacher: Teacher) -> Roles:
-    """The token at a text's start for documents, and for queries the one that fills up: no text has it."""
+def roles_of(teacher: Teacher) -> Roles:
+    """The token at a text's start for documents, and for queries the one that fills up: no text has it.
+
+    Raises BundleError for a tokenizer without them.
+    """
     first, other = (teacher.tokenizer.encode(text).ids[:1] for text in ("", "a"))
     if not first or first != other:
         raise BundleError(
@@ -176,27 +181,32 @@ def _roles(teacher: Teacher) -> Roles:
     return Roles(first[0], filling)
 
 
-def static(teacher: Teacher, material: Material, device: str, parts: int = 0) -> Static:
+def static(
+    teacher: Teacher, material: Material, device: str, parts: int = 0, table: Tensor | None = None
+) -> Static:
     """The static student at its start: the closed form, from the teacher's vectors of single tokens.
 
-    parts: bytes of a row of product codes; 0 is for entries of 4 bits.
+    parts: bytes of a row of product codes; 0 is for entries of 4 bits. table: one in the place of the closed form.
     """
+    rows = _closed_form(teacher, material, device) if table is None else table.numpy()
+    center = material.kinds.centers.mean(0) if material.kinds else None
+    if not parts:
+        return Static(rows, center).to(device)
+    return Static(_coded(torch.from_numpy(rows / rows.std()), parts, material), center).to(device)
+
+
+def _closed_form(teacher: Teacher, material: Material, device: str) -> NDArray[np.float32]:
     ends = teacher.tokenizer.encode("").ids
     # More texts make the closed form slower, not better: training sees them all.
     rows = np.random.default_rng(0).permutation(len(material.texts))[:_SOLVED]
     alone = [[ends[0], token, ends[-1]] for token in range(len(teacher.table))]
     prior = network.encode(Network(teacher).to(device).eval(), alone)
     vectors: NDArray[np.floating] = material.vectors[rows]
-    center = None
     if material.kinds:
-        center = material.kinds.centers.mean(0)
         prior = normalize(prior - prior.mean(0), teacher.dim)
         vectors = normalize(vectors - material.kinds.centers[material.kinds.around[rows]], teacher.dim)
         ends = [*ends, *(material.roles or ())]
-    table = ridge.solve(material.tokens.chosen(rows), vectors, prior, ends)
-    if not parts:
-        return Static(table, center).to(device)
-    return Static(_coded(torch.from_numpy(table / table.std()), parts, material), center).to(device)
+    return ridge.solve(material.tokens.chosen(rows), vectors, prior, ends)
 
 
 def layered(
@@ -207,7 +217,7 @@ def layered(
 
     parts: as of `static`. max_tokens: its longest input; by default the teacher's.
     """
-    chosen = replace(with_layers(teacher, layers), max_tokens=max_tokens or teacher.max_tokens)
+    chosen = with_layers(teacher, layers, max_tokens)
     if not parts or material is None:
         return Network(chosen, BITS, WEIGHT_BITS).to(device)
     rows = torch.tensor(teacher.table)
@@ -227,8 +237,8 @@ def spaced(depth: int, count: int = 3) -> list[int]:
     return sorted({number * (depth - 1) // (count - 1) for number in range(count)})
 
 
-def with_layers(teacher: Teacher, layers: Sequence[int]) -> Teacher:
-    """The teacher with only these of its layers, in this order."""
+def with_layers(teacher: Teacher, layers: Sequence[int], max_tokens: int | None = None) -> Teacher:
+    """The teacher with only these of its layers, in this order. max_tokens: its longest input, if another."""
     weights = {
         name: array for name, array in teacher.weights.items() if not name.startswith("encoder.layer.")
     }
@@ -248,7 +258,7 @@ def with_layers(teacher: Teacher, layers: Sequence[int]) -> Teacher:
             if (values := getattr(teacher.shape, key))
         },
     )
-    return replace(teacher, weights=weights, shape=shape)
+    return replace(teacher, weights=weights, shape=shape, max_tokens=max_tokens or teacher.max_tokens)
 
 
 def write(

@@ -9,12 +9,11 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import onnx
 import torch
-from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -22,7 +21,7 @@ from edgeret.encode.manifest import Graph
 from edgeret.errors import BundleError
 from export import block
 from export.block import Architecture, Head
-from export.convert import KIND, RERANKER
+from export.convert import KIND, RERANKER, Product, constants, products
 from export.network import activated
 from export.rewrite import rewrite
 
@@ -46,14 +45,13 @@ _NEVER: Final = -1e4
 class Weights:
     """What an INT8 graph of export.convert holds, in float32 and in its order.
 
-    positions: [max_tokens, dim]. norms: gain and shift of each normalization. dense: for each dense layer the
-    reciprocal gains of its inputs, its weights [inputs, outputs] and its biases. exact: of each layer that a score
-    comes through the weights [inputs, outputs] and the biases.
+    positions: [max_tokens, dim]. norms: gain and shift of each normalization. dense: the dense layers. exact: of each
+    layer that a score comes through the weights [inputs, outputs] and the biases.
     """
 
     positions: NDArray[np.float32]
     norms: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
-    dense: list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]]
+    dense: list[Product]
     exact: list[tuple[NDArray[np.float32], NDArray[np.float32]]]
     epsilon: float
     heads: int
@@ -68,45 +66,31 @@ class Weights:
                 "expected an encoder of the kind of BERT, RoBERTa or DistilBERT with mean or cls pooling, or a "
                 f"reranker of these kinds, {path} has {model.graph.name}: TFLite has no such graph; use onnxruntime"
             )
-        constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-        nodes = list(model.graph.node)
+        known, nodes = constants(model), list(model.graph.node)
         norms = [node for node in nodes if node.op_type == "LayerNormalization"]
-        products = [row for row, node in enumerate(nodes) if node.op_type == "MatMulInteger"]
-        if model.producer_name != "edgeret" or not norms or not products:
+        dense = products(model) if model.producer_name == "edgeret" else []
+        if not norms or not dense:
             raise BundleError(
                 f"expected an INT8 graph of export.convert in {path}, found another: export the bundle again"
             )
-
-        def constant(row: int) -> NDArray[Any]:
-            """The constant that a node takes beside what is computed."""
-            return next(constants[name] for name in nodes[row].input if name in constants)
-
         heads = next(node for node in nodes if node.op_type == "Reshape")
         kinds = {node.op_type for node in nodes}
-        positions = next(constants[node.input[0]] for node in nodes if node.op_type == "Slice")
+        positions = next(known[node.input[0]] for node in nodes if node.op_type == "Slice")
         head = Head(("mean" if "ReduceMean" in kinds else "cls",), (), positions.shape[1])
         if model.graph.name == RERANKER:
             head = Head(("cls",), ("tanh" if "Tanh" in kinds else "relu", "identity"), 1)
         return cls(
             positions=positions,
-            norms=[(constants[node.input[1]], constants[node.input[2]]) for node in norms],
-            # A dense layer: Mul, DynamicQuantizeLinear, MatMulInteger, Mul, Cast, Mul, Add.
-            dense=[
-                (
-                    constant(row - 2),
-                    constant(row).astype(np.float32) * constant(row + 1),
-                    constant(row + 4),
-                )
-                for row in products
-            ],
+            norms=[(known[node.input[1]], known[node.input[2]]) for node in norms],
+            dense=dense,
             # MatMul, Add. Those inside the attention have no constant.
             exact=[
-                (constants[node.input[1]], constant(row + 1))
+                (known[node.input[1]], known[nodes[row + 1].input[1]])
                 for row, node in enumerate(nodes)
-                if node.op_type == "MatMul" and node.input[1] in constants
+                if node.op_type == "MatMul" and node.input[1] in known
             ],
             epsilon=next(item.f for item in norms[0].attribute if item.name == "epsilon"),
-            heads=int(constants[heads.input[1]][2]),
+            heads=int(known[heads.input[1]][2]),
             head=head,
         )
 

@@ -172,16 +172,6 @@ def train(
     return progress >= 1
 
 
-def mean_of(checkpoints: Sequence[Path], device: str) -> dict[str, Tensor]:
-    """The mean of the weights in checkpoints of one student: a model soup, Wortsman et al. (ICML 2022)."""
-    states = [torch.load(path, map_location=device, weights_only=True)["student"] for path in checkpoints]
-    # Codes have no mean: they follow the rows that they stand for.
-    return {
-        name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value
-        for name, value in states[0].items()
-    }
-
-
 @torch.no_grad()
 def encode(student: nn.Module, tokens: Tokens) -> NDArray[np.float32]:
     """Texts -> the student's unit vectors, float32 [n, dim]."""

@@ -20,7 +20,7 @@ from edgeret.encode import tokens
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.encoder import Encoder
 from edgeret.errors import BundleError
-from export import base, convert, mix, network, ridge, static, students, text, training
+from export import base, convert, mix, network, ridge, start, static, students, text, training
 from export.__main__ import main
 from export.teacher import Teacher
 
@@ -320,7 +320,7 @@ def test_a_student_starts_from_the_mean_of_its_checkpoints(teacher, material, tm
         settings = training.Settings(2, batch=16, seed=number)
         training.train(student, material.tokens, material.vectors, settings, tmp_path / f"{number}.pt")
         states.append({name: value.clone() for name, value in student.state_dict().items()})
-    mean = training.mean_of([tmp_path / "0.pt", tmp_path / "1.pt"], "cpu")
+    mean = start.mean_of([start.of_checkpoint(tmp_path / f"{number}.pt") for number in range(2)])
     assert mean.keys() == states[0].keys()
     for name, value in mean.items():
         torch.testing.assert_close(value, (states[0][name] + states[1][name]) / 2)

@@ -22,7 +22,7 @@ from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import NO_PROMPTS, Roles
 from edgeret.encode.tokens import TokenTable
 from edgeret.errors import BundleError
-from export import base, codes, languages, ridge, students, text, training
+from export import base, codes, languages, ridge, start, students, text, training
 from export.__main__ import main
 from export.teacher import Teacher
 
@@ -165,7 +165,7 @@ def test_the_closed_form_learns_from_all_languages(teacher, material, monkeypatc
 def test_a_tokenizer_that_begins_no_text_has_no_roles(teacher):
     table = json.loads(teacher.tokenizer_json) | {"post_processor": None}
     with pytest.raises(BundleError, match="begins texts with a token"):
-        students._roles(replace(teacher, tokenizer_json=json.dumps(table)))
+        students.roles_of(replace(teacher, tokenizer_json=json.dumps(table)))
 
 
 def test_what_repeats_a_collection_is_left_out(teacher, origin, tmp_path):
@@ -342,5 +342,5 @@ def test_an_interrupted_training_of_codes_goes_on(teacher, material, tmp_path):
     assert train(rest, material.tokens, vectors, settings, tmp_path / "part.pt", kinds=kinds)
     for one, other in zip(whole.parameters(), rest.parameters(), strict=True):
         torch.testing.assert_close(one, other)
-    mean = training.mean_of([tmp_path / "whole.pt", tmp_path / "part.pt"], "cpu")
+    mean = start.mean_of([start.of_checkpoint(tmp_path / f"{name}.pt") for name in ("whole", "part")])
     rest.load_state_dict(mean)

@@ -26,7 +26,7 @@ from test_export import real_teacher
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.encoder import Encoder
 from edgeret.errors import BundleError
-from export import base, convert, network, tflite, verify
+from export import base, convert, network, start, tflite, verify
 from export.teacher import Teacher, read
 
 pytestmark = [
@@ -101,6 +101,16 @@ def test_int8_keeps_to_the_gate(models, kind):
     ids = [teacher.tokenizer.encode(text).ids for text in TEXTS]
     found = np.concatenate([session.run(None, {convert.INPUT: teacher.table[[row]]})[0] for row in ids])
     assert verify.cosines(found, teacher.encode(TEXTS)).mean() >= verify.LEAST_MEAN_COSINE
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_are_read_back_from_the_int8_graph(models, kind):
+    teacher = Teacher.read(models(kind)[0])
+    model = convert.graph(teacher, convert.activation_peaks(teacher, TEXTS[:50]))
+    none = {name: np.zeros_like(weight) for name, weight in teacher.weights.items()}
+    read_back = start.graph_weights(model, replace(teacher, weights=none))
+    again = replace(teacher, weights=read_back | {network.TABLE: teacher.table})
+    assert verify.cosines(again.encode(TEXTS), teacher.encode(TEXTS)).min() >= verify.LEAST_MEAN_COSINE
 
 
 @pytest.mark.parametrize("kind", KINDS)
