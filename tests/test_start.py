@@ -122,11 +122,17 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def origin(folder, tmp_path_factory, few_characters):
+def teacher(folder):
+    return Teacher.read(folder, {"document": "cat ", "query": "dog "})
+
+
+@pytest.fixture(scope="module")
+def origin(teacher, tmp_path_factory, few_characters):
     text = tmp_path_factory.mktemp("more") / "pets.txt.gz"
     text.write_bytes(gzip.compress("\n".join(passages(900)).encode()))
-    teacher, out = Teacher.read(folder, {"document": "cat ", "query": "dog "}), text.parent / "tiny"
-    return base.make(teacher, [text], out, 300, 0, text.parent / "cache", center_queries=True)
+    return base.make(
+        teacher, [text], text.parent / "tiny", 300, 0, text.parent / "cache", center_queries=True
+    )
 
 
 @pytest.fixture(scope="module")
@@ -175,10 +181,9 @@ def test_a_student_goes_on_from_its_bundle(distill, made, tmp_path, name, monkey
     assert (Bundle.open(tmp_path / "more").golden().own != known.golden().own).any()
 
 
-def test_the_first_tokens_of_roles_keep_their_rows(made, folder, origin):
+def test_the_first_tokens_of_roles_keep_their_rows(made, teacher, origin):
     bundle = made("coded nano")
     assert bundle.manifest.roles == ROLES
-    teacher = Teacher.read(folder, {"document": "cat ", "query": "dog "})
     rows = start.of_bundle(bundle, start.Plan(origin, teacher, "nano", 16, ROLES))["coded.rows"].numpy()
     centroids = bundle.tensor("token_centroids").astype(np.float32)
     for number, row in enumerate(ROLES):
@@ -233,8 +238,11 @@ def test_too_few_positions_are_refused(distill, tmp_path, capsys):
     assert "positions for 10 tokens, found 8: give --max-tokens 8" in capsys.readouterr().err
 
 
-def test_another_space_is_refused(distill, made, tmp_path, capsys):
-    other = rewrite(made("nano"), tmp_path / "other", geometry="0" * 32)
+def test_another_tokenizer_is_refused_as_another_space(distill, made, teacher, tmp_path, capsys):
+    swapped = teacher.tokenizer_json.replace('"a":4', '"a":5').replace('"b":5', '"b":4')
+    assert swapped != teacher.tokenizer_json
+    geometry = replace(teacher, tokenizer_json=swapped).geometry
+    other = rewrite(made("nano"), tmp_path / "other", geometry=geometry)
     assert distill(tmp_path / "out", *STUDENTS["nano"], "--start", other.path) == 1
     assert f"found {other.space}: start from a student of the bundle" in capsys.readouterr().err
 
@@ -246,23 +254,14 @@ def test_a_mapped_bundle_is_refused(distill, made, tmp_path, capsys):
     assert "through a map" in capsys.readouterr().err
 
 
-def test_another_tokenizer_is_refused(made, folder, origin):
-    teacher = students.with_layers(Teacher.read(folder, {"document": "cat ", "query": "dog "}), [1])
-    swapped = teacher.tokenizer_json.replace('"a":4', '"a":5').replace('"b":5', '"b":4')
-    assert swapped != teacher.tokenizer_json
-    plan = start.Plan(origin, replace(teacher, tokenizer_json=swapped), "small", 0, None)
-    with pytest.raises(BundleError, match="a bundle with the teacher's tokenizer"):
-        start.check([made("small").path], plan)
-
-
-def test_another_graph_is_refused(made, folder, origin, tmp_path):
+def test_another_graph_is_refused(made, teacher, origin, tmp_path):
     import onnx
 
     bundle = made("small")
     model = onnx.load(bundle.file("model.int8.onnx"))
     model.producer_name = "another"
     other = rewrite(bundle, tmp_path / "other", files={"model.int8.onnx": model.SerializeToString()})
-    teacher = students.with_layers(Teacher.read(folder, {"document": "cat ", "query": "dog "}), [1])
+    teacher = students.with_layers(teacher, [1])
     with pytest.raises(BundleError, match="an INT8 graph of export"):
         start.check([other.path], start.Plan(origin, teacher, "small", 0, None))
 
