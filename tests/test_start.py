@@ -237,10 +237,10 @@ def test_a_bundle_of_another_student_is_refused_before_it_begins(
     assert not (tmp_path / "out-cache").exists()
 
 
-def test_too_few_positions_are_refused(distill, tmp_path, capsys):
-    assert distill(tmp_path / "short", *STUDENTS["small"], "--steps", 0, "--max-tokens", 8) == 0
-    assert distill(tmp_path / "out", *STUDENTS["small"], "--start", tmp_path / "short") == 1
-    assert "positions for 10 tokens, found 8: give --max-tokens 8" in capsys.readouterr().err
+def test_too_few_positions_are_refused(made, teacher, origin):
+    plan = start.Plan(origin, students.with_layers(teacher, [1], 33), "small", 0, None)
+    with pytest.raises(BundleError, match="positions for 33 tokens, found 32: give --max-tokens 32"):
+        start.check([made("small").path], plan)
 
 
 def test_another_tokenizer_is_refused_as_another_space(distill, made, teacher, tmp_path, capsys):
