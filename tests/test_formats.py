@@ -1,4 +1,4 @@
-"""Files of every released format are read for ever; tests/formats/make.py wrote them."""
+"""Files of every release and format are read for ever; make.py and release.py in tests/formats/ wrote them."""
 
 import gzip
 import json
@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from counts import long
 from formats.make import Reader, make_bundle, make_index
 
-from edgeret import Document, Hit, Index
+from edgeret import Document, Encoder, Hit, Index
 from edgeret.encode import manifest
 from edgeret.encode.bundle import Bundle
 from edgeret.storage import schema
@@ -19,6 +20,9 @@ FORMATS = Path(__file__).parent / "formats"
 # Half a step of float32 below 1: the first edgeret rounded a cosine once more.
 ULP = 2**-24
 INDEXES = sorted(FORMATS.glob("index-*"))
+RELEASES = sorted(FORMATS.glob("release-*"))
+# Of floats that another processor sums in another order.
+CLOSE = 1e-5
 
 
 def test_every_format_has_its_files():
@@ -121,6 +125,72 @@ def test_the_first_bundle_holds_what_stands_here():
     assert opened.codec().widths == (32, 64)
     assert opened.file("card.md").read_text() == "# For ever, für immer\n"
     assert opened.tensor("token_scales").tolist() == pytest.approx([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
+
+
+# -- files of a release, with a model of its wheel
+
+
+@pytest.fixture(params=RELEASES, ids=lambda folder: folder.name)
+def release(request, tmp_path) -> tuple[Path, dict[str, Any], Encoder]:
+    """An index of a release, what it answered, and the encoder of the bundle as that release had it."""
+    folder, bundle = request.param, tmp_path / "nano"
+    bundle.mkdir()
+    for file in [*(folder / "nano").iterdir(), *Bundle.open("nano").path.iterdir()]:
+        if not (bundle / file.name).exists():
+            (bundle / file.name).write_bytes(file.read_bytes())
+    for file in {path.name for path in bundle.iterdir()} - {"manifest.json", *manifest.read(bundle).files}:
+        (bundle / file).unlink()
+    if not (bundle / "tokenizer.bin").exists():
+        pytest.importorskip("tokenizers", reason="needs the package tokenizers, as bundles of 0.1.0 do")
+    path = tmp_path / "index.edgeret"
+    path.write_bytes(gzip.decompress((folder / "index.edgeret.gz").read_bytes()))
+    return path, json.loads((folder / "expected.json").read_text()), Encoder.load(bundle)
+
+
+def test_the_first_release_has_files():
+    assert RELEASES[0].name == "release-0.1.0"
+
+
+def test_a_bundle_of_an_old_release_gives_the_vectors_that_it_gave(release):
+    _, _, old = release
+    golden, today = old.bundle.golden(), Encoder.load("nano")
+    assert (old.space, old.geometry) == (today.space, today.geometry)
+    assert np.abs(old.encode(golden.texts) - golden.own).max() < 10 * CLOSE
+    assert np.array_equal(old.encode(golden.texts), today.encode(golden.texts))
+
+
+def test_an_index_of_an_old_release_answers_as_it_did(release):
+    path, expected, old = release
+    for model in (old, None):
+        with Index.open(path, model=model, readonly=True) as index:
+            assert (len(index), index.check().passages) == (expected["documents"], expected["passages"])
+            for answer in expected["answers"]:
+                hits = index.search(**answer["query"])
+                assert [hit.score for hit in hits] == pytest.approx(
+                    [hit["score"] for hit in answer["hits"]], rel=0, abs=CLOSE
+                )
+                for hit, told in zip(hits, answer["hits"], strict=True):
+                    assert all(getattr(hit, name) == told[name] for name in told.keys() - {"score"})
+
+
+def test_an_index_of_an_old_release_is_migrated_and_means_what_it_meant(release):
+    path, expected, old = release
+    for model in (old, None):
+        with Index.open(path, model=model) as index:
+            assert index.info().format == schema.FORMAT_VERSION
+            assert (len(index), index.check().passages) == (expected["documents"], expected["passages"])
+            for answer in expected["answers"]:
+                hits, told = index.search(**answer["query"]), answer["hits"]
+                if answer["query"]["mode"] == "dense":
+                    assert [hit.id for hit in hits] == [hit["id"] for hit in told]
+                    assert [hit.score for hit in hits] == pytest.approx(
+                        [hit["score"] for hit in told], rel=0, abs=CLOSE
+                    )
+                # Words are split, and scored, by other rules: what was best is still found.
+                assert told[0]["id"] in {hit.id for hit in hits}
+    with Index.open(path) as index:
+        index.add([Document("new", "Turn the valve to the left.")])
+        assert index.search("Turn the valve to the left.", k=1)[0].id == "new"
 
 
 @long
