@@ -155,6 +155,7 @@ def _write(teacher: Teacher | Table, parts: _Parts, out: Path, proof: Golden, de
                 "languages": list(teacher.languages),
                 "teacher": {
                     "name": teacher.name,
+                    **({"origin": teacher.origin} if teacher.origin else {}),
                     "weights_sha256": teacher.digest,
                     "kind": teacher.kind,
                     "pooling": "+".join(teacher.head.poolings),

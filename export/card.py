@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from edgeret.encode.bundle import CENTROIDS
 from export import weights
-from export.text import SOURCES, source
+from export.sources import SOURCES
+from export.text import source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,7 @@ def describe(
 {pooling} pooling, {teacher.kind}. {languages}
 
 - License: {license_name}, as the teacher's.
-- Teacher: {teacher.name}, SHA-256 of its weights `{teacher.digest}`.
+- Teacher: {_named(teacher.name, teacher.origin)}, SHA-256 of its weights `{teacher.digest}`.
 {_sides(bundle)}{_changes(bundle)}.
 - Geometry `{bundle.geometry}`, codec `{bundle.codec_id}`, space `{bundle.space}`.
 
@@ -70,7 +71,7 @@ def describe_student(
 ) -> str:
     """Return the card's text of a student. `figures` are those of export.verify.
 
-    sources: names of text.SOURCES. run: what a passage that was left out shares with a collection.
+    sources: names of sources.SOURCES. run: what a passage that was left out shares with a collection.
     """
     about, teacher = bundle.manifest.about, bundle.manifest.about["teacher"]
     license_name = _LICENSES.get(about["license"], about["license"])
@@ -94,7 +95,7 @@ A student of {teacher["name"]}, in its space: {bundle.dim} dims, at most {bundle
 token table of {table}. {_languages(about.get("languages", ()))}
 
 - License: {license_name}, as the teacher's.
-- Teacher: {teacher["name"]}, SHA-256 of its weights `{teacher["weights_sha256"]}`.
+- Teacher: {_named(teacher["name"], teacher.get("origin", ""))}, SHA-256 of its weights `{teacher["weights_sha256"]}`.
 {_sides(bundle)}- Learned from the teacher's vectors of the texts below, {kept} those whose license
   asks to share alike; {removed} passages that share a run of {run} with a test collection were left out.
 - Geometry `{bundle.geometry}`, codec `{bundle.codec_id}`, space `{bundle.space}`.
@@ -153,6 +154,10 @@ def table(figures: dict[str, float]) -> str:
     return f"| measured | |\n|---|---|\n{rows}"
 
 
+def _named(name: str, origin: str) -> str:
+    return f"{name}, made of {origin}" if origin else name
+
+
 def _changes(bundle: Bundle) -> str:
     if bundle.manifest.kind == "static":
         return "- Changes: the table as int8 rows, its tokens' weights in it"
@@ -178,7 +183,9 @@ def _sides(bundle: Bundle) -> str:
 
 
 def _sizes(bundle: Bundle) -> str:
-    """The table of the bundle's files."""
-    sizes = {name: file.nbytes for name, file in bundle.manifest.files.items() if name != "card.md"}
-    rows = "\n".join(f"| {name} | {size:,} |" for name, size in sorted(sizes.items()))
-    return f"| file | bytes |\n|---|---|\n{rows}\n| sum | {sum(sizes.values()):,} |"
+    """The table of the bundle's files, those that an installation may leave out behind the sum of the others."""
+    files = {name: file for name, file in sorted(bundle.manifest.files.items()) if name != "card.md"}
+    whole = {name: file.nbytes for name, file in files.items() if not file.optional}
+    rows = [*whole.items(), ("sum", sum(whole.values()))]
+    rows += [(f"{name}, optional", file.nbytes) for name, file in files.items() if file.optional]
+    return "\n".join(["| file | bytes |", "|---|---|", *(f"| {name} | {size:,} |" for name, size in rows)])

@@ -195,6 +195,7 @@ def _readme() -> str:
     languages = "\n".join(f"- {language}" for language in _LANGUAGES)
     return f"""---
 license: mit
+base_model: intfloat/multilingual-e5-small
 language:
 {languages}
 ---

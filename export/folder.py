@@ -27,11 +27,15 @@ class Module(NamedTuple):
 
 
 class Card(NamedTuple):
-    """What a README says of the model. languages: as ISO 639 codes, perhaps none."""
+    """What a README says of the model.
+
+    languages: as ISO 639 codes, perhaps none. origin: the model that it was made of, or "".
+    """
 
     title: str
     license: str
     languages: tuple[str, ...]
+    origin: str
 
 
 def modules(folder: Path) -> list[Module]:
@@ -103,8 +107,13 @@ def card(folder: Path) -> Card:
     title = next((line[2:].strip() for line in lines if line.startswith("# ")), folder.resolve().name)
     if "library_name: sentence-transformers" in header and "/" not in title:
         title = f"sentence-transformers/{title}"
-    licenses = _values(header, "license")
-    return Card(title, licenses[0] if licenses else "unknown", tuple(_values(header, "language")))
+    licenses, origins = _values(header, "license"), _values(header, "base_model")
+    return Card(
+        title,
+        licenses[0] if licenses else "unknown",
+        tuple(_values(header, "language")),
+        ", ".join(origins),
+    )
 
 
 def load_json(path: Path) -> Any:

@@ -35,6 +35,7 @@ class Table:
     name: str
     license: str
     languages: tuple[str, ...]
+    origin: str
     table: Float32
     tokenizer_json: str
     prompts: Prompts
@@ -72,6 +73,7 @@ class Table:
             name=about.title,
             license=about.license,
             languages=about.languages,
+            origin=about.origin,
             table=np.ascontiguousarray(rows[:, :dim]),
             tokenizer_json=tokenizer,
             prompts=found,

@@ -42,12 +42,13 @@ class Teacher(Weighted):
     """An encoder in fp32.
 
     weights: the tensors by BERT's names, and the head's. max_tokens: the longest input, special tokens included.
-    languages: as its card lists them.
+    languages: as its card lists them. origin: the model that it was made of, as its card says, or "".
     """
 
     name: str
     license: str
     languages: tuple[str, ...]
+    origin: str
     weights: dict[str, Float32]
     shape: Architecture
     head: Head
@@ -92,6 +93,7 @@ class Teacher(Weighted):
             name=about.title,
             license=about.license,
             languages=about.languages,
+            origin=about.origin,
             weights=tensors | more,
             shape=shape,
             head=shaped,

@@ -10,12 +10,13 @@ import json
 import re
 import unicodedata
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.errors import BundleError
+from export.sources import SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -34,42 +35,6 @@ _WORDS_OF_A_TEXT: Final = (2, 24)
 _WORD: Final = re.compile(r"[a-z0-9]+")
 _NO_LETTER: Final = re.compile(r"[\W_]+")
 _RUN_FACTOR: Final = np.uint64(0x9E3779B97F4A7C15)
-
-
-class Source(NamedTuple):
-    """A source of text. loose: lines that do not follow one another, so that no window is joined of them."""
-
-    license: str
-    attribution: str
-    loose: bool = False
-
-    @property
-    def share_alike(self) -> bool:
-        """Whether the license asks that what is made of the text is shared alike."""
-        return "SA" in self.license
-
-
-SOURCES: Final = {
-    "nltk_inaugural": Source("public domain", "inaugural addresses of US presidents, by way of NLTK"),
-    "nltk_state_union": Source("public domain", "State of the Union addresses, by way of NLTK"),
-    "nq_open_questions": Source("CC BY-SA 3.0", "Natural Questions, Google", loose=True),
-    "open_english_wordnet": Source(
-        "CC BY 4.0", "Open English WordNet, after Princeton WordNet 3.0, copyright Princeton University", True
-    ),
-    "open_english_wordnet_headwords": Source(
-        "CC BY 4.0", "Open English WordNet, after Princeton WordNet 3.0, copyright Princeton University", True
-    ),
-    "openstax_cc_by": Source("CC BY 4.0", "textbooks of OpenStax, Rice University"),
-    "owasp_cheatsheets": Source("CC BY-SA 4.0", "OWASP Cheat Sheet Series, the OWASP Foundation"),
-    "powershell_docs": Source("CC BY 4.0", "PowerShell documentation, Microsoft"),
-    "python_peps": Source("public domain", "Python Enhancement Proposals, their authors"),
-    "rust_book": Source("MIT or Apache-2.0", "The Rust Programming Language, its contributors"),
-    "tatoeba_english": Source("CC BY 2.0 FR", "Tatoeba, tatoeba.org, by way of LASER", loose=True),
-    "tldr_descriptions": Source("CC BY 4.0", "tldr-pages and its contributors", loose=True),
-    "wikisplit_sentences": Source("CC BY-SA 4.0", "Wikipedia, by way of WikiSplit, Google", loose=True),
-    "wikitext2_valid_test": Source("CC BY-SA 3.0", "Wikipedia, by way of WikiText-2, Salesforce Research"),
-    "wsl_terminal_docs": Source("CC BY 4.0", "WSL and Windows Terminal documentation, Microsoft"),
-}
 
 
 def source(file: Path) -> str:

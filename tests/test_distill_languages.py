@@ -93,9 +93,16 @@ def test_pairs_of_which_the_language_is_unknown_are_refused(tmp_path):
 
 def test_a_license_is_that_of_the_source_in_any_language():
     shared = [
-        text.shared_alike(Path(name)) for name in ("nq_open_questions-de.txt.gz", "tatoeba_english.txt", "a")
+        text.shared_alike(Path(name))
+        for name in (
+            "nq_open_questions-de.txt.gz",
+            "tatoeba_english.txt",
+            "ntrex-en-de.tsv.gz",
+            "pydocs-en-de.tsv",
+            "a",
+        )
     ]
-    assert shared == [True, False, False]
+    assert shared == [True, False, True, False, False]
 
 
 @given(

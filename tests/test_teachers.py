@@ -315,26 +315,28 @@ def test_a_subfolder_and_a_list_of_words(models, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("readme", "name", "languages"),
+    ("readme", "name", "languages", "origin"),
     [
-        (None, "other", ()),
-        ("# A model\nIt is small.\n", "A model", ()),
-        ("---\nlicense: mit\nlanguage:\n- de\n- fr\n---\n# A model\n", "A model", ("de", "fr")),
-        ("---\nlicense: mit\nlanguage: [en]\n", "other", ()),
+        (None, "other", (), ""),
+        ("# A model\nIt is small.\n", "A model", (), ""),
+        ("---\nlicense: mit\nlanguage:\n- de\n- fr\n---\n# A model\n", "A model", ("de", "fr"), ""),
+        ("---\nbase_model: a/b\nlicense: mit\n---\n# A model\n", "A model", (), "a/b"),
+        ("---\nlicense: mit\nlanguage: [en]\n", "other", (), ""),
         (
             "---\nlibrary_name: sentence-transformers\nlanguage: en\n---\n# mini\n",
             "sentence-transformers/mini",
             ("en",),
+            "",
         ),
     ],
 )
-def test_cards_of_all_kinds(models, tmp_path, readme, name, languages):
+def test_cards_of_all_kinds(models, tmp_path, readme, name, languages, origin):
     other = shutil.copytree(models("bert")[0], tmp_path / "other")
     (other / "README.md").unlink(missing_ok=True)
     if readme:
         (other / "README.md").write_text(readme)
     found = Teacher.read(other)
-    assert (found.name, found.languages) == (name, languages)
+    assert (found.name, found.languages, found.origin) == (name, languages, origin)
 
 
 def change(file, **settings):

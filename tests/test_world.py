@@ -107,6 +107,7 @@ def test_the_folder_holds_the_numbers_of_the_file_and_is_a_teacher_with_prompts(
     found = Teacher.read(path)
     assert (found.prompts.document, found.prompts.query) == ("passage: ", "query: ")
     assert (found.license, found.max_tokens, found.dim) == ("mit", POSITIONS, WIDTH)
+    assert found.origin == "intfloat/multilingual-e5-small"
     assert found.shape.epsilon == 1e-12
     assert np.array_equal(found.table, made["emb.word"])
     layer = "encoder.layer.0."

@@ -1,4 +1,6 @@
-"""Write what a release makes of a few texts, and what it answers: PYTHONPATH=CHECKOUT python tests/formats/release.py OUT
+"""Write what a release makes of a few texts, and what it answers.
+
+    PYTHONPATH=CHECKOUT python -P tests/formats/release.py OUT
 
 CHECKOUT is that release, OUT a new folder beside this file, release-VERSION. Only what every release has is used. Once
 a release is out its files are never made again.
