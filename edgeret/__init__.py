@@ -57,7 +57,7 @@ from edgeret.upkeep.reencode import reencode
 from edgeret.upkeep.repair import repair
 from edgeret.upkeep.upgrade import upgrade
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "ArgumentError",

@@ -2,7 +2,7 @@
 
     PYTHON -P tests/stranger.py docs/frameworks.md
 
-in an empty folder: the demo, a folder kept in step, and the page's example for LangChain.
+in an empty folder: the demo, a folder kept in step, another language, and the page's example for LangChain.
 """
 
 import re
@@ -34,9 +34,16 @@ assert "added: 2" in edgeret("sync", "house.edgeret", "notes")
 Path("notes/lamp.md").unlink()
 assert "removed: 1" in edgeret("sync", "house.edgeret", "notes")
 assert "wifi.md" in edgeret("search", "house.edgeret", "my wireless is broken")
+Path("notizen").mkdir()
+Path("notizen/wlan.md").write_text(
+    "Halten Sie den Knopf fünf Sekunden gedrückt, um das WLAN zurückzusetzen.", "utf-8"
+)
+Path("notizen/lampe.md").write_text("Die Lampe leuchtet rot, wenn die Batterie schwach ist.", "utf-8")
+assert "added: 2" in edgeret("sync", "haus.edgeret", "notizen", "--model", "world-nano")
+assert "lampe.md" in edgeret("search", "haus.edgeret", "why is the lamp red", "-k", "1")
 source, printed = examples(page, "LangChain")
 assert (
     subprocess.run([sys.executable, "-P", "-c", source], capture_output=True, text=True, check=True).stdout
     == printed
 )
-print(f"Python {sys.version.split()[0]}: demo, sync and LangChain")
+print(f"Python {sys.version.split()[0]}: demo, sync, world-nano and LangChain")
