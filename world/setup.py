@@ -1,4 +1,4 @@
-"""With EDGERET_HOME, the public address of the repository, the package's page links there; all else is in pyproject.toml."""
+"""With EDGERET_HOME, the public address of the repository, links of the package's page lead there."""
 
 import os
 
