@@ -21,6 +21,7 @@ pytestmark = pytest.mark.skipif(not DIST.is_dir(), reason="needs the files that 
 WHEELS = sorted(DIST.glob("edgeret-*.whl"))
 # The field e_machine of an ELF file.
 MACHINES = {"x86_64": 62, "aarch64": 183}
+LABELS = {"Repository", "Documentation", "Changelog", "Issues"}
 CARRIED = re.compile(r"edgeret/([\w/]+\.(py|pyi|abi3\.so|bin|json)|py\.typed|models/\w+/[\w.]+)")
 
 wheels = pytest.mark.parametrize("path", WHEELS, ids=lambda path: path.stem.rpartition("_")[0][-6:])
@@ -36,6 +37,11 @@ def facts(files: dict[str, bytes]) -> Message:
     """What an index of packages is told."""
     (told,) = (content for name, content in files.items() if name.endswith(".dist-info/METADATA"))
     return Parser().parse(io.StringIO(told.decode()))
+
+
+def labels(told: Message) -> set[str]:
+    """Of the links beside a package's page."""
+    return {line.partition(",")[0] for line in told.get_all("Project-URL", [])}
 
 
 def licenses(files: dict[str, bytes]) -> dict[str, str]:
@@ -101,6 +107,7 @@ def test_a_wheel_carries_the_license_of_every_model_and_source_in_it(path):
     # What the licenses that are named want to be there.
     assert "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in carried["LICENSE"]
     assert "The above copyright notice and this permission notice shall be included" in carried["NOTICE"]
+    assert "this copyright and permission notice appear with all copies\n" in carried["NOTICE"]
 
 
 def test_the_bundles_for_many_languages_are_a_wheel_of_their_own():
@@ -114,6 +121,7 @@ def test_the_bundles_for_many_languages_are_a_wheel_of_their_own():
     told = facts(files)
     assert (told["Version"], told["License-Expression"]) == (edgeret.__version__, "MIT")
     assert told["Requires-Python"] == ">=3.11"
+    assert labels(told) == (LABELS if os.environ.get("EDGERET_HOME") else set())
     carried = licenses(files)
     assert carried.keys() == {"LICENSE", "NOTICE"}
     for name in WORLD:
@@ -136,12 +144,10 @@ def test_an_index_of_packages_is_told_what_it_shows(path):
     assert told["Author"] == "the edgeret authors"
     classifiers = told.get_all("Classifier")
     assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= {*classifiers}
-    home = os.environ.get("EDGERET_HOME", "")
-    targets = re.findall(r"\]\(([^)\s]+)\)", told.get_payload())
-    if home:
+    if os.environ.get("EDGERET_HOME"):
+        targets = re.findall(r"\]\(([^)\s]+)\)", told.get_payload())
         assert [target for target in targets if not target.startswith("https://")] == []
-        labels = {line.partition(",")[0] for line in told.get_all("Project-URL")}
-        assert labels == {"Repository", "Documentation", "Changelog", "Issues"}
+        assert labels(told) == LABELS
 
 
 def test_the_list_of_what_comes_along_names_it_with_its_licenses():
