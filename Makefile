@@ -162,7 +162,8 @@ build/release/ready: $(wildcard *.toml *.py *.in *.md edgeret/*.py* edgeret/*/*.
 	    build/release/bin/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist build/release/world
 	umask 022; for machine in x86_64 aarch64; do \
 	    ln -s /usr/include/$$(uname -m)-linux-gnu build/release/headers/$$machine-linux-gnu && \
-	    CC=$$machine-linux-gnu-gcc CFLAGS=-g0 CPPFLAGS="-I$(CURDIR)/build/release/headers" EDGERET_REQUIRE_NATIVE=1 \
+	    CC=$$machine-linux-gnu-gcc LDSHARED="$$machine-linux-gnu-gcc -shared" CFLAGS=-g0 \
+	        CPPFLAGS="-I$(CURDIR)/build/release/headers" EDGERET_REQUIRE_NATIVE=1 \
 	        _PYTHON_HOST_PLATFORM=linux-$$machine build/release/bin/python -m pip wheel --quiet --no-deps \
 	        --no-build-isolation --wheel-dir build/release/$$machine dist/*.tar.gz && \
 	    PATH="$(CURDIR)/build/release/bin:$$PATH" \
@@ -170,7 +171,8 @@ build/release/ready: $(wildcard *.toml *.py *.in *.md edgeret/*.py* edgeret/*/*.
 	done
 	touch $@
 
-# What is published: dist/, with the hash of each file in SHA256SUMS, and a list of what edgeret brings along.
+# What is published: dist/, with the hash of each file in SHA256SUMS, what else made it in BUILT_WITH, and a list of what
+# edgeret brings along.
 # EDGERET_HOME is the public address of the repository, to which the package's page links.
 release: export EDGERET_HOME := $(EDGERET_HOME)
 release:
@@ -190,6 +192,9 @@ release:
 	    pyproject.toml >build/needs/pyproject.toml
 	build/release/bin/cyclonedx-py environment --pyproject build/needs/pyproject.toml --output-reproducible \
 	    --output-file dist/edgeret.cdx.json build/needs
+	{ build/release/bin/python -VV; build/release/bin/python -c "import sysconfig; print(sysconfig.get_config_var('CFLAGS'))"; \
+	    for machine in x86_64 aarch64; do $$machine-linux-gnu-gcc --version | head -1; done; \
+	    echo $(BUILDERS); echo "commit $$(git rev-parse HEAD)"; } >dist/BUILT_WITH
 	$(MAKE) fresh strangers
 	cd dist && sha256sum * >../build/SHA256SUMS && mv ../build/SHA256SUMS . && cat SHA256SUMS
 

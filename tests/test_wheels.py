@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import sys
 import tarfile
 import zipfile
 from email.message import Message
@@ -79,6 +80,9 @@ def test_a_wheel_holds_what_it_should_and_nothing_else(path):
     machine = next(machine for machine in MACHINES if machine in path.name)
     assert {int.from_bytes(content[18:20], "little") for content in kernels.values()} == {MACHINES[machine]}
     assert not any(str(ROOT).encode() in content for content in files.values())
+    # Nor does a kernel look for libraries where it was built.
+    places = [f"{place}/lib".encode() for place in (sys.prefix, sys.base_prefix)]
+    assert [name for name, content in kernels.items() if any(place in content for place in places)] == []
 
 
 @wheels
