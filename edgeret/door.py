@@ -100,8 +100,6 @@ def _entered(
         plain = [check(value) for check, value in zip(ordered, args, strict=False)]
         # What is too much, or has no such name, Python itself refuses.
         plain += args[len(ordered) :]
-        if not kwargs:
-            return call(*plain)
         if not named.keys() >= kwargs.keys():
             signature.bind(*args, **kwargs)
         return call(*plain, **{name: named[name](value) for name, value in kwargs.items()})
