@@ -21,8 +21,8 @@ FORMATS = Path(__file__).parent / "formats"
 ULP = 2**-24
 INDEXES = sorted(FORMATS.glob("index-*"))
 RELEASES = sorted(FORMATS.glob("release-*"))
-# Of floats that another processor sums in another order.
-CLOSE = 1e-5
+# Of floats that are summed in another order: on another processor, or in C, where `nano` has its head now.
+CLOSE = 5e-5
 
 
 def test_every_format_has_its_files():
@@ -155,7 +155,7 @@ def test_a_bundle_of_an_old_release_gives_the_vectors_that_it_gave(release):
     _, _, old = release
     golden, today = old.bundle.golden(), Encoder.load("nano")
     assert (old.space, old.geometry) == (today.space, today.geometry)
-    assert np.abs(old.encode(golden.texts) - golden.own).max() < 10 * CLOSE
+    assert np.abs(old.encode(golden.texts) - golden.own).max() < 2 * CLOSE
     assert np.array_equal(old.encode(golden.texts), today.encode(golden.texts))
 
 

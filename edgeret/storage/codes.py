@@ -107,11 +107,14 @@ class Codes:
 
     def _unsound(self, after: int, size: int) -> str:
         """What is not as it was written in the tail past row `after`."""
-        read = self._connection.execute(
+        row = f"after {after}"
+        for found, crc, code in self._connection.execute(
             "SELECT row, crc, code FROM tail WHERE row > ? ORDER BY row", (after,)
-        )
-        rows = (row for row, crc, code in read if not _sound(code, size, crc))
-        return f"the code of row {next(rows, 'after ' + str(after))} is not what was written"
+        ):
+            if not _sound(code, size, crc):
+                row = str(found)
+                break
+        return f"the code of row {row} is not what was written"
 
     def tail_rows(self, after: int) -> NDArray[np.int64]:
         """Rows [n] of the tail past row `after`, their codes unseen."""
