@@ -169,12 +169,10 @@ static int always(void) { return 1; }
     {                                                                                                                \
         return encode(student, ids, count, scratch, vector);                                                         \
     }
-ENCODE(encode_vnni, "avx512f,avx512bw,avx512vnni")
 ENCODE(encode_avx512, "avx512f,avx512bw")
 ENCODE(encode_avx2, "avx2")
 
 static int has_avx512(void) { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"); }
-static int has_vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 static int has_avx2(void) { return __builtin_cpu_supports("avx2"); }
 #endif
 
@@ -187,7 +185,6 @@ typedef struct {
 /* Best first. AArch64 always has NEON, which compilers use unasked. */
 static const Isa isas[] = {
 #ifdef X86
-    {"vnni", has_vnni, encode_vnni},
     {"avx512", has_avx512, encode_avx512},
     {"avx2", has_avx2, encode_avx2},
 #endif
