@@ -312,13 +312,15 @@ def _full(path: Path) -> None:
 
 
 SEEK = """
-import pathlib, sys
-for file in pathlib.Path(sys.argv[1]).rglob("*"):
-    try:
-        if bytes.fromhex(sys.argv[2]) in file.read_bytes():
-            print(file)
-    except (FileNotFoundError, IsADirectoryError):
-        continue
+import os, pathlib, sys
+# Folders come and go too, beside which `walk` goes on.
+for folder, _, names in os.walk(sys.argv[1]):
+    for file in (pathlib.Path(folder, name) for name in names):
+        try:
+            if bytes.fromhex(sys.argv[2]) in file.read_bytes():
+                print(file)
+        except FileNotFoundError:
+            continue
 """
 
 

@@ -69,7 +69,7 @@ def empty(bundle, layers):
 
     weights = {name: rng.standard_normal(size(name), np.float32) for name in block.names(shape)}
     head = block.Head(("mean",), (), width)
-    return Teacher("t", "mit", (), weights, shape, head, bundle.max_tokens, "", NO_PROMPTS)
+    return Teacher("t", "mit", (), "", weights, shape, head, bundle.max_tokens, "", NO_PROMPTS)
 
 
 def student_of(bundle, teacher, parts):
