@@ -39,8 +39,8 @@ edgeret beside other systems for semantic search: one machine, one run, the same
   each.
 - **A million rows are {distinct:,} passages of English text, repeated, the vectors of the repeats with noise.** That is
   valid for time, memory and bytes, not for quality, which is measured on whole test collections.
-- **How quiet the host was.** A virtual machine does not see what others do on its processor, so milliseconds are those of
-  that hour; what is measured in turns compares.
+- **How quiet the host was.** A virtual machine does not see what others do on its processor: milliseconds are those of
+  that hour, and what is measured in turns compares.
 - **Filters, several writers, crashes.** [Trust](trust.md) is about those.
 
 ## How
