@@ -17,9 +17,13 @@ from edgeret.storage.lexicon import Lexicon, Summary
 from edgeret.storage.rows import Rows
 from edgeret.storage.session import Session
 
-_SHARE: Final = 8
+_SHARE: Final = 4
 _STEP_OCTETS: Final = 1 << 18
 """A commit merges about so many octets, and its share of those that it has written itself."""
+
+_SMALL_SHARE: Final = 16
+_SMALL_OCTETS: Final = 1 << 22
+"""As long as that comes to no more than this, a larger share, so that few segments wait for a merge to end."""
 
 _BUILT_OCTETS: Final = 1 << 30
 """A merge of all words at once is not cut into steps."""
@@ -160,7 +164,8 @@ class Vocabulary:
     def _merge(self, fewest: int) -> None:
         """Go on with merging, a little more than the share of what was written since it last went on."""
         if self._lexicon.is_due(fewest):
-            self._lexicon.merge(self._alive(), _SHARE * self._owed + _STEP_OCTETS, fewest)
+            share = max(_SHARE * self._owed, min(_SMALL_SHARE * self._owed, _SMALL_OCTETS))
+            self._lexicon.merge(self._alive(), share + _STEP_OCTETS, fewest)
             self._owed = 0
 
     def _alive(self) -> Mask:
