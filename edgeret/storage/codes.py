@@ -107,14 +107,12 @@ class Codes:
 
     def _unsound(self, after: int, size: int) -> str:
         """What is not as it was written in the tail past row `after`."""
-        row = f"after {after}"
-        for found, crc, code in self._connection.execute(
+        for row, crc, code in self._connection.execute(
             "SELECT row, crc, code FROM tail WHERE row > ? ORDER BY row", (after,)
         ):
             if not _sound(code, size, crc):
-                row = str(found)
-                break
-        return f"the code of row {row} is not what was written"
+                return f"the code of row {row} is not what was written"
+        return f"the codes after row {after} are not what was written"
 
     def tail_rows(self, after: int) -> NDArray[np.int64]:
         """Rows [n] of the tail past row `after`, their codes unseen."""
