@@ -19,6 +19,9 @@ DPI: Final = 150
 BUDGETS: Final = ((64, "o", "#0072B2"), (128, "s", "#009E73"), (512, "D", "#D55E00"))
 """MB, and how each looks."""
 
+_ROOM: Final = 10
+"""So many stacks have room for their numbers in a square picture."""
+
 LEAST_ROWS: Final = 1_000
 MOST_ROWS: Final = 100_000_000
 
@@ -166,6 +169,9 @@ def _start(found: Figures, axes: Axes) -> str:
 def _fits(found: Figures, axes: Axes) -> str:
     lines = {mark.label: found.memory_line(stack) for stack, mark in MARKS.items()}
     known = {label: line for label, line in lines.items() if line is not None}
+    # Of many stacks the numbers would lie on one another.
+    taller = max(len(known) / _ROOM, 1)
+    axes.figure.set_size_inches(SIDE_INCHES, SIDE_INCHES * taller)
     for number, (budget, shape, color) in enumerate(BUDGETS):
         for place, (empty, each) in enumerate(reversed(known.values())):
             height = place + 0.27 - 0.27 * number
@@ -178,7 +184,7 @@ def _fits(found: Figures, axes: Axes) -> str:
     axes.set_yticks(range(len(known)), list(reversed(known)))
     for budget, shape, color in BUDGETS:
         axes.plot([], [], shape, color=color, markersize=9, label=f"{budget} MB")
-    axes.legend(ncols=len(BUDGETS), fontsize=12, loc="upper center", bbox_to_anchor=(0.35, -0.13))
+    axes.legend(ncols=len(BUDGETS), fontsize=12, loc="upper center", bbox_to_anchor=(0.35, -0.13 / taller))
     axes.set_xlabel("documents, reckoned from the sizes measured")
     axes.set_title("What fits in this much memory")
     return "How many documents fit in so much memory, without streaming from the file" if known else ""
