@@ -210,8 +210,30 @@ def _inner(worker: Worker[X], x: X, name: str, shape: Architecture) -> X:
     return worker.dense(inner, name + "output.dense")
 
 
-class _Names:
-    """Notes the tensors, and computes nothing."""
+class Idle:
+    """What a worker that computes nothing does where no tensor is."""
+
+    def activate(self, x: None, activation: str) -> None:
+        """No tensor."""
+
+    def add(self, x: None, other: None) -> None:
+        """No tensor."""
+
+    def multiply(self, x: None, other: None) -> None:
+        """No tensor."""
+
+    def pooled(self, x: None, poolings: Sequence[str]) -> None:
+        """No tensor."""
+
+    def cut(self, x: None, dim: int) -> None:
+        """No tensor."""
+
+    def unit(self, x: None) -> None:
+        """No tensor."""
+
+
+class _Names(Idle):
+    """Notes the tensors."""
 
     def __init__(self, shape: Architecture) -> None:
         self.shape, self.tensors = shape, set[str]()
@@ -240,15 +262,3 @@ class _Names:
     def attention(self, x: None, layer: int) -> None:
         for part in ("self.query", "self.key", "self.value", "output.dense"):
             self.dense(x, f"{layer_name(layer)}attention.{part}")
-
-    def activate(self, x: None, activation: str) -> None: ...
-
-    def add(self, x: None, other: None) -> None: ...
-
-    def multiply(self, x: None, other: None) -> None: ...
-
-    def pooled(self, x: None, poolings: Sequence[str]) -> None: ...
-
-    def cut(self, x: None, dim: int) -> None: ...
-
-    def unit(self, x: None) -> None: ...

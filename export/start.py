@@ -185,7 +185,7 @@ def graph_weights(model: onnx.ModelProto, teacher: Teacher) -> dict[str, Float32
     return reader.weights
 
 
-class _Reader:
+class _Reader(block.Idle):
     """Goes along a graph and notes the weights."""
 
     def __init__(self, model: onnx.ModelProto, teacher: Teacher) -> None:
@@ -226,18 +226,6 @@ class _Reader:
             buckets = block.buckets(np.arange(-farthest, farthest + 1))
             self._put(f"{block.RELATIVE}.weight", buckets, table)
         self.dense(x, f"{prefix}output.dense")
-
-    def activate(self, x: None, activation: str) -> None: ...
-
-    def add(self, x: None, other: None) -> None: ...
-
-    def multiply(self, x: None, other: None) -> None: ...
-
-    def pooled(self, x: None, poolings: Sequence[str]) -> None: ...
-
-    def cut(self, x: None, dim: int) -> None: ...
-
-    def unit(self, x: None) -> None: ...
 
     def _first(self, operator: str, place: int) -> Float32:
         """The first constant that such a node takes at a place."""
