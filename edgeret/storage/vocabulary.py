@@ -125,11 +125,8 @@ class Vocabulary:
     def check_words(self, query: str, texts: Sequence[str], prefix: bool = False) -> None:
         """Raise CorruptIndexError unless each of `texts`, found by `query`'s words, has one of them."""
         asked = words.asked(query, self._language, prefix)
-        whole = {term for term, is_prefix in asked if not is_prefix}
-        beginnings = tuple(term for term, is_prefix in asked if is_prefix)
         for text in texts:
-            terms = words.stream(text, self._language)
-            if not any(term in whole or term.startswith(beginnings) for term in terms):
+            if next(words.among(text, asked, self._language), None) is None:
                 raise self._damaged("it finds words where they are not")
 
     def summary(self) -> Summary:
