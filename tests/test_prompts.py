@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from copies import copied
 from fake import FakeEncoder
 
 import edgeret
-from edgeret.encode.bundle import Bundle, Content, Golden, likeness, write
+from edgeret.encode.bundle import Bundle, Golden, likeness
 from edgeret.encode.encoder import Asked, Encoder
 from edgeret.encode.manifest import Prompts, read
 from edgeret.encode.records import encode_query
@@ -33,31 +34,8 @@ def with_prompts(
     bare: Encoder, folder: Path, prompts: Prompts = PROMPTS, golden: Golden | None = None
 ) -> Bundle:
     """A copy of a bundle whose model has prompts."""
-    origin = bare.bundle
     own, asked = (bare.encode([prompt + text for text in TEXTS]) for prompt in prompts)
-    files: dict[str, dict[str, np.ndarray]] = {
-        "golden.bin": (golden or Golden(TEXTS, own, own, asked, asked)).tensors()
-    }
-    for name, tensor in origin.manifest.tensors.items():
-        if tensor.file not in ("golden.bin", "codec.bin"):
-            files.setdefault(tensor.file, {})[name] = origin.tensor(name)
-    others = origin.manifest.files.keys() - files.keys() - {"codec.bin", "tokenizer.json"}
-    return write(
-        folder,
-        Content(
-            name=folder.name,
-            max_tokens=origin.max_tokens,
-            geometry=origin.geometry,
-            codec=origin.codec(),
-            kind=origin.manifest.kind,
-            graphs=origin.manifest.graphs,
-            tensors=files,
-            files={name: origin.file(name).read_bytes() for name in others}
-            | {"golden.json": json.dumps({"texts": TEXTS}).encode()},
-            about={},
-            prompts=prompts,
-        ),
-    )
+    return copied(bare.bundle, folder, golden or Golden(TEXTS, own, own, asked, asked), prompts=prompts)
 
 
 def test_each_side_is_the_model_behind_its_prompt(bare, prompted):

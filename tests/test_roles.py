@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from copies import copied
 from fake import random_codec
 from test_static import TOKENIZER, embeddings, tensors
 
@@ -52,29 +53,10 @@ def behind(bare: Encoder, role: int, texts: list[str]) -> np.ndarray:
 
 def with_roles(bare: Encoder, folder: Path, golden: Golden | None = None, **changes: object) -> Bundle:
     """A copy of a bundle whose model has roles."""
-    origin = bare.bundle
     own, asked = (behind(bare, role, TEXTS) for role in ROLES)
-    files: dict[str, dict[str, np.ndarray]] = {
-        "golden.bin": (golden or Golden(TEXTS, own, own, asked, asked)).tensors()
-    }
-    for name, tensor in origin.manifest.tensors.items():
-        if tensor.file not in ("golden.bin", "codec.bin"):
-            files.setdefault(tensor.file, {})[name] = origin.tensor(name)
-    others = origin.manifest.files.keys() - files.keys() - {"codec.bin", "tokenizer.json"}
-    content = Content(
-        name=folder.name,
-        max_tokens=origin.max_tokens,
-        geometry=origin.geometry,
-        codec=origin.codec(),
-        kind=origin.manifest.kind,
-        graphs=origin.manifest.graphs,
-        tensors=files,
-        files={name: origin.file(name).read_bytes() for name in others}
-        | {"golden.json": json.dumps({"texts": TEXTS}).encode()},
-        about={},
-        roles=ROLES,
+    return copied(
+        bare.bundle, folder, golden or Golden(TEXTS, own, own, asked, asked), **{"roles": ROLES, **changes}
     )
-    return write(folder, replace(content, **changes))
 
 
 def test_each_side_is_the_model_with_another_first_token(bare, played):
