@@ -262,7 +262,7 @@ class Figures:
         return None if own is None or other is None else own / other
 
     def _thrift(self, rows: int) -> float | None:
-        """Memory that the baseline's rows take, over that of ours: growth since the smallest size."""
+        """Memory that the baseline's rows take, over ours: growth since the smallest size, a megabyte at least."""
         grown = []
         for stack in (systems.BASELINE, "small/edgeret"):
             least = self.value("ask", "rss_over_import_bytes", stack, self.rows[0])
@@ -270,7 +270,7 @@ class Figures:
             if least is None or taken is None or rows == self.rows[0]:
                 return None
             grown.append(taken - least)
-        return grown[0] / max(grown[1], 1.0)
+        return grown[0] / max(grown[1], 1e6)
 
 
 def rows_within(budget_bytes: float, empty: float, each: float, most: float) -> float:
