@@ -798,16 +798,20 @@ def test_a_bar_on_a_terminal_and_none_in_a_pipe() -> None:
 def test_models_lists_bundles(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def opened(name: str) -> SimpleNamespace:
         files = {"model": SimpleNamespace(nbytes=2000), "tokens": SimpleNamespace(nbytes=300)}
-        manifest = SimpleNamespace(files=files)
+        kind = "reranker" if name == "judge" else "transformer"
+        manifest = SimpleNamespace(files=files, kind=kind)
         return SimpleNamespace(name=name, dim=384, max_tokens=256, space="ab" * 16, manifest=manifest)
 
-    monkeypatch.setattr("edgeret.shell.cli.available", lambda: ["base", "small"])
+    monkeypatch.setattr("edgeret.shell.cli.available", lambda: ["base", "judge"])
     monkeypatch.setattr("edgeret.shell.cli.Bundle.open", opened)
     found = answer(capsys, "models")
     assert isinstance(found, list)
-    assert [(entry["name"], entry["file_bytes"]) for entry in found] == [("base", 2300), ("small", 2300)]
+    assert [(entry["name"], entry["file_bytes"]) for entry in found] == [("base", 2300), ("judge", 2300)]
+    assert [entry["kind"] for entry in found] == ["transformer", "reranker"]
     assert main(["models"]) == 0
-    assert capsys.readouterr().out.startswith("base  2,300 bytes, dim 384, space abab")
+    base, judge = capsys.readouterr().out.splitlines()
+    assert base.startswith("base  2,300 bytes, dim 384, space abab")
+    assert judge == "judge  2,300 bytes, reranks"
 
 
 def test_what_no_terminal_writes_is_asked_all_the_same(index: str) -> None:

@@ -396,6 +396,15 @@ def test_folders_pipes_and_long_names_are_named(tmp_path, monkeypatch):
     assert not any(files for _, _, files in os.walk(tmp_path) if files != ["pipe"])
 
 
+@pytest.mark.parametrize("size", [1, 2, 100, 512])
+def test_a_file_of_few_bytes_is_of_another_kind(tmp_path, size):
+    path = tmp_path / "bytes"
+    path.write_bytes(b"x" * size)
+    with pytest.raises(NotAnIndexError, match="another kind of file: choose another path"):
+        Index.open(path, FakeEncoder())
+    assert path.read_bytes() == b"x" * size
+
+
 def test_a_name_may_hold_what_a_uri_escapes(tmp_path):
     path = tmp_path / "caf\xe9 ?mode=rw&%00%#.edgeret"
     with Index.create(path, FakeEncoder(), bits=64) as index:

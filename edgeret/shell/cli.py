@@ -20,6 +20,7 @@ from edgeret import door, signing, stems
 from edgeret.documents import Document, Hit
 from edgeret.encode.bundle import DEFAULT_MODEL, Bundle, available
 from edgeret.encode.encoder import Encoder
+from edgeret.encode.reranker import KIND as RERANKER
 from edgeret.encode.reranker import Reranker
 from edgeret.errors import (
     ArgumentError,
@@ -460,6 +461,7 @@ def _models(arguments: argparse.Namespace) -> None:
     described = [
         {
             "name": bundle.name,
+            "kind": bundle.manifest.kind,
             "dim": bundle.dim,
             "max_tokens": bundle.max_tokens,
             "space": bundle.space,
@@ -471,8 +473,8 @@ def _models(arguments: argparse.Namespace) -> None:
         print(as_json(described))
     else:
         for entry in described:
-            name = one_line(str(entry["name"]))
-            print(f"{name}  {entry['file_bytes']:,} bytes, dim {entry['dim']}, space {entry['space']}")
+            of = "reranks" if entry["kind"] == RERANKER else f"dim {entry['dim']}, space {entry['space']}"
+            print(f"{one_line(str(entry['name']))}  {entry['file_bytes']:,} bytes, {of}")
     if faults:
         sys.stdout.flush()
         for fault in faults[:-1]:

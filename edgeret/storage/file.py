@@ -224,6 +224,10 @@ def check_path(path: Path) -> None:
         raise NotAnIndexError(f"'{path}' is {files.kind(found.st_mode)}: an index is one file")
     if not found.st_size:
         raise NotAnIndexError(f"expected an edgeret index, '{path}' is empty: create one there")
+    if found.st_size == 1:  # SQLite takes it for empty.
+        raise NotAnIndexError(
+            f"expected an edgeret index, '{path}' is another kind of file: choose another path"
+        )
 
 
 def backup(source: sqlite3.Connection, path: Path, target: Path) -> None:
