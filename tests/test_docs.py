@@ -180,8 +180,8 @@ def test_the_tutorial_works_from_top_to_bottom(tmp_path, monkeypatch):
                 text=True,
                 check=True,
             )
-            assert "4 documents. Ask:" in asked.stdout
-            assert "wifi.md: Hold the button" in asked.stdout.splitlines()[1]
+            assert "3 documents. Ask:" in asked.stdout
+            assert "notes/wifi.md: Hold the button" in asked.stdout.splitlines()[1]
         else:
             with contextlib.redirect_stdout(io.StringIO()) as shown:
                 exec(compile(source, "tutorial.md", "exec"), {})

@@ -36,7 +36,8 @@ class OnnxBackend:
             from onnxruntime.capi import onnxruntime_pybind11_state as states
         except ImportError as error:
             raise BackendError(
-                "expected onnxruntime, found no such package: pip install onnxruntime"
+                "expected onnxruntime, found no such package: pip install onnxruntime, or choose a model that runs on "
+                "NumPy alone, such as 'nano'"
             ) from error
         graph = bundle.manifest.graphs["onnx"]
         options = onnxruntime.SessionOptions()

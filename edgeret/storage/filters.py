@@ -38,7 +38,7 @@ INTEGERS: Final = range(-(2**63), 2**63)
 """Those that SQLite holds exactly."""
 
 _OPERATORS: Final = "$eq $ne $gt $gte $lt $lte $in $nin $contains $startswith $exists $not"
-_ID_OPERATORS: Final = "$eq $ne $gt $gte $lt $lte $in $nin $startswith"
+_ID_OPERATORS: Final = "$eq $ne $gt $gte $lt $lte $in $nin $startswith $not"
 _COMPARISONS: Final = {"$gt": ">", "$gte": ">=", "$lt": "<", "$lte": "<="}
 _JOINTS: Final = {"$and": " AND ", "$or": " OR "}
 _DATE: Final = re.compile(
