@@ -16,6 +16,7 @@ from counts import long
 
 import edgeret
 from edgeret.shell.cli import main
+from edgeret.shell.forecast import Forecast
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -204,6 +205,19 @@ def test_every_verb_is_on_the_page_of_the_shell():
     page = (ROOT / "docs" / "shell.md").read_text()
     assert len(verbs) >= 10
     assert [verb for verb in verbs if f"`edgeret {verb}`" not in page] == []
+
+
+def test_models_take_the_memory_that_the_page_says():
+    section = (ROOT / "docs" / "models.md").read_text().partition("## Which one\n")[2].partition("\n## ")[0]
+    told = re.findall(r"^\| `([\w-]+)` \|[^|]*\|[^|]*\| (\d+) \|", section, re.MULTILINE)
+    folders = {
+        path.name: path for place in ("models", "world/edgeret_world") for path in (ROOT / place).iterdir()
+    }
+    planned = {name: Forecast.of(edgeret.Encoder.load(folders[name]), 100_000, 100, None) for name, _ in told}
+    assert len(told) == 6
+    assert {name: int(mb) for name, mb in told} == {
+        name: round(found.search.total / 1e6) for name, found in planned.items()
+    }
 
 
 def test_files_that_contributing_names_exist():

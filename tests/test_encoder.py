@@ -175,7 +175,9 @@ def test_a_backend_that_the_bundle_lacks_is_refused(backend):
         Encoder.load("base", backend=backend)
 
 
-@pytest.mark.parametrize(("package", "more"), [("onnxruntime", ", or choose a model .*'nano'"), ("tokenizers", "")])
+@pytest.mark.parametrize(
+    ("package", "more"), [("onnxruntime", ", or choose a model .*'nano'"), ("tokenizers", "")]
+)
 def test_a_missing_runtime_says_how_to_get_it_or_do_without(tmp_path, monkeypatch, package, more):
     without_tables = copy(tmp_path).path
     monkeypatch.setitem(sys.modules, package, None)
