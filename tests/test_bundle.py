@@ -309,6 +309,17 @@ def test_an_optional_file_may_be_absent_but_not_damaged(folder):
         Bundle.open(folder).file("card.md")
 
 
+def test_what_an_installation_leaves_out_is_not_counted(folder):
+    edit(folder, at("files", "card.md", "optional")(True))
+    whole, card = Bundle.open(folder).file_bytes, (folder / "card.md").stat().st_size
+    (folder / "card.md").unlink()
+    left = Bundle.open(folder).file_bytes
+    assert (whole - left, left) == (
+        card,
+        sum(path.stat().st_size for path in folder.iterdir() if path.name != "manifest.json"),
+    )
+
+
 def test_requantizing_keeps_the_space_and_a_new_codec_or_geometry_changes_it(tmp_path, folder):
     one, other = make(tmp_path / "one", seed=1), make(tmp_path / "two", seed=2)
     assert one.tensor("tokens").tolist() != other.tensor("tokens").tolist()

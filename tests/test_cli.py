@@ -797,10 +797,10 @@ def test_a_bar_on_a_terminal_and_none_in_a_pipe() -> None:
 
 def test_models_lists_bundles(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def opened(name: str) -> SimpleNamespace:
-        files = {"model": SimpleNamespace(nbytes=2000), "tokens": SimpleNamespace(nbytes=300)}
-        kind = "reranker" if name == "judge" else "transformer"
-        manifest = SimpleNamespace(files=files, kind=kind)
-        return SimpleNamespace(name=name, dim=384, max_tokens=256, space="ab" * 16, manifest=manifest)
+        manifest = SimpleNamespace(kind="reranker" if name == "judge" else "transformer")
+        return SimpleNamespace(
+            name=name, dim=384, max_tokens=256, space="ab" * 16, manifest=manifest, file_bytes=2300
+        )
 
     monkeypatch.setattr("edgeret.shell.cli.available", lambda: ["base", "judge"])
     monkeypatch.setattr("edgeret.shell.cli.Bundle.open", opened)

@@ -188,6 +188,12 @@ class Bundle:
         """Fingerprint of geometry and codec: encoders of one space share their indexes."""
         return space(self.geometry, self.codec_id)
 
+    @property
+    def file_bytes(self) -> int:
+        """Bytes of its files, as far as they are there: an installation may leave some out."""
+        files = self.manifest.files
+        return sum(file.nbytes for name, file in files.items() if (self.path / name).is_file())
+
     def file(self, name: str) -> Path:
         """Path of a file of the bundle. Raises BundleError for a name that is not there."""
         path = self.path / name

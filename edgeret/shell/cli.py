@@ -465,7 +465,7 @@ def _models(arguments: argparse.Namespace) -> None:
             "dim": bundle.dim,
             "max_tokens": bundle.max_tokens,
             "space": bundle.space,
-            "file_bytes": sum(file.nbytes for file in bundle.manifest.files.values()),
+            "file_bytes": bundle.file_bytes,
         }
         for bundle in bundles
     ]
