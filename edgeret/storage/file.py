@@ -248,6 +248,8 @@ def copy_pages(source: sqlite3.Connection, path: Path, target: Path) -> None:
             # Between two parts, a signal ends it.
             source.backup(copy, pages=256, progress=lambda *_: None)
             log.name(copy)
+            # Here, since what fails while it is closed, SQLite does not tell.
+            copy.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
                 raise
