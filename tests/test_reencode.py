@@ -228,6 +228,24 @@ def test_whatever_was_done_to_an_index_it_becomes_one_made_anew(tmp_path_factory
     assert name(path) == name(made)
 
 
+def test_a_document_whose_first_passages_were_moved_behind_its_others_is_encoded_whole(path, narrow):
+    """`compact` empties the block that a document begins in, and not the one that it ends in."""
+    encoder, text = FakeEncoder(passage_tokens=8), " ".join(f"word{number}." for number in range(60))
+    with Index.create(path, encoder) as index:
+        index.add(Document(f"f{number}", "filler") for number in range(60))
+        index.add([Document("long", text)], chunk=lambda document: [(0, len(document.text), "handbook")])
+        vectors = index.vectors("long")
+        index.delete(f"f{number}" for number in range(60))
+        index.compact()
+        assert index.check().blocks == 0
+        np.testing.assert_array_equal(index.vectors("long"), vectors)
+    Index.reencode(path, narrow, bits=64)
+    with Index.open(path, narrow) as index:
+        for number in range(60):
+            (hit,) = index.search(f"word{number}", mode="lexical")
+            assert hit.passage == f"handbook\n{hit.text}"
+
+
 def test_an_index_of_an_old_format_with_blocks_of_full_size(tmp_path, monkeypatch, encoder):
     monkeypatch.undo()
     path = tmp_path / "index.edgeret"

@@ -256,11 +256,16 @@ class Rows:
         return found
 
     def vectors_of(self, identity: str) -> Float32 | None:
-        """The vectors of a document's passages, float32 [n, dim], of unit length; None if there is no such document."""
+        """The vectors of a document's passages, float32 [n, dim], of unit length, in the order of the text.
+
+        None if there is no such document.
+        """
         document = self.document_of(identity)
         if document is None:
             return None
-        octets = b"".join(passage.vector for passage in self.passages_of(document.doc))
+        # `compact` gives a document's first passages the last rows, where the block that they were in is emptied.
+        passages = sorted(self.passages_of(document.doc), key=lambda passage: passage.start)
+        octets = b"".join(passage.vector for passage in passages)
         vectors: Float32 = dequantize(np.frombuffer(octets, dtype=np.int8).reshape(-1, self._session.dim))
         return vectors
 
@@ -373,12 +378,12 @@ class Rows:
         return context
 
     def sections(self, doc: int) -> list[Section]:
-        """The parts of a document's text, as what stands before its passages tells them; none if nothing does."""
+        """The parts of a document's text, in order, as what stands before its passages tells; none if nothing does."""
         if self._session.description.format == 1:
             return []
         read = self._connection.execute(
             "SELECT p.row, p.start, p.stop, c.crc, c.context FROM passages p LEFT JOIN contexts c ON c.row = p.row"
-            f" WHERE {_OF_DOC} ORDER BY p.row",
+            f" WHERE {_OF_DOC} ORDER BY p.start",
             (doc,),
         ).fetchall()
         found: list[Section] = []
