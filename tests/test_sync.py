@@ -17,7 +17,7 @@ from counts import tries
 from fake import FakeEncoder
 from oddities import alarm, laid
 
-from edgeret import ArgumentError, Document, Index, InvalidDocumentError, LockedError
+from edgeret import ArgumentError, Document, FunctionEncoder, Index, InvalidDocumentError, LockedError
 from edgeret.shell.cli import main
 from edgeret.sources import encodings, folder
 from edgeret.upkeep import sync
@@ -126,6 +126,36 @@ def test_records_that_are_gone_go_and_those_that_stay_are_not_encoded(
         assert set(found.refused) == {"notes/c.jsonl#2", "notes/c.jsonl#3"}
         assert "the id 'y' stands twice" in found.refused["notes/c.jsonl#2"]
     assert list(index.ids({"path": "notes/c.jsonl"})) == ["notes/c.jsonl#4", "notes/c.jsonl#y"]
+
+
+def test_a_file_that_was_one_document_and_has_many_leaves_none_behind(index: Index, tmp_path: Path) -> None:
+    notes = lay(tmp_path / "n", {"x.json": "[]"})
+    index.add([Document("n/x.json#mine", "of the user", {"path": "n/x.json"})])
+    for content, ids in (
+        ("[]", ["n/x.json"]),
+        ('[{"text": "one"}, {"text": "two"}]', ["n/x.json#1", "n/x.json#2"]),
+        ('{"name": "a setting"}', ["n/x.json"]),
+    ):
+        (notes / "x.json").write_text(content)
+        index.sync(notes)
+        assert sorted(index.ids()) == sorted([*ids, "n/x.json#mine"])
+        assert counts(index.sync(notes)) == (0, 0, 1, 0)
+
+
+def test_one_text_that_cannot_be_encoded_takes_no_other_along(tmp_path: Path) -> None:
+    """Several are encoded together."""
+
+    def encode(texts: list[str]) -> list[list[float]]:
+        return [[0.0] * 32 if "bad" in text else [1.0, *map(float, range(31))] for text in texts]
+
+    texts = {f"{number:02}.txt": f"{'bad' if number in (3, 14) else 'fine'} {number}" for number in range(20)}
+    folder = lay(tmp_path / "n", texts)
+    with Index.create(tmp_path / "x.edgeret", FunctionEncoder(encode, 32, "zeros 1")) as index:
+        for added in (18, 0):
+            found = index.sync(folder)
+            assert set(found.refused) == {"n/03.txt", "n/14.txt"}
+            assert "n/03.txt: expected a direction" in found.refused["n/03.txt"]
+            assert (found.added, len(index)) == (added, 18)
 
 
 def test_a_file_of_many_records_that_was_cut_short_is_read_to_its_end(

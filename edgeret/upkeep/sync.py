@@ -310,15 +310,8 @@ class _Run:
 
     def _commit(self) -> None:
         """Make all that was read safe."""
-        while self._documents:
-            taken = _Taken(self._documents)
-            try:
-                added = self._target.add(taken, chunk=self._how.chunk, duplicates=self._how.duplicates)
-            except _REFUSALS as error:
-                self._refuse(taken.last, error)
-            else:
-                self._note(added)
-                self._documents = []
+        self._add(self._documents)
+        self._documents = []
         if self._touched:
             self._target.update_many(self._touched)
             self._touched = {}
@@ -334,21 +327,37 @@ class _Run:
         if self._progress is not None and self._total:
             self._progress(self._done, self._total)
 
+    def _add(self, documents: Sequence[Document]) -> None:
+        """Add documents, those aside that the index does not take."""
+        if not documents:
+            return
+        try:
+            added = self._target.add(documents, chunk=self._how.chunk, duplicates=self._how.duplicates)
+        except _REFUSALS as error:
+            if len(documents) == 1:
+                self._refuse(documents[0], error)
+                return
+            # Several are encoded together: the error does not tell which of them it is of.
+            middle = len(documents) // 2
+            self._add(documents[:middle])
+            self._add(documents[middle:])
+        else:
+            self._note(added, documents)
+
     def _refuse(self, document: Document, error: EdgeretError) -> None:
-        """Name a document that the index does not take, and forget it; what was encoded before it is kept."""
-        self._documents.remove(document)
+        """Name a document that the index does not take."""
         path = str(document.metadata["path"])
         self._refused[str(document.id)] = f"{document.id}: {error}"
         self._reads = [read for read in self._reads if read[0].name != path or formats.is_records(path)]
 
-    def _note(self, added: Added) -> None:
+    def _note(self, added: Added, documents: Sequence[Document]) -> None:
         """Say which of the documents are copies."""
         if self._how.duplicates != SKIP:
             self._copies += added.copies[: MOST_COPIES - len(self._copies)]
             return
         known = {copy.id: copy.of for copy in added.copies}
         there = set(added)
-        for document in self._documents:
+        for document in documents:
             if document.id not in there:
                 of = f"'{known[document.id]}'" if document.id in known else "another one"
                 self._skipped[str(document.id)] = f"{document.id}: it is a copy of {of}"
@@ -357,27 +366,22 @@ class _Run:
     def _remove_stale(self, file: File) -> None:
         """Remove what a file of many documents has no more."""
         state = (file.mtime, file.octets)
-        stale = [
-            told.id
-            for told in self._tell(f"{file.name}#", f"{file.name}$")
-            if told.path == file.name and (told.mtime, told.octets) != state
-        ]
+        stale = [told.id for told in self._told_of(file.name) if (told.mtime, told.octets) != state]
         if stale:
             self._target.delete(stale)
 
     def remove(self, paths: Iterable[str]) -> None:
         """Remove all documents of files that are gone."""
         gone = list(paths)
-        ids = [
-            told.id
-            for path in gone
-            for span in ((path, f"{path}\x01"), (f"{path}#", f"{path}$"))
-            for told in self._tell(*span)
-            if told.path == path and _is_of(told)
-        ]
+        ids = [told.id for path in gone for told in self._told_of(path)]
         if ids:
             self._target.delete(ids)
         self._removed += len(gone)
+
+    def _told_of(self, path: str) -> Iterator[Told]:
+        """What the index has of a file: one document of its name, or many."""
+        for span in ((path, f"{path}\x01"), (f"{path}#", f"{path}$")):
+            yield from (told for told in self._tell(*span) if told.path == path and _is_of(told))
 
     def summary(self) -> SyncSummary:
         """What was done."""
@@ -403,15 +407,3 @@ def _own(document: Document) -> dict[str, Any]:
 
 def _with(document: Document, identity: str | None, told: Mapping[str, Any]) -> Document:
     return replace(document, id=identity, metadata={**document.metadata, **told})
-
-
-class _Taken(Iterator[Document]):
-    """Documents on their way, the last of which may be the one that is refused."""
-
-    def __init__(self, documents: Sequence[Document]) -> None:
-        self._remaining = iter(documents)
-        self.last = documents[0]
-
-    def __next__(self) -> Document:
-        self.last = next(self._remaining)
-        return self.last
