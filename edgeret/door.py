@@ -320,6 +320,14 @@ def _seconds(name: str, value: object) -> float:
         return math.inf
 
 
+def _float(value: object) -> float:
+    """A number as Python has it; NaN for what is none, or larger than any."""
+    try:
+        return float(value) if _is_real(value) else math.nan
+    except OverflowError:
+        return math.nan
+
+
 def _is_real(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
@@ -383,8 +391,8 @@ def _boost(name: str, value: object) -> dict[str, Any]:
 
 
 def _moment(value: object) -> float:
-    if _is_real(value) and math.isfinite(value):
-        return float(value)
+    if math.isfinite(_float(value)):
+        return _float(value)
     try:
         found = datetime.fromisoformat(value)  # type: ignore[arg-type]
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
@@ -533,12 +541,13 @@ def _parts(name: str, value: object) -> dict[str, int]:
     return {text("a part", part): integer(f"part {part!r}", size) for part, size in value.items()}
 
 
-def _score(name: str, value: Any) -> float:
-    if not _is_real(value) or value != value:
+def _score(name: str, value: object) -> float:
+    found = _float(value)
+    if math.isnan(found):
         raise InvalidQueryError(
             f"expected {name} to be a number, got {shown(value)}: leave it out, or pass 0.5"
         )
-    return float(value)
+    return found
 
 
 _count = partial(integer, least=1, refusal=InvalidQueryError)

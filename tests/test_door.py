@@ -133,7 +133,8 @@ BAD: dict[str, list[Any]] = {
     "per_group": [*NOT_INTEGERS, "2", 0, -1, 2],
     "diversity": ["0.5", True, [0.5], {}, math.nan, -0.1, 1.1, 1j, np.array([0, 1])],
     "boost": [*NOT_STRINGS[:7], {"key": "year"}, {"halflife": "1d"}, {"key": "year", "halflife": "30"},
-        *({"key": "year", "halflife": "1d", **more} for more in ({"weight": 2}, {"now": "x"}, {"a": 1}, {"key": 5})),
+        *({"key": "year", "halflife": "1d", **more}
+          for more in ({"weight": 2}, {"now": "x"}, {"now": 10**400}, {"a": 1}, {"key": 5})),
         *({"key": "year", "halflife": halflife} for halflife in (30, "0d", "d", "1 parsec", "9" * 400 + "y"))],
     "group_by": [*NOT_STRINGS, "\ud800", "a" + ".a" * 16],
     "offset": [*NOT_INTEGERS, "2", -1, 2**63],
@@ -141,7 +142,7 @@ BAD: dict[str, list[Any]] = {
     "rerank": [*NOT_PATHS[:9], str],
     "rerank_k": [*NOT_INTEGERS, "20", 0, -1],
     "oversample": [*NOT_INTEGERS, 0, -1],
-    "min_score": ["0.5", b"1", True, [0.5], {}, object(), math.nan, 1j, np.array([1, 2])],
+    "min_score": ["0.5", b"1", True, [0.5], {}, object(), math.nan, 1j, np.array([1, 2]), 10**400, -(10**400)],
     "text": [*NOT_STRINGS, "\ud800"],
     "texts": [*NOT_SEVERAL, [5], [b"a"], [None], ["a", "\ud800"], [["a"]]],
     "stored": [None, "x", [[1] * DIM], np.ones((2, DIM)), np.ones(DIM, np.int8), np.ones((2, DIM + 1), np.int8)],
