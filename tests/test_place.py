@@ -9,6 +9,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nobody
@@ -205,6 +206,20 @@ def test_a_log_survives_whatever_sqlite_counts(old, tmp_path):
         for suffix in ("", "-wal"):
             shutil.copy(f"{old}{suffix}", copied)
     assert state(copied / "live") == (8, {"old"})
+
+
+def test_many_threads_open_files_at_once(old):
+    """Each looks whether another one has its file by another name, while others come and go."""
+    interval = sys.getswitchinterval()
+    held = [Place(old) for _ in range(50)]
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda _: Place(old).leave(), range(2000)))
+    finally:
+        sys.setswitchinterval(interval)
+        for one in held:
+            one.leave()
 
 
 @pytest.mark.parametrize("readonly", [True, False])

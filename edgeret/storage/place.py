@@ -10,8 +10,8 @@ from typing import Final
 
 from edgeret.errors import ReplacedError, StorageError
 
-_OPEN: Final[weakref.WeakSet[Place]] = weakref.WeakSet()
-"""What this process has open."""
+_OPEN: Final[set[weakref.ref[Place]]] = set()
+"""What this process has open. No WeakSet: while one thread looked through that, no other could open a file."""
 
 _REMEDY: Final = "take what lies there now with Index.reopen, or open it anew"
 
@@ -70,7 +70,8 @@ class Place:
             self._file = path.stat()
         except OSError as error:
             raise StorageError(f"cannot read '{path}': {error.strerror}") from None
-        for other in list(_OPEN):
+        # A copy is made in one step.
+        for other in filter(None, (reference() for reference in _OPEN.copy())):
             if os.path.samestat(other._file, self._file) and other._real != self._real and other._open:
                 # Two logs of one file, and each would be merged without the other.
                 raise StorageError(
@@ -80,12 +81,12 @@ class Place:
 
     def enter(self) -> None:
         """The file is open."""
-        _OPEN.add(self)
+        _OPEN.add(weakref.ref(self, _OPEN.discard))
         self._noted.open.add(self)
 
     def leave(self) -> None:
         """The file is not open any more."""
-        _OPEN.discard(self)
+        _OPEN.discard(weakref.ref(self))
         self._noted.open.discard(self)
         if not self._noted.open:
             # It goes with the last connection, and the next one may find another.
