@@ -90,6 +90,19 @@ def test_standard_input(stdin: io.BytesIO) -> None:
     assert not stdin.closed
 
 
+def test_a_file_of_the_name_of_standard_input_is_a_file(
+    stdin: io.BytesIO, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin.write(b'{"text": "typed"}\n')
+    stdin.seek(0)
+    monkeypatch.chdir(tmp_path)
+    Path("-").write_text("in a file")
+    for given in (".", "./-", str(tmp_path)):
+        assert [(document.id, document.text) for document in read([given])] == [("-", "in a file")]
+        assert count([given]) == 1
+    assert [document.text for document in read(["-", "./-"])] == ["typed", "in a file"]
+
+
 def test_inputs_keep_their_order(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("text")
     path = lines(tmp_path / "a.jsonl", {"text": "line"})

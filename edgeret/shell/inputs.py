@@ -63,7 +63,7 @@ def read(
     for one in found:
         name, path = one.file.name, one.file.path
         has_ids = formats.is_records(name) and not one.in_folder
-        if name != STDIN and not has_ids and names.setdefault(name, path) != path:
+        if path != STDIN and not has_ids and names.setdefault(name, path) != path:
             raise InvalidDocumentError(
                 f"expected one file for the id {name!r}, got '{names[name]}' and '{path}': "
                 "index the folder that holds both"
@@ -137,7 +137,8 @@ def _documents(inputs: Iterable[_Input], refuse: Refuse, keys: Keys, skip: Skip)
             refuse(one.fault)
             continue
         try:
-            if one.file.name != STDIN and not formats.is_records(one.file.name):
+            # By its path: a file may have that name.
+            if one.file.path != STDIN and not formats.is_records(one.file.name):
                 yield formats.document(one.file)
                 continue
             is_empty = True
@@ -162,7 +163,7 @@ def _documents(inputs: Iterable[_Input], refuse: Refuse, keys: Keys, skip: Skip)
 
 
 def _entries(file: File, keys: Keys) -> Iterator[Entry]:
-    if file.name != STDIN:
+    if file.path != STDIN:
         return formats.entries(file, keys)
     if sys.stdin is None:
         raise StorageError("cannot read standard input (it is closed): give a file instead")
