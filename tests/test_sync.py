@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from fake import FakeEncoder
 from oddities import alarm, laid
 
 from edgeret import ArgumentError, Document, FunctionEncoder, Index, InvalidDocumentError, LockedError
+from edgeret.shell import watch
 from edgeret.shell.cli import main
 from edgeret.sources import encodings, folder
 from edgeret.upkeep import sync
@@ -368,3 +370,28 @@ def test_a_change_is_found_while_it_is_watched(tmp_path: Path) -> None:
         finally:
             process.send_signal(signal.SIGINT)
     assert process.returncode == 130
+
+
+def test_a_folder_is_watched_by_its_name(tmp_path: Path) -> None:
+    """Where its name begins with the index's, and after another one was put in its place."""
+    pytest.importorskip("watchfiles")
+    folder, path = lay(tmp_path / "kb-files", {"a.md": "red cat"}), tmp_path / "kb"
+    seen = watch.changes([str(folder)], str(path))
+    assert next(seen)
+    (folder / "b.md").write_text("blue dog")
+    assert any(islice(seen, 20))
+    for number in range(2):
+        folder.rename(tmp_path / f"old{number}")
+        lay(folder, {"a.md": "another cat"})
+        assert any(islice(seen, 20))
+        while next(seen):
+            pass
+        (folder / "c.md").write_text("green bird")
+        assert any(islice(seen, 20))
+    while next(seen):
+        pass
+    seen = watch.changes([str(tmp_path)], str(path))
+    assert next(seen)
+    for name in ("kb", "kb-wal", "kb-reencode-journal", "kb.sig", "kb-partitions", ".hidden"):
+        (tmp_path / name).write_text("of the index")
+    assert not any(islice(seen, 3))

@@ -35,6 +35,10 @@ COPY: Final = "copy"
 _SQLITE: Final = ("-wal", "-shm", "-journal")
 _PARTITIONS: Final = "-partitions"
 _DRAFTS: Final = "-reencode"
+_SIGNATURE: Final = ".sig"
+_SIDE: Final = re.compile(
+    rf"({re.escape(_PARTITIONS)}|{re.escape(_DRAFTS)})?({'|'.join(map(re.escape, (*_SQLITE, _SIGNATURE)))})?"
+)
 _LOCK: Final = "lock"
 _WORKSHOP: Final = re.compile(r"\..+-[a-z0-9_]{8}", re.DOTALL)
 _CONTENT: Final = re.compile(rf"{_LOCK}|({COPY}|pages)({'|'.join(_SQLITE)})?")
@@ -52,7 +56,15 @@ def drafts_of(index: Path) -> Path:
 
 def signature_of(path: Path) -> Path:
     """Where the signature of a file lies."""
-    return beside(path, ".sig")
+    return beside(path, _SIGNATURE)
+
+
+def is_of(index: Path, path: str) -> bool:
+    """Whether a path is that of an index, or of a file that edgeret lays beside it."""
+    return any(
+        path.startswith(name) and _SIDE.fullmatch(path, len(name))
+        for name in (str(index), str(beside(index, "")))
+    )
 
 
 def unsigned(index: Path) -> list[Path]:
