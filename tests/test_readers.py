@@ -43,6 +43,27 @@ def test_a_page_is_what_it_shows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("declared", "encoding", "text"),
+    [
+        ("iso-8859-1", "cp1252", "It’s 5 €"),
+        ("US-ASCII", "cp1252", "It’s 5 €"),
+        ("gb2312", "gbk", "朱镕基"),
+        ("Shift_JIS", "cp932", "第①章"),
+        ("utf-16", "utf-8", "It’s hot"),
+        ("UTF-16LE", "utf-8", "It’s hot."),
+        ("undefined", "utf-8", "It’s hot"),
+        ("utf8", "utf-8", "It’s hot"),
+    ],
+)
+def test_a_page_is_read_as_browsers_read_it(tmp_path: Path, declared: str, encoding: str, text: str) -> None:
+    page = f'<meta http-equiv=x content="text/html; charset={declared}"><p>{text}</p>'.encode(encoding)
+    for octets in (page, page + b" "):
+        found = read(tmp_path / "a.html", octets)
+        assert found.text.strip() == text
+        assert found.metadata == ({} if encoding == "utf-8" else {"encoding": declared.lower()})
+
+
+@pytest.mark.parametrize(
     ("front", "metadata"),
     [
         ("---\ntitle: The pump\nyear: 2024\ntags: [a, 'b c']\ndraft: false\n---\n",

@@ -16,6 +16,18 @@ _CHARSET: Final = re.compile(
 )
 _DECLARED: Final = 1024
 """Octets that may say in which encoding a page is, as HTML has it."""
+_READ_AS: Final = {
+    **dict.fromkeys(("ascii", "iso8859-1"), "cp1252"),
+    "iso8859-9": "cp1254",
+    **dict.fromkeys(("iso8859-11", "tis-620"), "cp874"),
+    **dict.fromkeys(("gb2312", "gbk"), "gb18030"),
+    "big5": "big5hkscs",
+    "euc_kr": "cp949",
+    "shift_jis": "cp932",
+    # What says so in letters of one octet is in neither.
+    **dict.fromkeys(("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"), "utf-8"),
+}
+"""What browsers take an encoding for that a page names, by Python's names (encoding.spec.whatwg.org)."""
 
 _SILENT: Final = frozenset(("script", "style", "template", "svg", "head"))
 _BLOCKS: Final = """
@@ -53,12 +65,14 @@ def _decoded(place: str, octets: bytes) -> tuple[str, dict[str, Any]]:
     if declared and not octets.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = declared[1].decode().lower()
         try:
-            text = octets.decode(encoding)
-        except (LookupError, UnicodeDecodeError):
+            known = codecs.lookup(encoding).name
+            used = _READ_AS.get(known, known)
+            text = octets.decode(used)
+        except (LookupError, UnicodeError):
             # It says what it is not.
             pass
         else:
-            return text, {} if encoding in ("utf-8", "utf8") else {"encoding": encoding}
+            return text, {} if used == "utf-8" else {"encoding": encoding}
     text, encoding = encodings.decode(place, octets)
     return text, {} if encoding == "utf-8" else {"encoding": encoding}
 
