@@ -97,9 +97,9 @@ def test_a_file_of_the_name_of_standard_input_is_a_file(
     stdin.seek(0)
     monkeypatch.chdir(tmp_path)
     Path("-").write_text("in a file")
-    for given in (".", "./-", str(tmp_path)):
-        assert [(document.id, document.text) for document in read([given])] == [("-", "in a file")]
-        assert count([given]) == 1
+    for name in (".", "./-", str(tmp_path)):
+        assert [(document.id, document.text) for document in read([name])] == [("-", "in a file")]
+        assert count([name]) == 1
     assert [document.text for document in read(["-", "./-"])] == ["typed", "in a file"]
 
 

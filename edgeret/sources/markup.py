@@ -92,6 +92,13 @@ class _Reader(HTMLParser):
         joined = "".join(self._parts)
         return re.sub(r"\n{3,}", "\n\n", re.sub(r"[ \t]+\n", "\n", joined)).strip() + "\n"
 
+    def parse_marked_section(self, i: int, report: bool = True) -> int:
+        """Pass over what stands between `<![` and `>`, where older releases of Python know no such thing."""
+        try:
+            return super().parse_marked_section(i, report)
+        except AssertionError:
+            return self.parse_bogus_comment(i)
+
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "title" and not self.title:
             self._in_title = True
