@@ -111,6 +111,8 @@ def test_rows_are_documents(tmp_path: Path) -> None:
     assert records(tmp_path / "a.csv", "a;b\n1;text\n", Keys("b", "a")) == [Document("1", "text")]
     with pytest.raises(InvalidDocumentError, match="expected a column 'c', got a, b"):
         records(tmp_path / "a.csv", "a;b\n1;text\n", Keys("c"))
+    with pytest.raises(InvalidDocumentError, match="expected the names of columns, got field larger"):
+        records(tmp_path / "a.csv", '"' + "never closed\n" * 20_000)
     refused = records(tmp_path / "a.csv", f"text\n{'x' * 200_000}\nfine\n")
     assert "row 1: expected a row of a table" in str(refused[0])
 

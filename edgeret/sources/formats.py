@@ -256,7 +256,13 @@ def _rows(file: File, keys: Keys) -> Iterator[Entry]:
     """The rows of a table below its header. Without a column of texts a row's text has all columns with their names."""
     text, _ = encodings.decode(file.path, folder.content(file))
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=_delimiter(file.name, text))
-    names = [name.strip() or f"column {number}" for number, name in enumerate(next(reader, []), start=1)]
+    try:
+        header = next(reader, [])
+    except csv.Error as error:
+        raise InvalidDocumentError(
+            f"{file.path}: expected the names of columns, got {error}: fix its first line"
+        ) from None
+    names = [name.strip() or f"column {number}" for number, name in enumerate(header, start=1)]
     for key in (keys.text, keys.id):
         if key is not None and key not in names:
             raise InvalidDocumentError(
