@@ -75,7 +75,6 @@ class Index:
         self._changing = Turn(f"the writer of '{path}'")
         self._budget = None if memory_budget is None else parse_bytes(memory_budget)
         self._given = encoder
-        self._judges: dict[str, Reranker] = {}
         self._take()
 
     def _take(self) -> None:
@@ -100,6 +99,8 @@ class Index:
             # The read transaction too, whatever it was that ended it.
             self._store.abandon()
             raise
+        # The plan has no room for rerankers yet: each is loaded, and planned, when it is asked for.
+        self._judges: dict[str, Reranker] = {}
         self._encoder = encoder = shortened(encoder, self._plan)
         # A budget is for one text and one search at a time: others wait for their turn.
         what = f"the memory budget of '{self._path}'"

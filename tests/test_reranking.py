@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgeret import BudgetError, Document, InvalidQueryError, InvalidVectorError, Plan
+from edgeret import BudgetError, Document, Index, InvalidQueryError, InvalidVectorError, Plan
 from edgeret.blocks import BLOCK_ROWS
 
 
@@ -76,6 +76,23 @@ def test_a_reranker_must_fit_the_budget():
     assert plan.beside("reranker x", plan.spare).spare == 0
     with pytest.raises(BudgetError, match="at least 41MB for the reranker x, got 40MB"):
         plan.beside("reranker x", plan.spare + plan.parts["codes"] + 1)
+
+
+def test_a_reranker_is_planned_again_where_the_index_is_reopened(path, encoder, monkeypatch):
+    class Judge:
+        name = "x"
+        load = classmethod(lambda cls, name: cls())
+        __call__ = staticmethod(shorter)
+
+    monkeypatch.setattr("edgeret.index.Reranker", Judge)
+    monkeypatch.setattr("edgeret.index.more_bytes", lambda *_: 1000)
+    with Index.create(path, encoder, memory_budget="40MB") as index:
+        index.add(["red cat", "cat"])
+        for _ in range(2):
+            plain = index.info().planned_bytes
+            assert index.search("cat", rerank="x")[0].text == "cat"
+            assert index.info().planned_bytes == plain + 1000
+            index.reopen()
 
 
 def test_codes_give_way_to_a_reranker_block_by_block(cats):
