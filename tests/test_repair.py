@@ -127,6 +127,24 @@ def test_repair_of_values_of_other_types_and_of_lost_filters(sound, encoder, tmp
         assert (index.info().filters, index.info().documents) == ([], 19)
 
 
+@pytest.mark.parametrize(
+    ("language", "told", "found"),
+    [("de", None, "de"), (None, None, None), ("en", None, "en"), ("de", '["de"]', "en"), (None, "nul", "en")],
+)
+def test_repair_keeps_the_language_where_another_line_of_the_settings_is_lost(
+    path, tmp_path, encoder, language, told, found
+):
+    pytest.importorskip("Stemmer")
+    with Index.create(path, model=encoder, language=language) as index:
+        index.add(["Katzen"])
+    alter(path, "UPDATE meta SET value = '[' WHERE key = 'filters'")
+    if told is not None:
+        alter(path, f"UPDATE meta SET value = '{told}' WHERE key = 'language'")
+    assert not Index.repair(path, tmp_path / "new", model=encoder).described
+    with Index.open(tmp_path / "new", model=encoder) as index:
+        assert index.info().language == found
+
+
 def test_repair_overwrites_nothing_and_leaves_nothing_when_it_fails(sound, encoder, tmp_path, monkeypatch):
     target = tmp_path / "new"
     target.write_text("mine")

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from edgeret import stems
 from edgeret.documents import Section
 from edgeret.door import checked
 from edgeret.encode.bundle import DEFAULT_MODEL
@@ -20,7 +21,6 @@ from edgeret.encode.records import TextEncoder, encode, load_for
 from edgeret.errors import SpaceMismatchError
 from edgeret.reports import RepairSummary
 from edgeret.space import describe
-from edgeret.storage.description import FORMAT
 from edgeret.storage.file import check_path, create
 from edgeret.storage.newfile import assembled
 from edgeret.storage.place import absolute
@@ -93,9 +93,9 @@ def _write(salvage: Salvage, target: Path, encoder: TextEncoder) -> RepairSummar
     if not (isinstance(filters, list) and all(isinstance(key, str) for key in filters)):
         filters = []
     known = salvage.description
-    description = describe(encoder, bits, filters)
-    if known is not None and known.format == FORMAT:
-        description = describe(encoder, bits, filters, known.language)._replace(others=known.others)
+    description = describe(encoder, bits, filters, _language(salvage))
+    if known is not None:
+        description = description._replace(others=known.others)
     create(target, description)
     kept, encoded, own_lost, lost = 0, 0, list[str](), list[str]()
     with closing(Store(target, readonly=False)) as store:
@@ -125,6 +125,15 @@ def _write(salvage: Salvage, target: Path, encoder: TextEncoder) -> RepairSummar
         own_vectors_lost=own_lost[:LISTED_IDS],
         described=described,
     )
+
+
+def _language(salvage: Salvage) -> str | None:
+    """By whose stems the words were found; of a damaged description, what its line says if that is a language."""
+    if salvage.description is not None:
+        return salvage.description.language
+    told: str | None = salvage.setting("language")
+    is_known = isinstance(told, str) and told in stems.ALGORITHMS
+    return told if is_known or salvage.meta.get("language") == "null" else stems.ENGLISH
 
 
 def _sections(found: Found) -> list[Section] | None:
