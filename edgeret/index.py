@@ -99,6 +99,7 @@ class Index:
             # The read transaction too, whatever it was that ended it.
             self._store.abandon()
             raise
+        self._store.place.idle = True
         # The plan has no room for rerankers yet: each is loaded, and planned, when it is asked for.
         self._judges: dict[str, Reranker] = {}
         self._encoder = encoder = shortened(encoder, self._plan)

@@ -157,6 +157,35 @@ def test_after_close_everything_says_so(index):
     assert "closed" in repr(index)
 
 
+def test_a_forked_child_that_opens_the_file_anew_keeps_its_log(index, path):
+    """SQLite's locks are a process's: of those that came along with the fork the child has none."""
+    index.add(["red cat"])
+    index.search("cat")
+    (added, tell_added), (closed, tell_closed) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        failed = True
+        try:
+            with Index.open(path, FakeEncoder()) as own:
+                own.add(["blue dog"])
+                os.write(tell_added, b"1")
+                os.read(closed, 1)
+                own.add(["green bird"])
+                failed = len(own) != 3
+        finally:
+            os._exit(failed)
+    os.close(tell_added)
+    os.read(added, 1)
+    assert len(index) == 2
+    index.close()
+    os.write(tell_closed, b"1")
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    for end in (added, closed, tell_closed):
+        os.close(end)
+    with Index.open(path, FakeEncoder()) as left:
+        assert left.check().documents == 3
+
+
 def test_a_forked_child_is_refused(index):
     index.add(["red"])
     reader, writer = os.pipe()

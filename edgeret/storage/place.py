@@ -66,6 +66,8 @@ class Place:
         self._watched: tuple[int, ...] | None = None
         self.connection: sqlite3.Connection | None = None
         """Who holds the file open; None until somebody does."""
+        self.idle = False
+        """Whether nobody uses the connection until it is asked for."""
         try:
             self._file = path.stat()
         except OSError as error:
@@ -191,3 +193,21 @@ class Place:
 
 def _look(found: os.stat_result) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _close_in_child() -> None:
+    """Close what a fork took along.
+
+    SQLite believes the locks of those connections to be this process's, and takes none where a file is opened anew:
+    whoever closed it elsewhere would take away its log.
+    """
+    for place in filter(None, (reference() for reference in _OPEN.copy())):
+        connection = place.connection
+        # Of one that another thread was using, that thread has the mutex for ever.
+        if place.idle and connection is not None and not connection.in_transaction:
+            connection.close()
+            place.leave()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_close_in_child)

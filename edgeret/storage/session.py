@@ -224,6 +224,7 @@ class Session:
         Whatever ends it, an interrupt at any instruction too, no transaction stays open: to leave one, `reading` and
         `writing` run Python, and that may be where the interrupt comes.
         """
+        self.place.idle = False
         if self._doubtful:
             self.renew()
         try:
@@ -236,6 +237,8 @@ class Session:
             self._doubtful = True
             self.abandon()
             raise
+        finally:
+            self.place.idle = True
 
     def abandon(self) -> None:
         """Close the connection, whatever transaction an error has left open."""
