@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -111,6 +112,7 @@ def test_embeddings_are_as_openai_gives_them(ask):
         ("/search", {}, 400, "expected query"),
         ("/search", {"query": "cat", "k": "many"}, 400, "expected k"),
         ("/search", {"query": "cat", "where": {"year": {"$like": 2}}}, 400, r"\$like"),
+        ("/search", {"query": "cat", "min_score": 10**400}, 400, "expected min_score"),
         ("/search", {"query": "cat", "top": 3}, 400, "the key 'top'"),
         ("/search", ["cat"], 400, "a JSON object"),
         ("/search", b"cat", 400, "expected JSON"),
@@ -173,3 +175,26 @@ def test_a_body_is_read_no_farther_than_it_may_be_long(monkeypatch):
     with pytest.raises(HTTPException) as refused:
         anyio.run(web._body, request, ())
     assert (refused.value.status_code, len(parts)) == (413, 1)
+
+
+def test_texts_are_neither_encoded_nor_counted_where_others_wait(path):
+    seen = []
+
+    class Watched(FakeEncoder):
+        def encode(self, texts):
+            seen.append(threading.current_thread())
+            return super().encode(texts)
+
+        def token_spans(self, text):
+            seen.append(threading.current_thread())
+            return super().token_spans(text)
+
+    async def receive():
+        return {"type": "http.request", "body": b'{"input": ["red cat", "dog"]}', "more_body": False}
+
+    request = Request({"type": "http", "headers": [(b"content-type", b"application/json")]}, receive)
+    with edgeret.Index.create(path, Watched()) as index:
+        answer = anyio.run(web._Service(index, write=False).embed, request)
+    assert json.loads(answer.body)["usage"]["total_tokens"] == 3
+    assert len(seen) == 3
+    assert threading.current_thread() not in seen

@@ -159,8 +159,11 @@ class _Service:
             raise InvalidQueryError("expected input to be a text or a list of texts: tokens are not taken")
         side = "encode_queries" if asked.get("input_type") == "query" else "encode"
         encode: Callable[[list[str]], Float32] = getattr(encoder, side, encoder.encode)
-        vectors = await run_in_threadpool(encode, texts)
-        tokens = sum(len(encoder.token_spans(text)) for text in texts)
+
+        def encoded() -> tuple[Float32, int]:
+            return encode(texts), sum(len(encoder.token_spans(text)) for text in texts)
+
+        vectors, tokens = await run_in_threadpool(encoded)
         packed = asked.get("encoding_format") == "base64"
         return JSONResponse(
             {
