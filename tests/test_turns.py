@@ -241,6 +241,25 @@ def test_sigterm_closes_and_ends_the_process(path, work, ends):
         assert len(index) == 1 or (work == "add in parts" and len(index) >= 19)
 
 
+def test_closing_waits_for_some_passages_of_a_long_document_not_for_all(path):
+    class Closed(FakeEncoder):
+        def encode(self, texts):
+            if not index._connections.closed:
+                threads.append(threading.Thread(target=index.close))
+                threads[0].start()
+                while not index._connections.closed:
+                    time.sleep(0.001)
+            return super().encode(texts)
+
+    encoder, threads = Closed(passage_tokens=4), []
+    index = Index.create(path, encoder, bits=64)
+    with pytest.raises(ClosedError):
+        index.add([" ".join(f"word{number}." for number in range(1000))])
+    threads[0].join(30)
+    assert 0 < len(encoder.encoded) <= 64
+    assert list(path.parent.iterdir()) == [path]
+
+
 def test_closing_ends_a_change_in_another_thread(path, encoder):
     index = Index.create(path, encoder, bits=64)
     begun = threading.Event()

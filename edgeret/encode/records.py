@@ -6,7 +6,7 @@ An encoder may be ours, which can do more than `TextEncoder` says, or an applica
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate, repeat
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
@@ -192,11 +192,13 @@ def encode(
     bits: int,
     known: Sequence[Mapping[Span, bytes]] | None = None,
     sections: Sequence[Sequence[Section] | None] | None = None,
+    alive: Callable[[], None] = lambda: None,
 ) -> list[Encoded]:
     """Passages, int8 vectors and codes of `bits` bits of records, whose texts are encoded together.
 
     known: of each record, vectors of passages, as they are stored, that need no encoding; one that a record brings is a
-    passage's. sections: of each, the parts of its text that no passage crosses; None: it is one, behind nothing.
+    passage's. sections: of each, the parts of its text that no passage crosses; None: it is one, behind nothing. alive:
+    called now and then, as a long text takes hours; what it raises ends this.
     """
     # An encoder that is not ours has an answer of its own to what it does not know.
     encode_texts = encoder.encode_passages if isinstance(encoder, Encoder) else encoder.encode
@@ -217,6 +219,7 @@ def encode(
         else:
             missing.append(number)
     for first in range(0, len(missing), _AT_ONCE):
+        alive()
         some = missing[first : first + _AT_ONCE]
         texts = [
             part.before + record.text[slice(*part.span)]

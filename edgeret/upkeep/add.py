@@ -135,8 +135,8 @@ class Adding:
             return
         records, known, sections = zip(*self._waiting.values(), strict=True)
         self._waiting.clear()
-        bits = self._staging.store.bits
-        for one in self._hold(partial(encode, records, self._encoder, bits, known, sections)):
+        bits, alive = self._staging.store.bits, self._staging.alive
+        for one in self._hold(partial(encode, records, self._encoder, bits, known, sections, alive)):
             self._staging.stage(one)
 
     def _publish(self) -> None:
