@@ -144,6 +144,15 @@ def test_a_file_that_was_one_document_and_has_many_leaves_none_behind(index: Ind
         assert counts(index.sync(notes)) == (0, 0, 1, 0)
 
 
+def test_a_table_with_a_column_of_that_name_is_known_again(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes = lay(tmp_path / "n", {"a.csv": "text,records\none,7\ntwo,\nthree,x\n"})
+    assert counts(index.sync(notes)) == (1, 0, 0, 0)
+    monkeypatch.setattr(folder, "content", None)
+    assert counts(index.sync(notes)) == (0, 0, 1, 0)
+
+
 def test_one_text_that_cannot_be_encoded_takes_no_other_along(tmp_path: Path) -> None:
     """Several are encoded together."""
 

@@ -76,17 +76,20 @@ class Reading(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """What the index has of a file: its time and size, as far as all documents agree, and how many there are."""
+    """What the index has of a file: its time and size, as far as all documents agree, and how many there are.
+
+    records: what they say of that, the last one as the file was read, others where a column has that name.
+    """
 
     state: tuple[object, object] | None
-    documents: int = 1
-    records: object = None
+    documents: int
+    records: frozenset[object]
 
     def is_of(self, file: File) -> bool:
         """Whether it is all there, as the file is now."""
         if self.state != (file.mtime, file.octets):
             return False
-        return not formats.is_records(file.name) or self.records == self.documents
+        return not formats.is_records(file.name) or self.documents in self.records
 
 
 def named(folders: Iterable[str | os.PathLike[str]]) -> dict[str, Path]:
@@ -179,14 +182,14 @@ class Sync:
             if not isinstance(told.path, str) or not _is_of(told):
                 continue
             before = known.get(told.path)
-            state = (told.mtime, told.octets)
+            state, records = (told.mtime, told.octets), frozenset([told.records])
             if before is None:
-                known[told.path] = _Known(state, 1, told.records)
+                known[told.path] = _Known(state, 1, records)
             else:
                 known[told.path] = _Known(
                     state if state == before.state else None,
                     before.documents + 1,
-                    told.records if before.records is None else before.records,
+                    before.records | records,
                 )
         return known
 
