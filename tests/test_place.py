@@ -20,6 +20,7 @@ from fake import FakeEncoder
 import edgeret
 from edgeret import Document, EdgeretError, Index, ReplacedError, storage
 from edgeret.errors import (
+    ClosedError,
     IndexExistsError,
     LockedError,
     NotAnIndexError,
@@ -373,6 +374,26 @@ def test_a_reader_who_looks_late_does_not_forget_what_a_writer_noted(old, tmp_pa
             index.search("apple")
         index.reopen()
         assert len(index) == 2
+
+
+def test_a_reader_whose_index_is_closed_as_it_looks_for_the_log_is_told_so(old, monkeypatch):
+    index = Index.open(old, FakeEncoder())
+    index.add(["one more apple"])
+    real, armed = place.status, [True]
+
+    def late(path):
+        found = real(path)
+        if armed and path.name.endswith("-wal"):
+            armed.clear()
+            thread = threading.Thread(target=index.close)
+            thread.start()
+            thread.join()
+        return found
+
+    monkeypatch.setattr(place, "status", late)
+    with pytest.raises(ClosedError):
+        index.search("apple")
+    assert names(old.parent) == ["live"]
 
 
 def test_a_file_that_an_interrupt_closed_by_half_is_not_open(old, tmp_path, monkeypatch):

@@ -129,14 +129,16 @@ class Place:
             raise ReplacedError(
                 f"another file was put in the place of '{self.path}' since it was opened: {_REMEDY}"
             )
-        if self._noted.log is not None:
+        # Once: another thread that closes the last connection forgets it.
+        noted = self._noted.log
+        if noted is not None:
             log = status(self._log_path)
-            if log is None or not os.path.samestat(log, self._noted.log):
+            if log is None or not os.path.samestat(log, noted):
                 raise ReplacedError(
                     f"'{self._log_path}' was deleted or replaced while its index was open, and what was in it is lost: "
                     f"{_REMEDY}"
                 )
-            if _look(log) != _look(self._noted.log):
+            if _look(log) != _look(noted):
                 self._note(log)
 
     def _note(self, log: os.stat_result) -> None:
