@@ -19,7 +19,7 @@ from fake import FakeEncoder
 from oddities import alarm, laid
 
 from edgeret import ArgumentError, Document, FunctionEncoder, Index, InvalidDocumentError, LockedError
-from edgeret.shell import watch
+from edgeret.shell import inputs, watch
 from edgeret.shell.cli import main
 from edgeret.sources import encodings, folder
 from edgeret.upkeep import sync
@@ -142,6 +142,22 @@ def test_a_file_that_was_one_document_and_has_many_leaves_none_behind(index: Ind
         index.sync(notes)
         assert sorted(index.ids()) == sorted([*ids, "n/x.json#mine"])
         assert counts(index.sync(notes)) == (0, 0, 1, 0)
+
+
+def test_an_index_in_the_folder_that_it_follows_keeps_its_locks(tmp_path: Path) -> None:
+    """Whoever opens and closes a file takes away all locks that his process has on it."""
+    folder = lay(tmp_path / "n", {"a.md": "red cat"})
+    with Index.create(folder / "kb", FakeEncoder()) as index:
+        index.add(["blue dog"])
+        found = index.sync(folder)
+        assert sorted(found.skipped) == ["n/kb", "n/kb-shm", "n/kb-wal"]
+        assert "it is an index that is open here" in found.skipped["n/kb"]
+        assert [document.id for document in inputs.read([str(folder)])] == ["a.md"]
+        other = "import sys, edgeret, fake; edgeret.Index.open(sys.argv[1], fake.FakeEncoder()).close()"
+        everywhere = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        subprocess.run([sys.executable, "-c", other, folder / "kb"], check=True, env=everywhere)
+        index.add(["green bird"])
+        assert len(index) == 3
 
 
 def test_a_table_with_a_column_of_that_name_is_known_again(

@@ -13,7 +13,8 @@ from edgeret.documents import Document
 from edgeret.errors import EdgeretError, InvalidDocumentError, StorageError
 from edgeret.sources import folder, formats
 from edgeret.sources.folder import File
-from edgeret.sources.formats import NO_KEYS, NO_READER, Entry, Keys, without_records
+from edgeret.sources.formats import NO_KEYS, NO_READER, Entry, Keys, open_here, without_records
+from edgeret.storage.place import is_held
 
 STDIN: Final = "-"
 
@@ -135,6 +136,9 @@ def _documents(inputs: Iterable[_Input], refuse: Refuse, keys: Keys, skip: Skip)
     for one in inputs:
         if one.fault is not None:
             refuse(one.fault)
+            continue
+        if is_held(one.file.path):
+            skip(one.file.name, str(open_here(one.file)))
             continue
         try:
             # By its path: a file may have that name.

@@ -41,6 +41,11 @@ def without_records(file: File) -> LeftOutError:
     return LeftOutError(f"{file.path}: it is empty of records")
 
 
+def open_here(file: File) -> LeftOutError:
+    """Why a file is left out whatever its name is."""
+    return LeftOutError(f"{file.path}: it is an index that is open here, or its log")
+
+
 class Keys(NamedTuple):
     """Where records have their text and their id: columns of a table, keys of an object. None: as documented."""
 

@@ -35,6 +35,18 @@ def status(path: Path) -> os.stat_result | None:
         return None
 
 
+def is_held(path: str) -> bool:
+    """Whether SQLite has this file open in this process: who opens and closes it too takes away all locks on it."""
+    found = status(Path(path))
+    if found is None:
+        return False
+    return any(
+        own is not None and os.path.samestat(found, own)
+        for place in filter(None, (reference() for reference in _OPEN.copy()))
+        for own in (place._file, status(place._log_path), status(Path(f"{place._real}-shm")))
+    )
+
+
 def beside(path: Path, suffix: str) -> Path:
     """Where SQLite keeps what belongs to the file at `path`: beside the file itself, not beside a link to it."""
     return Path(f"{os.path.realpath(path)}{suffix}")

@@ -27,7 +27,8 @@ from edgeret.errors import (
 from edgeret.reports import MOST_COPIES, Added, Copy, Progress, SyncSummary
 from edgeret.sources import folder, formats, structure
 from edgeret.sources.folder import Contents, File
-from edgeret.sources.formats import NO_KEYS, NO_READER, Keys, LeftOutError, without_records
+from edgeret.sources.formats import NO_KEYS, NO_READER, Keys, LeftOutError, open_here, without_records
+from edgeret.storage.place import is_held
 from edgeret.storage.rows import Told
 from edgeret.upkeep.duplicates import KEEP, SKIP
 
@@ -258,6 +259,8 @@ class _Run:
         self._reads.append((file, is_known, has_changed))
 
     def _documents_of(self, file: File) -> Iterator[Document]:
+        if is_held(file.path):
+            raise open_here(file)
         told = {"path": file.name, "mtime": file.mtime, "bytes": file.octets}
         if not formats.is_records(file.name):
             document = formats.document(file)
