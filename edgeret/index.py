@@ -947,6 +947,11 @@ class Index:
                 self._store.close()
 
 
+def room(index: Index) -> int | None:
+    """Bytes that one document may take while it is added to an open index, as of `admit`."""
+    return index._plan.document_bytes
+
+
 @door.checked_with(Terms, Joint.__annotations__)
 def search_indexes(
     indexes: Iterable[Index],

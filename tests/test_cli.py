@@ -210,6 +210,18 @@ def test_index_names_and_counts_what_it_refuses_and_keeps_the_others(
         assert all(line.isprintable() for line in named)
 
 
+def test_index_refuses_what_is_too_large_for_its_budget_and_keeps_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("large.txt").write_text("x" * 3_000_000)
+    assert main(["index", "x.edgeret", "large.txt", "docs.jsonl", "--memory-budget", "20MB", "--json"]) == 1
+    captured = capsys.readouterr()
+    summary = json.loads(captured.out)
+    assert (summary["added"], summary["refused"], summary["documents"]) == (3, 1, 3)
+    assert "'large.txt' takes 30.0MB or more: split it, or raise the memory budget" in captured.err
+    assert "1 of 4 documents were refused" in captured.err
+
+
 def test_index_names_what_it_does_not_read(capsys: pytest.CaptureFixture[str]) -> None:
     Path("notes").mkdir()
     for name, content in (("a.md", "good"), ("b.csv", "text,year"), ("c.org", "mode"), ("d.org", "modes")):

@@ -169,8 +169,12 @@ def test_a_table_with_a_column_of_that_name_is_known_again(
     assert counts(index.sync(notes)) == (0, 0, 1, 0)
 
 
-def test_one_text_that_cannot_be_encoded_takes_no_other_along(tmp_path: Path) -> None:
-    """Several are encoded together."""
+@pytest.mark.parametrize("characters", [1, 1 << 20])
+def test_one_text_that_cannot_be_encoded_takes_no_other_along(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, characters: int
+) -> None:
+    """Several are encoded together, unless each is committed by itself."""
+    monkeypatch.setattr(sync, "_COMMIT_CHARACTERS", characters)
 
     def encode(texts: list[str]) -> list[list[float]]:
         return [[0.0] * 32 if "bad" in text else [1.0, *map(float, range(31))] for text in texts]

@@ -34,7 +34,7 @@ from edgeret.errors import (
     StorageError,
 )
 from edgeret.fleet import shipping
-from edgeret.index import Index
+from edgeret.index import Index, room
 from edgeret.plan import parse_bytes
 from edgeret.reports import Added, RecodeSummary, ReencodeSummary, SyncSummary
 from edgeret.search.options import Nearness
@@ -142,7 +142,7 @@ def _index(arguments: argparse.Namespace) -> None:
     begun = time.perf_counter()
     with _open_or_create(arguments) as index:
         add = partial(index.add, chunk=structure.sections, duplicates=arguments.duplicates)
-        seen = tally.seen(documents, index.info().dim)
+        seen = tally.seen(documents, index.info().dim, room(index))
         added = _add(lambda some: tally.noted(add(some)), seen, total)
         summary = {
             "added": added,

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 import numpy as np
 
 from edgeret.documents import Document
-from edgeret.errors import EdgeretError, InvalidDocumentError
+from edgeret.errors import BudgetError, EdgeretError, InvalidDocumentError
 from edgeret.reports import MOST_COPIES, Added, Copy
+from edgeret.upkeep.add import admit
 
 
 class Tally:
@@ -34,9 +35,14 @@ class Tally:
         """Note a file that is no document."""
         self.skipped[name] = reason
 
-    def seen(self, documents: Iterable[Document], dim: int) -> Iterator[Document]:
-        """The documents that an index of this dim takes; texts without an id are noted."""
+    def seen(self, documents: Iterable[Document], dim: int, room: int | None) -> Iterator[Document]:
+        """The documents that an index of this dim takes; texts without an id are noted. room: as of `admit`."""
         for document in documents:
+            try:
+                admit(document, room)
+            except BudgetError as error:
+                self.refuse(error)
+                continue
             if document.vector is not None and document.vector.size != dim:
                 named = f"{document.id or document.text!r:.60}"
                 found = f"got {document.vector.size}: leave the vector out"

@@ -256,7 +256,9 @@ class _Run:
         except (InvalidDocumentError, StorageError) as error:
             self._refused[file.name] = str(error)
             return
-        self._reads.append((file, is_known, has_changed))
+        # A commit within its documents may have found that it is none for the index.
+        if file.name not in self._refused and file.name not in self._skipped:
+            self._reads.append((file, is_known, has_changed))
 
     def _documents_of(self, file: File) -> Iterator[Document]:
         if is_held(file.path):
