@@ -160,6 +160,25 @@ def test_an_index_in_the_folder_that_it_follows_keeps_its_locks(tmp_path: Path) 
         assert len(index) == 3
 
 
+def test_a_document_that_came_under_a_larger_budget_stops_no_other(tmp_path: Path) -> None:
+    folder = lay(tmp_path / "n", {"large.txt": "x" * 3_000_000, "a.txt": "red cat", "z.txt": "blue dog"})
+    with Index.create(tmp_path / "x.edgeret", FakeEncoder()) as index:
+        assert counts(index.sync(folder)) == (3, 0, 0, 0)
+    with Index.open(tmp_path / "x.edgeret", FakeEncoder(), memory_budget="20MB") as index:
+        for number, content in enumerate(("x" * 3_000_001, "small now")):
+            lay(folder, {"large.txt": content, "z.txt": f"blue dog {number}"})
+            found = index.sync(folder)
+            assert counts(found) == (0, 1, 1, 0)
+            assert "raise the" in found.refused["n/large.txt"]
+        (folder / "large.txt").unlink()
+        (folder / "z.txt").unlink()
+        found = index.sync(folder)
+        assert counts(found) == (0, 0, 1, 1)
+        assert "raise the budget" in found.refused["n/large.txt"]
+    with Index.open(tmp_path / "x.edgeret", FakeEncoder()) as index:
+        assert counts(index.sync(folder)) == (0, 0, 1, 1)
+
+
 def test_a_table_with_a_column_of_that_name_is_known_again(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -298,7 +298,11 @@ class _Run:
     def _take(self, document: Document, is_known: bool) -> bool:
         """Note a document for the next commit, unless it is there; whether its text or what is told of it is new."""
         identity = str(document.id)
-        there = self._target.get(identity) if is_known else None
+        try:
+            there = self._target.get(identity) if is_known else None
+        except BudgetError:
+            # It came under a larger budget: to be replaced it must be read too, and then it is refused by its name.
+            there = None
         if there is not None and there.text == document.text and _own(there) == _own(document):
             if there.metadata != document.metadata:
                 keys = there.metadata.keys() | document.metadata.keys()
@@ -382,9 +386,16 @@ class _Run:
         """Remove all documents of files that are gone."""
         gone = list(paths)
         ids = [told.id for path in gone for told in self._told_of(path)]
-        if ids:
-            self._target.delete(ids)
-        self._removed += len(gone)
+        try:
+            if ids:
+                self._target.delete(ids)
+            self._removed += len(gone)
+        except BudgetError as error:
+            if len(gone) == 1:
+                self._refused[gone[0]] = f"{gone[0]}: {error}"
+                return
+            for path in gone:
+                self.remove([path])
 
     def _told_of(self, path: str) -> Iterator[Told]:
         """What the index has of a file: one document of its name, or many."""
