@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -37,13 +38,11 @@ def status(path: Path) -> os.stat_result | None:
 
 def is_held(path: str) -> bool:
     """Whether SQLite has this file open in this process: who opens and closes it too takes away all locks on it."""
-    found = status(Path(path))
-    if found is None:
-        return False
-    return any(
-        own is not None and os.path.samestat(found, own)
-        for place in filter(None, (reference() for reference in _OPEN.copy()))
-        for own in (place._file, status(place._log_path), status(Path(f"{place._real}-shm")))
+    real = os.path.realpath(path)
+    found = status(Path(real))
+    return found is not None and any(
+        os.path.samestat(found, place._file) or real in (f"{place._real}-wal", f"{place._real}-shm")
+        for place in _opened()
     )
 
 
@@ -84,8 +83,7 @@ class Place:
             self._file = path.stat()
         except OSError as error:
             raise StorageError(f"cannot read '{path}': {error.strerror}") from None
-        # A copy is made in one step.
-        for other in filter(None, (reference() for reference in _OPEN.copy())):
+        for other in _opened():
             if os.path.samestat(other._file, self._file) and other._real != self._real and other._open:
                 # Two logs of one file, and each would be merged without the other.
                 raise StorageError(
@@ -205,6 +203,11 @@ class Place:
         return () if file is None else (*_look(file), file.st_ctime_ns, self.log_bytes)
 
 
+def _opened() -> Iterator[Place]:
+    """What this process has open, as of now: the copy is made in one step."""
+    return filter(None, (reference() for reference in _OPEN.copy()))
+
+
 def _look(found: os.stat_result) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
@@ -215,7 +218,7 @@ def _close_in_child() -> None:
     SQLite believes the locks of those connections to be this process's, and takes none where a file is opened anew:
     whoever closed it elsewhere would take away its log.
     """
-    for place in filter(None, (reference() for reference in _OPEN.copy())):
+    for place in _opened():
         connection = place.connection
         # Of one that another thread was using, that thread has the mutex for ever.
         if place.idle and connection is not None and not connection.in_transaction:
