@@ -226,6 +226,19 @@ def test_a_prefix_finds_what_begins_with_it(build, small, opened):
     assert both.scores.max() <= both.most
 
 
+def test_of_many_prefixes_the_last_are_looked_for(build, opened, monkeypatch):
+    """Each is a scan of its own: a query of a thousand single Han characters took seconds, and megabytes."""
+    fill(opened, {row: f"a{row:02d}x" for row in range(60)})
+    looked = []
+    real = lexicon._Reading._expanded
+    monkeypatch.setattr(
+        lexicon._Reading, "_expanded", lambda self, wanted: looked.append(wanted) or real(self, wanted)
+    )
+    found = opened.search(wanted(" ".join(f"a{row:02d}*" for row in range(60))), 100)
+    assert len(looked) == lexicon.MAX_WORDS
+    assert found.rows.tolist() == [*range(60 - lexicon.MAX_WORDS, 60)]
+
+
 def test_a_row_with_several_expansions_counts_the_best_of_them(build, opened):
     fill(opened, {0: "lamp lamps", 1: "lamp other", 2: "none here"})
     scores = opened.search(wanted("lamp*"), 3).scores.tolist()

@@ -520,7 +520,7 @@ class Lexicon:
         reading = _Reading(self, state, segments, self._read_cached_tail(state))
         if not is_known and state.tail:
             reading.octets, reading.runs = self._tail.octets, 1
-        asked, counted = reading.words(list(dict.fromkeys(query))[:MOST_ASKED])
+        asked, counted = reading.words(_distinct(query))
         times = Counter(query)
         weights = {
             word.wanted: bm25.weight(word.rows, state.rows) * min(times[word.wanted], MAX_TIMES)
@@ -848,6 +848,17 @@ class _Reading:
             )
             for word, own in zip(words, keys, strict=True)
         ]
+
+
+def _distinct(query: Sequence[Wanted]) -> list[Wanted]:
+    """The words that are looked for, each once.
+
+    Of those that stand for all that begin with them the last MAX_WORDS: each is a scan of its own, and no more count.
+    """
+    found = list(dict.fromkeys(query))[:MOST_ASKED]
+    begun = [wanted for wanted in found if wanted.is_prefix]
+    left_out = set(begun[:-MAX_WORDS])
+    return [wanted for wanted in found if wanted not in left_out]
 
 
 def _rarest(asked: list[_Asked]) -> list[_Asked]:
