@@ -70,7 +70,9 @@ class Place:
 
         Raises StorageError if no file can be found, or if this process has the file open under another name.
         """
+        _close_inherited()
         self.path = path
+        self._process = os.getpid()
         self._real = Path(os.path.realpath(path))
         self._log_path = beside(path, "-wal")
         self._noted: _Noted = _Noted() if known is None else known._noted
@@ -212,19 +214,21 @@ def _look(found: os.stat_result) -> tuple[int, ...]:
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
-def _close_in_child() -> None:
+def _close_inherited() -> None:
     """Close what a fork took along.
 
     SQLite believes the locks of those connections to be this process's, and takes none where a file is opened anew:
-    whoever closed it elsewhere would take away its log.
+    whoever closed it elsewhere would take away its log. Not as soon as the process is forked: it may never need SQLite,
+    and another thread may have held a mutex of it then.
     """
     for place in _opened():
         connection = place.connection
         # Of one that another thread was using, that thread has the mutex for ever.
-        if place.idle and connection is not None and not connection.in_transaction:
+        if (
+            place._process != os.getpid()
+            and place.idle
+            and connection is not None
+            and not connection.in_transaction
+        ):
             connection.close()
             place.leave()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_in_child)
