@@ -345,7 +345,8 @@ def test_merging_takes_the_memory_of_one_shard(tmp_path, encoder):
 
     # What is loaded when it is first needed does not count.
     peak(2)
-    assert peak(24) < 1.2 * peak(12)
+    # What the collector has not seen yet grows a little; twelve more texts of 20 kB do not stay.
+    assert peak(24) < peak(12) + 12 * 20_000 / 2
 
 
 COMMAND = """
