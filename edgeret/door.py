@@ -391,8 +391,9 @@ def _boost(name: str, value: object) -> dict[str, Any]:
 
 
 def _moment(value: object) -> float:
-    if math.isfinite(_float(value)):
-        return _float(value)
+    number = _float(value)
+    if math.isfinite(number):
+        return number
     try:
         found = datetime.fromisoformat(value)  # type: ignore[arg-type]
         return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()

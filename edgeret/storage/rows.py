@@ -192,8 +192,13 @@ class Rows:
         return np.frombuffer(octets, dtype=np.int8).reshape(-1, self._session.dim)
 
     def passages_of(self, doc: int) -> list[Passage]:
-        """A document's passages, in row order, verified."""
-        found = self._connection.execute(f"{_PASSAGES} p WHERE {_OF_DOC} ORDER BY row", (doc,)).fetchall()
+        """A document's passages, in the order of its text, verified.
+
+        Not that of their rows: `compact` gives the first ones the last rows, where it empties the block they were in.
+        """
+        found = self._connection.execute(
+            f"{_PASSAGES} p WHERE {_OF_DOC} ORDER BY start, row", (doc,)
+        ).fetchall()
         return [self._verified(read) for read in found]
 
     def owners(self, rows: Sequence[int]) -> dict[int, int]:
@@ -263,9 +268,7 @@ class Rows:
         document = self.document_of(identity)
         if document is None:
             return None
-        # `compact` gives a document's first passages the last rows, where the block that they were in is emptied.
-        passages = sorted(self.passages_of(document.doc), key=lambda passage: passage.start)
-        octets = b"".join(passage.vector for passage in passages)
+        octets = b"".join(passage.vector for passage in self.passages_of(document.doc))
         vectors: Float32 = dequantize(np.frombuffer(octets, dtype=np.int8).reshape(-1, self._session.dim))
         return vectors
 
