@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.reranker import KIND, Reranker
-from edgeret.errors import EdgeretError
+from edgeret.errors import BundleError, EdgeretError
 from export import handover, verify
 from export.arguments import parser
 
@@ -111,13 +111,16 @@ def _distill(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     start.check(arguments.start, plan)
     if arguments.each is None:
+        if arguments.more:
+            raise BundleError("expected --each beside --more, found none: give it, or leave --more out")
         material = _gather(arguments, teacher)
     else:
         kept = [file for file in arguments.text if not (arguments.no_share_alike and text.shared_alike(file))]
         encoder = Encoder.load(origin.path, threads=torch.get_num_threads())
         material = students.gather_languages(
-            teacher, encoder, kept, arguments.collections, arguments.each, arguments.seed, arguments.cache
-        )
+            teacher, encoder, kept, arguments.collections, arguments.each, arguments.seed, arguments.cache,
+            dict(arguments.more),
+        )  # fmt: skip
         material = _told(arguments, material)
     torch.manual_seed(arguments.seed)
     given = start.mean_of([start.weights(path, plan) for path in arguments.start])

@@ -96,6 +96,14 @@ def parser() -> argparse.ArgumentParser:
         "in the place of --tokens, and prompts give way to roles",
     )
     learn.add_argument(
+        "--more",
+        type=named_count,
+        nargs="+",
+        default=[],
+        metavar="NAME=COUNT",
+        help="beside --each, so many more lines of a file of --text, by its name before the first dot",
+    )
+    learn.add_argument(
         "--codes",
         type=int,
         default=0,
@@ -292,6 +300,14 @@ def _add_collections(parser: argparse.ArgumentParser, *, required: bool) -> None
     parser.add_argument("--queries", type=int, default=300, help="drawn from each collection")
     parser.add_argument("--documents", type=int, default=1000, help="drawn beside those that are judged")
     parser.add_argument("--seed", type=int, default=1)
+
+
+def named_count(pair: str) -> tuple[str, int]:
+    """A name and how many of it: "NAME=COUNT". Raises ValueError for anything else."""
+    name, _, count = pair.rpartition("=")
+    if not name or not count.isdecimal():
+        raise ValueError(pair)
+    return name, int(count)
 
 
 def _add_material(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from export import text
 from export.training import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from tokenizers import Tokenizer
@@ -31,6 +31,9 @@ _ENGLISH: Final = 4
 # Of lines: one of so many is a query and a document, and a query has so many tokens at most.
 _BOTH: Final = 10
 _QUERY_TOKENS: Final = 20
+
+# Of texts whose letters have two cases, one of so many is learned in capitals too, and one without any.
+_RECASED: Final = 16
 
 
 class Line(NamedTuple):
@@ -84,6 +87,33 @@ def draw(lines: Sequence[Line], each: int, seed: int) -> list[Line]:
         count = int(each * _SHARES[kind] * (_ENGLISH if language == ENGLISH else 1))
         drawn += [pool[row] for row in rng.permutation(len(pool))[:count]]
     return drawn
+
+
+def more(files: Sequence[Path], counts: Mapping[str, int], known: Iterable[Line], seed: int) -> list[Line]:
+    """Draw so many lines of each source beside the `known` ones, if it has so many: counts by the names of files.
+
+    A name is that before the first dot: NAME-LANGUAGE. Raises BundleError for a name that no file has.
+    """
+    named = {file.name.partition(".")[0]: file for file in files}
+    if strange := sorted(counts.keys() - named.keys()):
+        raise BundleError(f"expected files of --text by the names {strange}, found {sorted(named)!r:.200}")
+    seen, drawn = set(known), []
+    for name, count in sorted(counts.items()):
+        others = [line for line in dict.fromkeys(read([named[name]])) if line not in seen]
+        rng = np.random.default_rng([seed, len(others)])
+        drawn += [others[row] for row in rng.permutation(len(others))[:count]]
+    return drawn
+
+
+def recased(texts: Sequence[str]) -> dict[int, str]:
+    """Some of the texts in capitals, and some without any, by their rows: people write as they like."""
+    found = {}
+    for row in range(0, len(texts), _RECASED // 2):
+        text = texts[row]
+        other = text.upper() if row % _RECASED else text.lower()
+        if other != text:
+            found[row] = other
+    return found
 
 
 def sided(lines: Sequence[Line], tokenizer: Tokenizer) -> Texts:

@@ -114,17 +114,19 @@ def gather(
 
 def gather_languages(
     teacher: Teacher, origin: Encoder, files: Sequence[Path], collections: Sequence[Path], each: int, seed: int,
-    cache: Path,
+    cache: Path, more: Mapping[str, int] | None = None,
 ) -> Material:  # fmt: skip
     """Draw `each` texts of each language and encode them by `origin`, a bundle of the teacher.
 
-    What translates an English text learns the mean of both texts' vectors: Reimers and Gurevych (EMNLP 2020). Roles
-    stand for prompts: where `origin` has one side, so has the student.
+    What translates an English text learns the mean of both texts' vectors: Reimers and Gurevych (EMNLP 2020). Some
+    texts come in capitals too, and some in small letters, with the vectors that they have as they were written. Roles
+    stand for prompts: where `origin` has one side, so has the student. more: of these files so many texts beside.
     """
     if each < 1:
         raise BundleError(f"expected a text of each language or more, found {each}: give a larger --each")
     roles = roles_of(teacher) if origin.sided else None
     drawn = languages.draw(languages.read(files), each, seed)
+    drawn += languages.more(files, more or {}, drawn, seed)
     both = [line.text for line in drawn] + [line.english for line in drawn]
     repeated = {row % len(drawn) for row in text.sharing(both, text.collection_texts(collections))}
     lines = [line for row, line in enumerate(drawn) if row not in repeated]
@@ -146,6 +148,10 @@ def gather_languages(
     others = np.array(translated, np.int64)
     mixed = vectors[others].astype(np.float32) + vectors[others + 1]
     vectors[others] = normalize(mixed, teacher.dim)
+    recased = languages.recased(texts)
+    texts += recased.values()
+    names += [names[row] for row in recased]
+    around, vectors = (np.concatenate([found, found[[*recased]]]) for found in (around, vectors))
     tokens = Tokens.of(texts, teacher.tokenizer)
     if roles:
         tokens.flat[tokens.offsets[:-1]] = np.array(roles)[around]

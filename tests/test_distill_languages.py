@@ -81,6 +81,28 @@ def test_each_language_has_short_texts_long_ones_and_pairs(files):
     assert len(drawn) > 100 + len(german)
 
 
+def test_more_is_drawn_of_a_file_than_of_its_language(files):
+    drawn = languages.draw(languages.read(files), 20, 0)
+    found = languages.more(files, {"pets-de": 150, "pets-en-de": 7}, drawn, 0)
+    assert found == languages.more(files, {"pets-en-de": 7, "pets-de": 150}, drawn, 0)
+    assert found != languages.more(files, {"pets-de": 150, "pets-en-de": 7}, drawn, 1)
+    assert not {*found} & {*drawn}
+    assert sum(bool(line.english) for line in found) == 7
+    assert len(found) == len({*found}) == 157
+    assert len(languages.more(files, {"pets": 10**6}, drawn, 0)) < 200
+    with pytest.raises(
+        BundleError, match=r"by the names \['dogs'\], found \['pets', 'pets-de', 'pets-en-de'\]"
+    ):
+        languages.more(files, {"dogs": 1}, drawn, 0)
+
+
+def test_some_texts_come_in_capitals_and_some_in_small_letters():
+    texts = [f"The Cat {number}" for number in range(32)] + ["中文"] * 32
+    found = languages.recased(texts)
+    assert found == {0: "the cat 0", 8: "THE CAT 8", 16: "the cat 16", 24: "THE CAT 24"}
+    assert languages.recased([]) == {}
+
+
 def test_a_pair_without_a_tab_is_refused(tmp_path):
     with pytest.raises(BundleError, match="a tab and 'fr'"):
         languages.read([packed(tmp_path / "a-en-fr.tsv.gz", ["only one"])])
@@ -142,6 +164,26 @@ def test_a_translation_learns_the_mean_of_both_sides(material, origin):
         if is_pair:
             assert [names[kinds.languages[n]] for n in (row, row + 1)] == ["de", "en"]
     assert found > 20
+
+
+def test_a_text_in_another_case_has_the_vector_of_the_text(material):
+    known = {
+        (text, side): row
+        for row, (text, side) in enumerate(zip(material.texts, material.kinds.around, strict=True))
+    }
+    for row, said in enumerate(material.texts):
+        if said.isupper():
+            (origin,) = {
+                at
+                for (other, side), at in known.items()
+                if other.upper() == said
+                and other != said
+                and side == material.kinds.around[row]
+                and at % 8 == 0
+            }
+            assert material.vectors[row].tobytes() == material.vectors[origin].tobytes()
+            assert material.kinds.languages[row] == material.kinds.languages[origin]
+    assert sum(said.isupper() for said in material.texts) > 5
 
 
 def test_texts_begin_with_the_token_of_their_role(material, teacher):
@@ -275,6 +317,7 @@ def test_distill_writes_a_student_with_roles_and_codes(folder, files, origin, tm
     out = tmp_path / student
     arguments = ["distill", "--student", student, "--layers", "1", "--teacher", str(folder)]
     arguments += ["--space-of", str(origin.path), "--out", str(out), "--each", "60", "--codes", "16"]
+    arguments += ["--more", "pets=5"]
     arguments += [
         "--steps",
         "6",
@@ -323,6 +366,8 @@ def test_a_student_of_a_teacher_without_prompts_has_no_roles(folder, files, tmp_
         ("small", ["--max-tokens", "3"], "tokens, found 3"),
         ("nano", ["--each", "0"], "a text of each language or more, found 0"),
         ("nano", ["--each", "-5"], "found -5"),
+        ("nano", ["--more", "pets=5"], "expected --each beside --more, found none"),
+        ("nano", ["--each", "60", "--more", "dogs=5"], "by the names ['dogs'], found ['pets', "),
     ],
 )
 def test_what_cannot_be_made_is_refused_before_it_begins(
