@@ -4,12 +4,10 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from subprocess import CalledProcessError
 
 from benchmarks import fresh
-from edgeret.encode import static, tokens
 from edgeret.encode.encoder import BACKENDS, Encoder
 from edgeret.errors import EdgeretError
 
@@ -24,28 +22,23 @@ def main(argv: list[str]) -> int:
     """Print one JSON line for each backend that the bundle serves and that is installed; return the exit code."""
     parser = argparse.ArgumentParser("python -m benchmarks backends", description=__doc__)
     parser.add_argument("--model", default="base", help="a bundle")
-    parser.add_argument(
-        "--in-memory", action="store_true", help="read the token table into memory, however large it is"
-    )
     options = parser.parse_args(argv)
     try:
         bundle = Encoder.load(options.model).bundle
         for backend in (name for name, kind in BACKENDS.items() if kind.serves(bundle) and kind.installed()):
-            print(json.dumps(measure(options.model, backend, options.in_memory)), flush=True)
+            print(json.dumps(measure(options.model, backend)), flush=True)
     except (EdgeretError, CalledProcessError) as error:
         print(f"backends: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def measure(model: str, backend: str, in_memory: bool) -> dict[str, float | str]:
+def measure(model: str, backend: str) -> dict[str, float | str]:
     """MB beyond `import edgeret`, planned and measured, and the least milliseconds of a text of `SHORT` tokens."""
     short, every = (
-        fresh.run("benchmarks.backends", "encode", model, backend, lengths, in_memory)
-        for lengths in (SHORT, EVERY)
+        fresh.run("benchmarks.backends", "encode", model, backend, lengths) for lengths in (SHORT, EVERY)
     )
-    with _table(in_memory):
-        planned = sum(Encoder.load(model, backend).planned_bytes.values())
+    planned = sum(Encoder.load(model, backend).planned_bytes.values())
     line: dict[str, float | str] = {"model": model, "backend": backend, "short_ms": round(short["ms"], 3)}
     sizes = {
         "short": short["rss_over_import_bytes"],
@@ -55,28 +48,14 @@ def measure(model: str, backend: str, in_memory: bool) -> dict[str, float | str]
     return line | {f"{name}_mb": round(size / 1e6, 1) for name, size in sizes.items()}
 
 
-def encode(model: str, backend: str, lengths: Sequence[int], in_memory: bool) -> dict[str, float]:
+def encode(model: str, backend: str, lengths: Sequence[int]) -> dict[str, float]:
     """Encode a text of each length, more than once; the least time of the first, in milliseconds."""
-    with _table(in_memory):
-        encoder = Encoder.load(model, backend)
-        texts = ["the " * length for length in lengths]
-        encoder.encode(texts * _ROUNDS)
+    encoder = Encoder.load(model, backend)
+    texts = ["the " * length for length in lengths]
+    encoder.encode(texts * _ROUNDS)
     taken = []
     for _ in range(_TIMED):
         begun = time.perf_counter()
         encoder.encode(texts[:1])
         taken.append(time.perf_counter() - begun)
     return {"ms": 1000 * min(taken)}
-
-
-@contextmanager
-def _table(in_memory: bool) -> Iterator[None]:
-    """Within, no token table stays in its file, if that is asked for."""
-    stays = tokens.stays
-    for module in (tokens, static):
-        vars(module)["stays"] = (lambda _: False) if in_memory else stays
-    try:
-        yield
-    finally:
-        for module in (tokens, static):
-            vars(module)["stays"] = stays

@@ -100,6 +100,9 @@ def _entered(
         plain = [check(value) for check, value in zip(ordered, args, strict=False)]
         # What is too much, or has no such name, Python itself refuses.
         plain += args[len(ordered) :]
+        # As most calls are: what is left to do takes as long as a part of a short text's encoding.
+        if not kwargs:
+            return call(*plain, **kwargs)
         if not named.keys() >= kwargs.keys():
             signature.bind(*args, **kwargs)
         return call(*plain, **{name: named[name](value) for name, value in kwargs.items()})
@@ -169,6 +172,8 @@ def text(name: str, value: object, refusal: type[ArgumentError] = ArgumentError)
     """A string that can be written as UTF-8. Raises `refusal` for anything else."""
     if not isinstance(value, str):
         raise refusal(f"expected {name} to be a string, got {shown(value)}: convert it with str()")
+    if value.isascii():
+        return value
     try:
         value.encode()
     except UnicodeEncodeError as error:

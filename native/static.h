@@ -23,43 +23,60 @@
 typedef struct {
     const int8_t *weights; /* [outputs][inputs] */
     const float *scales, *bias; /* [outputs] */
+    const int32_t *sums; /* [outputs], of the weights of each, as `sum_weights` has them; NULL if no input is negative */
 } Layer;
 
 typedef struct {
-    size_t vocabulary, dim, hidden; /* dim is even where there is a table */
-    const uint8_t *rows; /* [vocabulary][dim / 2]: entries plus 8, the low four bits first */
-    const float *scales; /* [vocabulary] */
+    size_t dim, hidden; /* dim is even where there are tokens */
     Layer inner, outer; /* dim to hidden, hidden to dim */
 } Student;
 
-/* Writes float [dim]. ids: NULL if `vector` has their sum already, and the student's table is not asked. scratch:
- * SCRATCH_OCTETS of it, aligned to float. Returns 0 if a number is not finite. */
-typedef int Encode(const Student *, const size_t *ids, size_t count, void *scratch, float *vector);
+/* A row of the table: [dim / 2], entries plus 8, the low four bits first. */
+typedef struct {
+    const uint8_t *row;
+    float scale;
+} Token;
+
+/* Writes float [dim]. tokens: NULL if `vector` has their sum already. scratch: SCRATCH_OCTETS of it, aligned to float.
+ * Returns 0 if a number is not finite. */
+typedef int Encode(const Student *, const Token *tokens, size_t count, void *scratch, float *vector);
 
 #define SCRATCH_OCTETS (sizeof(float) + sizeof(int16_t)) /* times dim + hidden */
 
 INLINE int is_finite(float number) { return fabsf(number) <= FLT_MAX; }
 
-INLINE void read_row_ahead(const Student *student, size_t id)
+/* The bits of floats without a sign are in the order of the floats, NaN last: compilers find the largest of integers
+ * many at a time. */
+INLINE int32_t bits_of(float number)
 {
-    const size_t octets = student->dim / 2;
-    __builtin_prefetch(student->scales + id);
-    for (size_t i = 0; i < octets; i += LINE)
-        __builtin_prefetch(student->rows + id * octets + i);
+    int32_t bits;
+    memcpy(&bits, &number, sizeof bits);
+    return bits;
 }
 
-INLINE void sum_rows(const Student *student, const size_t *ids, size_t count, float *restrict halves,
-                     float *restrict total)
+INLINE float float_of(int32_t bits)
 {
-    const size_t half = student->dim / 2;
+    float number;
+    memcpy(&number, &bits, sizeof number);
+    return number;
+}
+
+INLINE void read_row_ahead(const uint8_t *row, size_t octets)
+{
+    for (size_t i = 0; i < octets; i += LINE)
+        __builtin_prefetch(row + i);
+}
+
+INLINE void sum_rows(const Token *tokens, size_t count, size_t half, float *restrict halves, float *restrict total)
+{
     memset(halves, 0, 2 * half * sizeof *halves);
     for (size_t i = 0; i < count && i < AHEAD_TOKENS; i++)
-        read_row_ahead(student, ids[i]);
+        read_row_ahead(tokens[i].row, half);
     for (size_t i = 0; i < count; i++) {
         if (count - i > AHEAD_TOKENS)
-            read_row_ahead(student, ids[i + AHEAD_TOKENS]);
-        const uint8_t *row = student->rows + ids[i] * half;
-        const float scale = student->scales[ids[i]];
+            read_row_ahead(tokens[i + AHEAD_TOKENS].row, half);
+        const uint8_t *row = tokens[i].row;
+        const float scale = tokens[i].scale;
         for (size_t j = 0; j < half; j++) {
             halves[j] += scale * (float)((row[j] & 15) - 8);
             halves[half + j] += scale * (float)((row[j] >> 4) - 8);
@@ -97,14 +114,28 @@ INLINE void round_all(const float *numbers, size_t count, float factor, int16_t 
         rounded[i] = (int16_t)((int32_t)(numbers[i] * factor + (TOP + 1.5f)) - (TOP + 1));
 }
 
+INLINE void sum_weights(const int8_t *weights, size_t size, size_t count, int32_t *sums)
+{
+    for (size_t i = 0; i < size; i++) {
+        sums[i] = 0;
+        for (size_t j = 0; j < count; j++)
+            sums[i] += weights[i * count + j];
+    }
+}
+
+INLINE void read_weights_ahead(const int8_t *weights, size_t octets)
+{
+    /* As an integer, since it may lie past the end; a prefetch never faults. */
+    for (size_t i = 0; i < octets; i += LINE)
+        __builtin_prefetch((const void *)((uintptr_t)(weights + i) + AHEAD_OCTETS));
+}
+
 /* `many` outputs from `first`; a constant where it is called, so that the loops over it vanish. */
 INLINE void apply_some(const Layer *layer, size_t first, size_t many, const int16_t *restrict inputs, size_t count,
                        float step, float *restrict outputs)
 {
     const int8_t *restrict weights = layer->weights + first * count;
-    /* As an integer, since it may lie past the end; a prefetch never faults. */
-    for (size_t i = 0; i < many * count; i += LINE)
-        __builtin_prefetch((const void *)((uintptr_t)(weights + i) + AHEAD_OCTETS));
+    read_weights_ahead(weights, many * count);
     int64_t totals[TOGETHER] = {0};
     for (size_t from = 0; from < count; from += RUN) {
         const size_t to = count - from < RUN ? count : from + RUN;
@@ -129,50 +160,60 @@ INLINE void apply(const Layer *layer, size_t size, const int16_t *inputs, size_t
         apply_some(layer, i, 1, inputs, count, step, outputs);
 }
 
-INLINE int encode(const Student *student, const size_t *ids, size_t count, void *scratch, float *vector)
+typedef void Apply(const Layer *, size_t size, const int16_t *inputs, size_t count, float step, float *outputs);
+
+INLINE int encode(const Student *student, const Token *tokens, size_t count, void *scratch, float *vector, Apply *dense)
 {
     const size_t dim = student->dim, hidden = student->hidden;
-    float *change = scratch, *activations = change + dim, most = 0;
+    float *change = scratch, *activations = change + dim;
+    int32_t most = 0, farthest = 0;
     int16_t *inputs = (int16_t *)(void *)(activations + hidden), *rounded = inputs + dim;
-    if (ids)
-        sum_rows(student, ids, count, change, vector);
+    if (tokens)
+        sum_rows(tokens, count, dim / 2, change, vector);
     if (!normalize(vector, dim))
         return 0;
     round_all(vector, dim, TOP, inputs);
-    apply(&student->inner, hidden, inputs, dim, 1.0f / TOP, activations);
+    dense(&student->inner, hidden, inputs, dim, 1.0f / TOP, activations);
     for (size_t i = 0; i < hidden; i++) {
-        if (!is_finite(activations[i]))
-            return 0;
+        const int32_t size = bits_of(activations[i]) & INT32_MAX;
+        farthest = size > farthest ? size : farthest;
         activations[i] = activations[i] > 0 ? activations[i] : 0;
-        most = activations[i] > most ? activations[i] : most;
+        const int32_t left = bits_of(activations[i]);
+        most = left > most ? left : most;
     }
-    const float step = most / TOP;
+    if (!is_finite(float_of(farthest)))
+        return 0;
+    const float step = float_of(most) / TOP;
     round_all(activations, hidden, step >= FLT_MIN ? 1 / step : 0, rounded);
-    apply(&student->outer, dim, rounded, hidden, step, change);
+    dense(&student->outer, dim, rounded, hidden, step, change);
     for (size_t i = 0; i < dim; i++)
         vector[i] += change[i];
     return normalize(vector, dim);
 }
 
-static int encode_plain(const Student *student, const size_t *ids, size_t count, void *scratch, float *vector)
+static int encode_plain(const Student *student, const Token *tokens, size_t count, void *scratch, float *vector)
 {
-    return encode(student, ids, count, scratch, vector);
+    return encode(student, tokens, count, scratch, vector, apply);
 }
 
 static int always(void) { return 1; }
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define X86 1
-#define ENCODE(NAME, TARGET)                                                                                         \
-    __attribute__((target(TARGET))) static int NAME(const Student *student, const size_t *ids, size_t count,         \
+#include "static_vnni.h"
+
+#define ENCODE(NAME, TARGET, APPLY)                                                                                  \
+    __attribute__((target(TARGET))) static int NAME(const Student *student, const Token *tokens, size_t count,       \
                                                     void *scratch, float *vector)                                    \
     {                                                                                                                \
-        return encode(student, ids, count, scratch, vector);                                                         \
+        return encode(student, tokens, count, scratch, vector, APPLY);                                               \
     }
-ENCODE(encode_avx512, "avx512f,avx512bw")
-ENCODE(encode_avx2, "avx2")
+ENCODE(encode_vnni, "avx512f,avx512bw,avx512vnni", apply_vnni)
+ENCODE(encode_avx512, "avx512f,avx512bw", apply)
+ENCODE(encode_avx2, "avx2", apply)
 
 static int has_avx512(void) { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"); }
+static int has_vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 static int has_avx2(void) { return __builtin_cpu_supports("avx2"); }
 #endif
 
@@ -185,6 +226,7 @@ typedef struct {
 /* Best first. AArch64 always has NEON, which compilers use unasked. */
 static const Isa isas[] = {
 #ifdef X86
+    {"avx512vnni", has_vnni, encode_vnni},
     {"avx512", has_avx512, encode_avx512},
     {"avx2", has_avx2, encode_avx2},
 #endif

@@ -351,18 +351,6 @@ def test_backends_print_a_line_for_each_that_is_installed(capsys):
         assert line["short_ms"] > 0
 
 
-def test_a_table_that_stays_in_its_file_is_read_where_it_is_asked_for(monkeypatch):
-    from benchmarks import backends
-    from edgeret.encode import tokens
-
-    monkeypatch.setattr(tokens, "_LARGE", 1 << 10)
-    encoder = Encoder.load("nano")
-    kept = sum(encoder.planned_bytes.values())
-    with backends._table(True):
-        assert sum(encoder.planned_bytes.values()) > kept + 2_000_000
-    assert sum(encoder.planned_bytes.values()) == kept
-
-
 def test_words_are_measured_beside_fts5(monkeypatch, capsys):
     from benchmarks import words
 

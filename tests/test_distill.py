@@ -16,7 +16,7 @@ pytest.importorskip("scipy", reason="export needs the packages of the extra 'exp
 import torch
 from test_export import make_teacher, passages
 
-from edgeret.encode import tokens
+from edgeret.encode import static as kernels
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.encoder import Encoder
 from edgeret.errors import BundleError
@@ -347,8 +347,8 @@ def test_the_static_bundle_says_what_the_network_says(teacher, material, space_o
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-6)
     alone = np.concatenate([encoder.encode([passage]) for passage in texts])
     assert alone.tobytes() == found.tobytes()
-    # As where many languages make the table large.
-    monkeypatch.setattr(tokens, "_LARGE", 1)
+    # As where the kernel keeps few of the table's rows.
+    monkeypatch.setattr(kernels, "_KEPT", 1)
     assert (Encoder.load(made.path).encode(texts) * found).sum(1).min() > 0.99999
 
 

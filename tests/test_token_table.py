@@ -58,7 +58,6 @@ def joined(table: dict[str, np.ndarray], ids: list[int]) -> np.ndarray:
     )
 
 
-@pytest.mark.parametrize("large", [1, 1 << 24], ids=["in its file", "in memory"])
 @given(
     shape=st.one_of(
         st.tuples(st.just("transformer"), st.integers(1, 40), st.integers(1, 9)),
@@ -69,22 +68,19 @@ def joined(table: dict[str, np.ndarray], ids: list[int]) -> np.ndarray:
     seed=st.integers(0, 2**32 - 1),
 )
 @settings(max_examples=tries(40), deadline=None)
-def test_rows_are_their_parts_centroids_joined(tmp_path_factory, large, shape, words, data, seed):
+def test_rows_are_their_parts_centroids_joined(tmp_path_factory, shape, words, data, seed):
     kind, parts, width = shape
     table = coded(parts, width, words, seed)
     ids = data.draw(st.lists(st.integers(0, words - 1), max_size=40))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tokens, "_LARGE", large)
-        opened = bundle_of(tmp_path_factory.mktemp("made") / "table", kind, **table)
-        assert opened.token_width == parts * width
-        read = TokenTable(opened)
-        assert (read.rows is None) == (kind == "transformer" or large == 1)
-        for _ in range(2):
-            found = read.take(ids)
-            assert (found.dtype, found.shape) == (np.float32, (len(ids), parts * width))
-            assert found.tobytes() == joined(table, ids).tobytes()
-        with pytest.raises(BundleError, match=f"expected token ids below {words}, got {words}: install"):
-            read.take([*ids, words])
+    opened = bundle_of(tmp_path_factory.mktemp("made") / "table", kind, **table)
+    assert opened.token_width == parts * width
+    read = TokenTable(opened)
+    for _ in range(2):
+        found = read.take(ids)
+        assert (found.dtype, found.shape) == (np.float32, (len(ids), parts * width))
+        assert found.tobytes() == joined(table, ids).tobytes()
+    with pytest.raises(BundleError, match=f"expected token ids below {words}, got {words}: install"):
+        read.take([*ids, words])
 
 
 def test_a_graph_is_given_what_codes_stand_for(tmp_path):
@@ -99,9 +95,9 @@ def test_a_graph_is_given_what_codes_stand_for(tmp_path):
 
 def test_what_is_planned_is_the_codes_and_their_centroids(tmp_path, monkeypatch):
     made = bundle_of(tmp_path / "table", "static", **coded(24, 4))
-    assert planned_bytes(made) == WORDS * 24 + 4 * 256 * DIM
-    monkeypatch.setattr(tokens, "_LARGE", 1)
     assert planned_bytes(made) == WORDS * (24 + tokens._KEPT_BYTES) + 4 * 256 * DIM
+    monkeypatch.setattr(tokens, "_KEPT", 3)
+    assert planned_bytes(made) == 3 * (24 + tokens._KEPT_BYTES) + 4 * 256 * DIM
 
 
 def without(name: str):

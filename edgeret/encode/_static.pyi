@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -5,7 +6,8 @@ from numpy.typing import NDArray
 
 def isas() -> tuple[str, ...]: ...
 def student(
-    tokens: NDArray[np.uint8],
+    read: Callable[[int], bytes],
+    most: int,
     token_scales: NDArray[np.float32],
     inner: NDArray[np.int8],
     inner_scales: NDArray[np.float32],

@@ -103,8 +103,8 @@ class _Pipeline(NamedTuple):
     def encode(self, text: str, side: _Side) -> Float32:
         """The model's vector of a text of one side, as much of it as the model reads."""
         vector = self._run(self._read(text, side).ids)
-        # A sum of no tokens. `any` would take three times as long.
-        return vector if np.count_nonzero(vector) else stand_in(text, self.dim)
+        # Of a sum of no tokens.
+        return stand_in(text, self.dim) if _is_zero(vector) else vector
 
     def encode_known(self, text: str, side: _Side) -> _Whole:
         """The same, or a vector of `edgeret.unknown`."""
@@ -116,7 +116,7 @@ class _Pipeline(NamedTuple):
             read = text if whole else text[: max(stop for _, stop in spans)]
             return _Whole(stand_in(read, self.dim), whole, known=False)
         vector = self._run(ids)
-        if not np.count_nonzero(vector):
+        if _is_zero(vector):
             return _Whole(stand_in(text, self.dim), whole, known=not text.strip())
         if unknown is not None and unknown in ids:
             vector = tinged(vector, text, ids, spans, unknown)
@@ -452,6 +452,11 @@ class Encoder:
                     f"least {_LEAST_LIKENESS}, found {found:.3f}: install another release of its runtime"
                 )
         return pipeline
+
+
+def _is_zero(vector: Float32) -> bool:
+    # The first is hardly ever 0. `any` would take three times as long as the other, and that ten times as long as this.
+    return not (vector.item(0) or np.count_nonzero(vector))
 
 
 def _sides(bundle: Bundle, tokenizer: Tokenizer) -> Iterator[_Side]:

@@ -1,16 +1,15 @@
-"""The token table: the embedding of each token."""
+"""The token table: the embedding of each token. It stays in its file, but for the rows that texts have."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.encode.bundle import CENTROIDS, Bundle
-from edgeret.encode.manifest import Tensor, refuse
+from edgeret.encode.manifest import refuse
 from edgeret.errors import BundleError
 
 Float32 = NDArray[np.float32]
@@ -23,7 +22,6 @@ _PAIRS: Final = _NIBBLES.view(np.float64)[:, 0]
 # What a byte may choose of, where the table has codes.
 _CENTROIDS: Final = 256
 
-_LARGE: Final = 1 << 23
 # Texts have few tokens, again and again: so many rows are kept, with what Python keeps of each.
 _KEPT: Final = 4096
 _KEPT_BYTES: Final = 250
@@ -33,7 +31,7 @@ class TokenTable:
     """The token embeddings: int8 rows [vocabulary, dim], or uint8 [vocabulary, dim / 2], two entries in a byte.
 
     Or product codes (Jégou et al., 2011), uint8 [vocabulary, parts]: for each part of an embedding a byte chooses one
-    of 256 centroids. rows: None if they stay in the file. scales: float32 [vocabulary], None beside codes. Raises
+    of 256 centroids. read: the bytes of a row, by its id. scales: float32 [vocabulary], None beside codes. Raises
     BundleError if they do not fit together.
     """
 
@@ -55,27 +53,28 @@ class TokenTable:
         else:
             dtype, width = ("uint8", self._width // 2) if self._is_packed else ("int8", self._width)
             self.scales = bundle.shaped("token_scales", "float32", (self._count,))
-        placed = bundle.fitting("tokens", dtype, (self._count, width))
-        self.rows: Any = None
-        if stays(bundle):
-            self._read = _in_file(bundle, placed)
-        else:
-            self.rows = bundle.tensor("tokens")
-            self._read = partial(self.rows.take, axis=0)
+        self._placed = bundle.fitting("tokens", dtype, (self._count, width))
+        self._source = bundle.source(self._placed.file)
+        self._row = lru_cache(_KEPT)(self.read)
 
     def take(self, ids: list[int]) -> Float32:
         """Token ids -> their embeddings, float32 [n, dim]. Raises BundleError for an id that has none."""
-        try:
-            rows = self._read(ids)
-        except IndexError as error:
-            raise BundleError(
-                f"expected token ids below {self._count}, got {max(ids)}: install or export the bundle again"
-            ) from error
+        width = self._placed.shape[1]
+        rows = np.frombuffer(b"".join(map(self._row, ids)), self._placed.dtype).reshape(len(ids), width)
         if self.scales is None:
             return self._centroids.take(rows + self._firsts, axis=0).reshape(len(ids), self._width)
         values = _PAIRS.take(rows).view(np.float32) if self._is_packed else rows
         tokens: Float32 = values * self.scales.take(ids)[:, None]
         return tokens
+
+    def read(self, id: int) -> bytes:
+        """The row of a token, as the file has it. Raises BundleError for an id that has none, or a cut file."""
+        if not 0 <= id < self._count:
+            raise BundleError(
+                f"expected token ids below {self._count}, got {id}: install or export the bundle again"
+            )
+        width = self._placed.nbytes // self._count
+        return self._source.read(width, self._placed.offset + width * id)
 
 
 def is_coded(bundle: Bundle) -> bool:
@@ -93,32 +92,10 @@ def is_packed(bundle: Bundle) -> bool:
     return bundle.placed("tokens").dtype == "uint8" and not is_coded(bundle)
 
 
-def stays(bundle: Bundle) -> bool:
-    """Whether the table stays in its file, but for the rows that texts have: one of many languages, or of a graph.
-
-    A graph takes so long for a text that to read its rows one by one costs nothing that could be measured.
-    """
-    return bundle.manifest.kind != "static" or bundle.placed("tokens").nbytes >= _LARGE
-
-
 def planned_bytes(bundle: Bundle) -> int:
     """What it adds to the process at most."""
     table, is_of_codes = bundle.placed("tokens"), is_coded(bundle)
     # Centroids have half the bytes in the file.
     beside = 2 * bundle.placed(CENTROIDS).nbytes if is_of_codes else bundle.placed("token_scales").nbytes
-    if not stays(bundle):
-        return table.nbytes + beside
     count, width = table.shape
     return beside + min(count, _KEPT) * (width + _KEPT_BYTES)
-
-
-def _in_file(bundle: Bundle, placed: Tensor) -> Callable[[list[int]], NDArray[Any]]:
-    source, (count, width) = bundle.source(placed.file), placed.shape
-
-    @lru_cache(_KEPT)
-    def row(id: int) -> bytes:
-        if not 0 <= id < count:
-            raise IndexError(id)
-        return source.read(width, placed.offset + width * id)
-
-    return lambda ids: np.frombuffer(b"".join(map(row, ids)), placed.dtype).reshape(len(ids), width)
