@@ -30,6 +30,7 @@ BENCHMARKS = (
     "sync",
     "duplicates",
     "listing",
+    "languages",
 )
 
 

@@ -64,7 +64,7 @@ def options() -> Any:
 def main(argv: list[str]) -> int:
     """Make what is not there yet; return the exit code."""
     argparse.ArgumentParser("python -m benchmarks minilm", description=__doc__).parse_args(argv)
-    for name, make in (("onnx", _export), ("static", _distill)):
+    for name, make in (("onnx", _export), ("static", lambda folder: distill(teacher_folder(), folder))):
         if not (FOLDER / name).exists():
             unfinished = FOLDER / f"{name}.part"
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -117,7 +117,8 @@ def _export(folder: Path) -> None:
         shutil.copy(teacher_folder() / name, folder)
 
 
-def _distill(folder: Path) -> None:
+def distill(teacher: Path, folder: Path) -> None:
+    """Have model2vec distill a model of Hugging Face's layout into a folder."""
     from model2vec.distill import distill
 
-    distill(str(teacher_folder()), pca_dims=STATIC_DIM).save_pretrained(folder)
+    distill(str(teacher), pca_dims=STATIC_DIM).save_pretrained(folder)

