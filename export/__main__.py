@@ -22,6 +22,7 @@ from edgeret.encode.bundle import Bundle
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.reranker import KIND, Reranker
 from edgeret.errors import BundleError, EdgeretError
+from edgeret.shell.arguments import NO_STEMS
 from export import handover, verify
 from export.arguments import parser
 
@@ -427,6 +428,7 @@ def _corpus(arguments: argparse.Namespace) -> int:
     bits = encoder.codec.usual_bits if arguments.bits is None else arguments.bits
     built = corpus.build(
         arguments.inputs, arguments.out, encoder, bits, arguments.filter, folder, engine,
+        None if arguments.language == NO_STEMS else arguments.language,
     )  # fmt: skip
     if arguments.shards is None:
         shutil.rmtree(folder)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from edgeret import stems
 from edgeret.encode.bundle import DEFAULT_MODEL
+from edgeret.shell.arguments import NO_STEMS
 from export import spread, verify
 from export.handover import SYSTEMS
 from export.workers import ENGINES
@@ -258,6 +260,13 @@ def parser() -> argparse.ArgumentParser:
     many.add_argument("--bits", type=int, help="length of a code (default: the model's longest up to 256)")
     many.add_argument(
         "--filter", action="append", default=[], metavar="KEY", help="metadata key often asked by --where"
+    )
+    many.add_argument(
+        "--language",
+        choices=(stems.ENGLISH, *stems.ALGORITHMS, NO_STEMS),
+        default=stems.ENGLISH,
+        metavar="CODE",
+        help=f"by whose stems words are found (default: {stems.ENGLISH}); {NO_STEMS}: as they are",
     )
     many.add_argument("--engine", choices=ENGINES, default="local", help="(default: local)")
     many.add_argument("--workers", type=int, help="(default: one a core)")

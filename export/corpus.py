@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from tqdm import tqdm
 
+from edgeret import stems
 from edgeret.documents import Document, Record
 from edgeret.encode.encoder import Encoder
 from edgeret.errors import (
@@ -55,12 +56,14 @@ def build(
     filters: Sequence[str],
     folder: Path,
     engine: Engine,
+    language: str | None = stems.ENGLISH,
 ) -> Built:
     """Write the index of all documents of `files` to the new file `out`.
 
     It holds what `Index.add` would have stored of the same documents, committed every ROWS of them. folder: of the
     shards, which stay there; where it has one already, nothing is encoded. Every row is checked before the first is
-    encoded. Memory is taken for one shard at a time, here and in each worker.
+    encoded. Memory is taken for one shard at a time, here and in each worker. language: by whose stems words are found;
+    None: as they are.
 
     Raises IndexExistsError if `out` is there, InvalidDocumentError naming file and row, InvalidQueryError for bits
     that the codec lacks, FilterError, BackendError, BundleError, StorageError.
@@ -78,7 +81,7 @@ def build(
     with translated(partial):
         partial.mkdir()
     try:
-        Index.create(partial / out.name, encoder, bits, filters).close()
+        Index.create(partial / out.name, encoder, bits, filters, language=language).close()
         names, missing = _stage(shards, found)
         reused = len(set(names)) - len(missing)
         with (

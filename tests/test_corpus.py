@@ -442,12 +442,12 @@ def test_the_command_answers_and_leaves_the_index_alone(tmp_path, capsys):
     lines = write_lines(tmp_path / "lines.jsonl", rows(40))
     out = tmp_path / "out.edgeret"
     arguments = ["corpus", lines, "--model", MODEL, "--filter", "year", "--workers", "1", "--out", str(out)]
-    assert main(arguments) == 0
+    assert main([*arguments, "--language", "none"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert (answer["documents"], answer["shards"], answer["reused"]) == (40, 6, 0)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lines.jsonl", "out.edgeret"]
     with Index.open(out) as index:
-        assert index.info().model == MODEL
+        assert (index.info().model, index.info().language) == (MODEL, None)
         assert [hit.id for hit in index.search("changed", where={"year": 2007}, k=1)] == ["d7"]
 
 
