@@ -70,7 +70,7 @@ setup(
     ext_modules=[
         extension("_scan", "search", "seek", "seek_x86", "seek_neon", "octets"),
         extension("_codec"),
-        extension("encode._static", "static"),
+        extension("encode._static", "static", "static_vnni"),
         extension("encode._tokenize", "text", "trie", "tokenize", "unigram", "bpe"),
         extension("_words", "words"),
         extension("_postings", "postings", "lists", "octets"),

@@ -100,8 +100,8 @@ def _entered(
         plain = [check(value) for check, value in zip(ordered, args, strict=False)]
         # What is too much, or has no such name, Python itself refuses.
         plain += args[len(ordered) :]
-        # As most calls are: what is left to do takes as long as a part of a short text's encoding.
         if not kwargs:
+            # Most calls: what is left to do for others would take as long as a part of a short text's encoding.
             return call(*plain, **kwargs)
         if not named.keys() >= kwargs.keys():
             signature.bind(*args, **kwargs)

@@ -90,30 +90,29 @@ def draw(lines: Sequence[Line], each: int, seed: int) -> list[Line]:
 
 
 def more(files: Sequence[Path], counts: Mapping[str, int], known: Iterable[Line], seed: int) -> list[Line]:
-    """Draw so many lines of each source beside the `known` ones, if it has so many: counts by the names of files.
+    """Draw so many lines of files beside the `known` ones, if they have so many: counts by the files' names.
 
     A name is that before the first dot: NAME-LANGUAGE. Raises BundleError for a name that no file has.
     """
-    named = {file.name.partition(".")[0]: file for file in files}
+    named: dict[str, list[Path]] = {}
+    for file in files:
+        named.setdefault(file.name.partition(".")[0], []).append(file)
     if strange := sorted(counts.keys() - named.keys()):
         raise BundleError(f"expected files of --text by the names {strange}, found {sorted(named)!r:.200}")
     seen, drawn = set(known), []
     for name, count in sorted(counts.items()):
-        others = [line for line in dict.fromkeys(read([named[name]])) if line not in seen]
+        others = [line for line in dict.fromkeys(read(named[name])) if line not in seen]
         rng = np.random.default_rng([seed, len(others)])
         drawn += [others[row] for row in rng.permutation(len(others))[:count]]
     return drawn
 
 
-def recased(texts: Sequence[str]) -> dict[int, str]:
+def recased(texts: Sequence[str], seed: int) -> dict[int, str]:
     """Some of the texts in capitals, and some without any, by their rows: people write as they like."""
-    found = {}
-    for row in range(0, len(texts), _RECASED // 2):
-        text = texts[row]
-        other = text.upper() if row % _RECASED else text.lower()
-        if other != text:
-            found[row] = other
-    return found
+    rows, share = np.random.default_rng(seed).permutation(len(texts)), len(texts) // _RECASED
+    found = {row: texts[row].upper() for row in rows[:share].tolist()}
+    found |= {row: texts[row].lower() for row in rows[share : 2 * share].tolist()}
+    return {row: other for row, other in sorted(found.items()) if other != texts[row]}
 
 
 def sided(lines: Sequence[Line], tokenizer: Tokenizer) -> Texts:

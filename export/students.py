@@ -148,7 +148,7 @@ def gather_languages(
     others = np.array(translated, np.int64)
     mixed = vectors[others].astype(np.float32) + vectors[others + 1]
     vectors[others] = normalize(mixed, teacher.dim)
-    recased = languages.recased(texts)
+    recased = languages.recased(texts, seed)
     texts += recased.values()
     names += [names[row] for row in recased]
     around, vectors = (np.concatenate([found, found[[*recased]]]) for found in (around, vectors))

@@ -13,6 +13,7 @@
 #define HEAD "edgeret.encode._static.head"
 #define LAYERS 6 /* the tensors of a head, which is a student without a table */
 #define TENSORS 7
+#define WIDEST 65536 /* dim and hidden: beyond any model, and products of sizes stay within 32 bits */
 #define CHUNK_ROWS 256 /* of the table that get their memory together: 49 kB, where a row has 384 entries */
 
 static const Array tensors[TENSORS] = {
@@ -70,9 +71,9 @@ static int fit_together(Borrowed *borrowed)
     const Py_ssize_t vocabulary = has_table ? views[LAYERS].shape[0] : 0;
     const Py_ssize_t dim = views[3].shape[0], hidden = views[0].shape[0];
     const Py_ssize_t shapes[TENSORS][2] = {{hidden, dim}, {hidden}, {hidden}, {dim, hidden}, {dim}, {dim}, {vocabulary}};
-    if (dim < 1 || (has_table && dim % 2)) {
-        PyErr_Format(refusal, "expected a dim of at least 1, and even beside a table, got %zd: pass the tensors of one "
-                              "bundle", dim);
+    if (dim < 1 || dim > WIDEST || hidden > WIDEST || (has_table && dim % 2)) {
+        PyErr_Format(refusal, "expected a dim of 1 to %d, even beside a table, and no larger hidden, got %zd and %zd: pass "
+                              "the tensors of one bundle", WIDEST, dim, hidden);
         return 0;
     }
     for (int i = 0; i < borrowed->held; i++)
@@ -144,16 +145,16 @@ static PyObject *py_head(PyObject *module, PyObject *args)
     return made(arrays, LAYERS, NULL, 0, isa);
 }
 
-/* Memory for one row more that is kept, or NULL. */
+/* Memory for one row more that is kept; NULL if there is none left. */
 static uint8_t *next_row(Borrowed *borrowed, size_t octets)
 {
     const size_t place = borrowed->kept % CHUNK_ROWS;
+    if (borrowed->kept >= borrowed->most)
+        return NULL;
     if (place == 0) {
         Chunk *fresh = PyMem_Malloc(sizeof *fresh + CHUNK_ROWS * octets);
-        if (!fresh) {
-            PyErr_NoMemory();
+        if (!fresh)
             return NULL;
-        }
         fresh->before = borrowed->chunk;
         borrowed->chunk = fresh;
     }
@@ -170,15 +171,17 @@ static const uint8_t *row_of(Borrowed *borrowed, size_t id, uint8_t *spare)
     PyObject *found = PyObject_CallFunction(borrowed->read, "n", (Py_ssize_t)id);
     if (!found)
         return NULL;
-    uint8_t *row = NULL;
+    const uint8_t *row = NULL;
     if (!PyBytes_Check(found) || (size_t)PyBytes_Size(found) != octets)
         PyErr_Format(refusal, "expected %zu bytes of token %zu, got something else: pass what reads the bundle's table",
                      octets, id);
-    /* Another thread may have read it meanwhile: then it is not kept twice. */
-    else if ((row = borrowed->rows[id] || borrowed->kept >= borrowed->most ? spare : next_row(borrowed, octets)))
-        memcpy(row, PyBytes_AsString(found), octets);
-    if (row && row != spare)
-        borrowed->rows[id] = row;
+    else {
+        /* Another thread may have read it meanwhile: it is not kept twice. */
+        uint8_t *kept = borrowed->rows[id] ? NULL : next_row(borrowed, octets);
+        row = memcpy(kept ? kept : spare, PyBytes_AsString(found), octets);
+        if (kept)
+            borrowed->rows[id] = kept;
+    }
     Py_DECREF(found);
     return row;
 }
@@ -232,8 +235,8 @@ static PyObject *py_encode(PyObject *module, PyObject *args)
         return NULL;
     const Student *student = &borrowed->student;
     const Py_ssize_t count = PyList_Size(list);
-    const size_t scratch = (student->dim + student->hidden) * SCRATCH_OCTETS;
-    Token *tokens = PyMem_Malloc((size_t)count * (sizeof *tokens + student->dim / 2) + scratch);
+    const size_t scratch = (student->dim + student->hidden) * SCRATCH_OCTETS, each = sizeof(Token) + student->dim / 2;
+    Token *tokens = (size_t)count <= (PY_SSIZE_T_MAX - scratch) / each ? PyMem_Malloc((size_t)count * each + scratch) : NULL;
     PyObject *vector = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)(student->dim * sizeof(float)));
     if (vector && !tokens)
         PyErr_NoMemory();

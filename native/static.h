@@ -2,7 +2,8 @@
  *
  * Activations are rounded to 16 bits, so that a dense layer sums products of integers: exact, in whatever order
  * a vector register takes them. What is summed as floats has an order of its own, which needs -ffp-contract=off.
- * So every instruction set gives the same bits, and one piece of C serves them all: compilers vectorize it.
+ * So every instruction set gives the same bits. One piece of C serves them all, as compilers vectorize it, but for the
+ * dense layers of static_vnni.h.
  */
 #include <float.h>
 #include <math.h>
@@ -200,21 +201,26 @@ static int always(void) { return 1; }
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define X86 1
-#include "static_vnni.h"
-
 #define ENCODE(NAME, TARGET, APPLY)                                                                                  \
     __attribute__((target(TARGET))) static int NAME(const Student *student, const Token *tokens, size_t count,       \
                                                     void *scratch, float *vector)                                    \
     {                                                                                                                \
         return encode(student, tokens, count, scratch, vector, APPLY);                                               \
     }
-ENCODE(encode_vnni, "avx512f,avx512bw,avx512vnni", apply_vnni)
 ENCODE(encode_avx512, "avx512f,avx512bw", apply)
 ENCODE(encode_avx2, "avx2", apply)
 
 static int has_avx512(void) { return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"); }
-static int has_vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 static int has_avx2(void) { return __builtin_cpu_supports("avx2"); }
+
+/* Older compilers do not know it. */
+#if __GNUC__ >= 8 || (defined(__clang__) && __clang_major__ >= 7)
+#define HAS_VNNI 1
+#include "static_vnni.h"
+ENCODE(encode_vnni, "avx512f,avx512bw,avx512vnni", apply_vnni)
+
+static int has_vnni(void) { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+#endif
 #endif
 
 typedef struct {
@@ -226,7 +232,9 @@ typedef struct {
 /* Best first. AArch64 always has NEON, which compilers use unasked. */
 static const Isa isas[] = {
 #ifdef X86
+#ifdef HAS_VNNI
     {"avx512vnni", has_vnni, encode_vnni},
+#endif
     {"avx512", has_avx512, encode_avx512},
     {"avx2", has_avx2, encode_avx2},
 #endif

@@ -33,7 +33,7 @@ VNNI INLINE __m128i four_sums(const int8_t *weights, size_t count, const uint8_t
     return _mm_add_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
 }
 
-/* Does what `apply` does. */
+/* Does what `apply` does, and lets it do what has other sizes. */
 VNNI INLINE void apply_vnni(const Layer *layer, size_t size, const int16_t *inputs, size_t count, float step,
                             float *outputs)
 {
@@ -53,7 +53,7 @@ VNNI INLINE void apply_vnni(const Layer *layer, size_t size, const int16_t *inpu
         read_weights_ahead(layer->weights + i * count, TOGETHER * count);
         __m128i sums = four_sums(layer->weights + i * count, count, high, low);
         if (layer->sums)
-            sums = _mm_sub_epi32(sums, _mm_slli_epi32(_mm_loadu_si128((const __m128i *)(layer->sums + i)), 15));
+            sums = _mm_sub_epi32(sums, _mm_slli_epi32(_mm_loadu_si128((const void *)(layer->sums + i)), 15));
         const __m128 factors = _mm_mul_ps(_mm_set1_ps(step), _mm_loadu_ps(layer->scales + i));
         _mm_storeu_ps(outputs + i, _mm_add_ps(_mm_mul_ps(_mm_cvtepi32_ps(sums), factors),
                                               _mm_loadu_ps(layer->bias + i)));

@@ -97,10 +97,12 @@ def test_more_is_drawn_of_a_file_than_of_its_language(files):
 
 
 def test_some_texts_come_in_capitals_and_some_in_small_letters():
-    texts = [f"The Cat {number}" for number in range(32)] + ["中文"] * 32
-    found = languages.recased(texts)
-    assert found == {0: "the cat 0", 8: "THE CAT 8", 16: "the cat 16", 24: "THE CAT 24"}
-    assert languages.recased([]) == {}
+    texts = [f"The Cat {number}" for number in range(64)]
+    found = languages.recased(texts, 0)
+    assert found == languages.recased(texts, 0) != languages.recased(texts, 1)
+    assert all(other in (texts[row].upper(), texts[row].lower()) for row, other in found.items())
+    assert sum(other.isupper() for other in found.values()) == len(found) // 2 == 4
+    assert languages.recased(["中文"] * 64, 0) == languages.recased([], 0) == {}
 
 
 def test_a_pair_without_a_tab_is_refused(tmp_path):
@@ -148,12 +150,18 @@ def test_nothing_is_shared_with_nothing():
 # -- material
 
 
+def as_written(material: students.Material) -> int:
+    """How many of the texts are as they were written: those in another case come behind them."""
+    count = len(material.texts)
+    return next(n for n in range(count) if n + len(languages.recased(material.texts[:n], 0)) == count)
+
+
 def test_a_translation_learns_the_mean_of_both_sides(material, origin):
     encoder = Encoder.load(origin.path)
     encode = (encoder.encode, encoder.encode_queries)
     names, kinds = ["de", "en"], material.kinds
     found = 0
-    for row in range(len(material.texts) - 1):
+    for row in range(as_written(material) - 1):
         said, after = material.texts[row], material.texts[row + 1]
         own = encode[kinds.around[row]]([said])[0]
         english = encode[kinds.around[row + 1]]([after])[0]
@@ -167,23 +175,13 @@ def test_a_translation_learns_the_mean_of_both_sides(material, origin):
 
 
 def test_a_text_in_another_case_has_the_vector_of_the_text(material):
-    known = {
-        (text, side): row
-        for row, (text, side) in enumerate(zip(material.texts, material.kinds.around, strict=True))
-    }
-    for row, said in enumerate(material.texts):
-        if said.isupper():
-            (origin,) = {
-                at
-                for (other, side), at in known.items()
-                if other.upper() == said
-                and other != said
-                and side == material.kinds.around[row]
-                and at % 8 == 0
-            }
-            assert material.vectors[row].tobytes() == material.vectors[origin].tobytes()
-            assert material.kinds.languages[row] == material.kinds.languages[origin]
-    assert sum(said.isupper() for said in material.texts) > 5
+    count, kinds = as_written(material), material.kinds
+    changed = languages.recased(material.texts[:count], 0)
+    assert material.texts[count:] == [*changed.values()]
+    assert len(changed) > 10
+    for copy, row in enumerate(changed, start=count):
+        assert material.vectors[copy].tobytes() == material.vectors[row].tobytes()
+        assert (kinds.languages[copy], kinds.around[copy]) == (kinds.languages[row], kinds.around[row])
 
 
 def test_texts_begin_with_the_token_of_their_role(material, teacher):
@@ -378,6 +376,29 @@ def test_what_cannot_be_made_is_refused_before_it_begins(
     assert main([*arguments, *wrong, "--text", *map(str, files)]) == 1
     assert expected in capsys.readouterr().err
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("pair", ["pets", "pets=", "pets=x", "pets=-3", "=5", ""])
+def test_what_is_no_name_and_count_is_refused(pair, files, capsys):
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "distill",
+                "--student",
+                "nano",
+                "--teacher",
+                "t",
+                "--space-of",
+                "s",
+                "--out",
+                "o",
+                "--text",
+                "f",
+                "--more",
+                pair,
+            ]
+        )
+    assert f"argument --more: invalid named_count value: {pair!r}" in capsys.readouterr().err
 
 
 def test_an_interrupted_training_of_codes_goes_on(teacher, material, tmp_path):

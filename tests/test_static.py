@@ -1,7 +1,10 @@
 """Static bundles, made by hand: what docs/format.md says of them, computed once more."""
 
 import contextlib
+import errno
+import gc
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -185,6 +188,45 @@ def test_rows_of_a_table_stay_in_its_file(tmp_path, monkeypatch, kind, without_n
         encoder.encode(["red cat sleeps"])
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_cannot_be_read_any_more_is_named(tmp_path, monkeypatch, kind, without_native):
+    table = tensors(kind)
+    encoder = Encoder.load(make(tmp_path / "hand", table, golden(table)))
+    encoder.encode(["red"])
+
+    def fail(*_: int) -> bytes:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(BundleError, match=r"static\.bin to be readable, found Input/output error: install"):
+        encoder.encode(["cat sleeps"])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_an_encoder_holds_ends_with_it(tmp_path, kind, without_native):
+    """Without the collector, which a process may have turned off."""
+    table = tensors(kind)
+    made = make(tmp_path / "hand", table, golden(table))
+    gc.collect()
+    gc.disable()
+    try:
+        before = len([*Path("/dev/fd").iterdir()])
+        for _ in range(3):
+            Encoder.load(made).encode(TEXTS)
+        assert len([*Path("/dev/fd").iterdir()]) == before
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("shape", [(-1,), (2, 3, -1)])
+def test_rows_of_no_one_length_are_refused_where_memory_is_planned(tmp_path, shape):
+    table = tensors("8 bits")
+    made = make(tmp_path / "hand", table | {"tokens": table["tokens"].reshape(shape)}, golden(table))
+    encoder = Encoder.load(made)
+    with pytest.raises(BundleError, match="expected 'tokens' as rows of one length, found"):
+        encoder.planned_bytes  # noqa: B018
+
+
 # -- the kernel
 
 
@@ -365,6 +407,33 @@ def test_reading_a_row_may_encode_and_change_the_list():
 
 
 @native_only
+def test_a_row_that_is_read_twice_at_once_is_kept_once():
+    given, read, depth = arguments(), [], []
+
+    def nested(id: int) -> bytes:
+        read.append(id)
+        if not depth:
+            depth.append(id)
+            static._static.encode(student, [id])
+        return given[0](id)
+
+    student = static._static.student(nested, *given[1:])
+    for ids in ([1], [2], [1, 2]):
+        static._static.encode(student, ids)
+    # There is room for two.
+    assert read == [1, 1, 2]
+
+
+@native_only
+@pytest.mark.parametrize(("dim", "hidden"), [(65_538, 1), (2, 65_537)])
+def test_sizes_beyond_any_model_are_refused(dim, hidden):
+    rng = np.random.default_rng(0)
+    layers = [*layer_of(rng, hidden, dim), *layer_of(rng, dim, hidden)]
+    with pytest.raises(BundleError, match=f"a dim of 1 to 65536, .*, got {dim} and {hidden}: pass"):
+        static._static.student(*arguments()[:3], *layers, "plain")
+
+
+@native_only
 @pytest.mark.parametrize("read", [None, b"xxx", np.zeros((5, 3), np.uint8)])
 def test_a_reader_that_cannot_be_called_is_refused(read):
     with pytest.raises(BundleError, match="expected what reads a row, got no callable: pass"):
@@ -374,7 +443,7 @@ def test_a_reader_that_cannot_be_called_is_refused(read):
 @native_only
 def test_an_odd_dim_has_no_table_of_halves():
     rng = np.random.default_rng(0)
-    with pytest.raises(BundleError, match="even beside a table, got 5: pass"):
+    with pytest.raises(BundleError, match="even beside a table, and no larger hidden, got 5 and 3: pass"):
         static._static.student(*arguments()[:3], *layer_of(rng, 3, 5), *layer_of(rng, 5, 3), "plain")
 
 

@@ -93,8 +93,13 @@ class Source:
             os.close(self.descriptor)
 
     def read(self, nbytes: int, offset: int) -> bytes:
-        """So many bytes. Raises BundleError for a file that ends before them."""
-        blob = os.pread(self.descriptor, nbytes, offset)
+        """So many bytes. Raises BundleError for a file that ends before them, or cannot be read."""
+        try:
+            blob = os.pread(self.descriptor, nbytes, offset)
+        except OSError as error:
+            raise BundleError(
+                f"expected {self._name} to be readable, found {error.strerror}: install or export the bundle again"
+            ) from error
         if len(blob) != nbytes:
             raise BundleError(
                 f"expected {self._name} as long as it was, found less: install or export the bundle again"

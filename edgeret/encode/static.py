@@ -27,7 +27,7 @@ except ImportError:
 Float32 = NDArray[np.float32]
 Encode = Callable[[list[int]], Float32]
 
-# Rows of a table of 4 bits that the kernel keeps: those that texts have first, which are nearly all that texts have.
+# Rows of a table of 4 bits that the kernel keeps, in pieces of 256: those that texts have first, which are nearly all.
 _KEPT: Final = 16_384
 _POINTER: Final = 8
 
@@ -121,7 +121,7 @@ def native(table: TokenTable, inner: Layer, outer: Layer, isa: str | None = None
     dim, dtype = len(outer.bias), np.dtype(np.float32)
 
     def encode(ids: list[int]) -> Float32:
-        # Half the time of `frombuffer`.
+        # Half the time of `frombuffer`. Nobody else has the buffer.
         return np.ndarray(dim, dtype, _static.encode(student, ids))
 
     return encode

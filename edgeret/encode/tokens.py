@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeret.encode.bundle import CENTROIDS, Bundle
-from edgeret.encode.manifest import refuse
+from edgeret.encode.manifest import Tensor, refuse
 from edgeret.errors import BundleError
 
 Float32 = NDArray[np.float32]
@@ -31,8 +32,8 @@ class TokenTable:
     """The token embeddings: int8 rows [vocabulary, dim], or uint8 [vocabulary, dim / 2], two entries in a byte.
 
     Or product codes (Jégou et al., 2011), uint8 [vocabulary, parts]: for each part of an embedding a byte chooses one
-    of 256 centroids. read: the bytes of a row, by its id. scales: float32 [vocabulary], None beside codes. Raises
-    BundleError if they do not fit together.
+    of 256 centroids. scales: float32 [vocabulary], None beside codes. read: the bytes of a row, by its id; raises
+    BundleError for an id that has none, or a cut file. Raises BundleError if they do not fit together.
     """
 
     def __init__(self, bundle: Bundle) -> None:
@@ -54,7 +55,7 @@ class TokenTable:
             dtype, width = ("uint8", self._width // 2) if self._is_packed else ("int8", self._width)
             self.scales = bundle.shaped("token_scales", "float32", (self._count,))
         self._placed = bundle.fitting("tokens", dtype, (self._count, width))
-        self._source = bundle.source(self._placed.file)
+        self.read = _reader(bundle, self._placed)
         self._row = lru_cache(_KEPT)(self.read)
 
     def take(self, ids: list[int]) -> Float32:
@@ -66,15 +67,6 @@ class TokenTable:
         values = _PAIRS.take(rows).view(np.float32) if self._is_packed else rows
         tokens: Float32 = values * self.scales.take(ids)[:, None]
         return tokens
-
-    def read(self, id: int) -> bytes:
-        """The row of a token, as the file has it. Raises BundleError for an id that has none, or a cut file."""
-        if not 0 <= id < self._count:
-            raise BundleError(
-                f"expected token ids below {self._count}, got {id}: install or export the bundle again"
-            )
-        width = self._placed.nbytes // self._count
-        return self._source.read(width, self._placed.offset + width * id)
 
 
 def is_coded(bundle: Bundle) -> bool:
@@ -97,5 +89,21 @@ def planned_bytes(bundle: Bundle) -> int:
     table, is_of_codes = bundle.placed("tokens"), is_coded(bundle)
     # Centroids have half the bytes in the file.
     beside = 2 * bundle.placed(CENTROIDS).nbytes if is_of_codes else bundle.placed("token_scales").nbytes
+    if len(table.shape) != 2:
+        refuse(bundle.path, "'tokens' as rows of one length", f"{table.shape}")
     count, width = table.shape
     return beside + min(count, _KEPT) * (width + _KEPT_BYTES)
+
+
+def _reader(bundle: Bundle, placed: Tensor) -> Callable[[int], bytes]:
+    """What reads the row of a token. It does not know its table, which ends with the last that has it, at once."""
+    source, (count, width) = bundle.source(placed.file), placed.shape
+
+    def read(id: int) -> bytes:
+        if not 0 <= id < count:
+            raise BundleError(
+                f"expected token ids below {count}, got {id}: install or export the bundle again"
+            )
+        return source.read(width, placed.offset + width * id)
+
+    return read
