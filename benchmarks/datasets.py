@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import numpy as np
 
@@ -22,6 +22,31 @@ class Collection:
     documents: dict[str, str]
     queries: dict[str, str]
     qrels: dict[str, dict[str, int]]
+
+
+class Pair(NamedTuple):
+    """Two sentences, and how alike people find them: the larger, the more."""
+
+    grade: float
+    one: str
+    other: str
+
+
+def pairs(path: Path, most: int, seed: int) -> list[Pair]:
+    """Draw at most so many pairs of an sts.tsv: score, s1, s2. Raises ValueError (which line)."""
+    found = []
+    with _open(path) as lines:
+        next(lines, None)
+        for number, line in enumerate(lines, 2):
+            try:
+                grade, one, other = line.rstrip("\n").split("\t")
+                found.append(Pair(float(grade), one, other))
+            except ValueError as error:
+                raise ValueError(
+                    f"{path}:{number}: expected a score and two sentences between tabs: mend the line"
+                ) from error
+    drawn = np.random.default_rng(seed).permutation(len(found))[:most]
+    return [found[row] for row in sorted(drawn.tolist())]
 
 
 def read(folder: Path, asked: str = "queries") -> Collection:

