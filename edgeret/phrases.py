@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from edgeret import words
-from edgeret.words import Wanted
+from edgeret.words import Wanted, Word
 
 MOST: Final = 8
 """Phrases of a query that count; what else is quoted is taken for words."""
@@ -45,15 +45,31 @@ def _phrase(text: str) -> Phrase:
 
 def said(phrases: Sequence[Phrase], text: str) -> bool:
     """Whether a text has all phrases, word by word, as they are written: not stemmed, but folded as all words are."""
-    terms = words.terms(text, None)
-    return all(_is_in(phrase.words, terms) for phrase in phrases)
+    found = words.split(text, None)
+    following = _following(found)
+    return all(_is_in(phrase.words, found, following) for phrase in phrases)
 
 
-def _is_in(phrase: tuple[Wanted, ...], terms: list[str]) -> bool:
-    return any(
-        all(_fits(terms[start + place], wanted) for place, wanted in enumerate(phrase))
-        for start in range(len(terms) - len(phrase) + 1)
-    )
+def _following(found: Sequence[Word]) -> list[set[int]]:
+    """Which words come next behind each: the one after it, or, behind a compound, the first that begins at its end.
+
+    The parts of a compound stand between: `iPhone case` has the words iphone, i, phone and case.
+    """
+    following = [{number + 1} for number in range(len(found))]
+    for number, word in enumerate(found):
+        after = number + 1
+        while after < len(found) and found[after].start < word.stop:
+            after += 1
+        following[number].add(after)
+    return following
+
+
+def _is_in(phrase: tuple[Wanted, ...], found: Sequence[Word], following: Sequence[set[int]]) -> bool:
+    ends = {number for number, word in enumerate(found) if _fits(word.term, phrase[0])}
+    for wanted in phrase[1:]:
+        behind = {number for end in ends for number in following[end] if number < len(found)}
+        ends = {number for number in behind if _fits(found[number].term, wanted)}
+    return bool(ends)
 
 
 def _fits(term: str, wanted: Wanted) -> bool:

@@ -44,7 +44,8 @@ def test_pictures_are_found_by_words(path, tmp_path):
 
 
 def test_what_is_shown_of_a_picture_needs_no_picture(path, tmp_path):
-    picture = tmp_path / "red cat.jpg"
+    # What would be two sentences of a text.
+    picture = tmp_path / "A dog! A red cat.jpg"
     picture.write_text("red cat")
     with Index.create(path, model=FunctionEncoder(pictures, DIM, "towers-1", encode_query=words)) as index:
         index.add([str(picture)])

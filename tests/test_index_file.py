@@ -406,3 +406,17 @@ def test_threads_may_search_while_one_adds(index):
         thread.join()
     assert failures == []
     index.check()
+
+
+@pytest.mark.parametrize("suffix", ["-journal", "-wal"])
+def test_a_copy_is_not_made_beside_the_log_of_another_file(index, tmp_path, suffix):
+    """SQLite would take it for its own, and empty the copy."""
+    left = tmp_path / f"copy.edgeret{suffix}"
+    left.write_bytes(b"of another")
+    with pytest.raises(
+        IndexExistsError, match=f"copy.edgeret{suffix}' is the log of another file .*: remove it"
+    ):
+        index.backup(tmp_path / "copy.edgeret")
+    assert not (tmp_path / "copy.edgeret").exists()
+    left.unlink()
+    index.backup(tmp_path / "copy.edgeret")

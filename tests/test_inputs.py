@@ -534,3 +534,14 @@ def test_lines_are_streamed(tmp_path: Path) -> None:
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()
+
+
+def test_a_number_that_is_another_record_s_id_is_refused(tmp_path):
+    """The second one took the place of the first."""
+    folder = tmp_path / "n"
+    folder.mkdir()
+    (folder / "a.csv").write_text("id,text\n2,first\n,second\n,third\n")
+    refused = []
+    found = [document.text for document in read([str(folder)], refused.append)]
+    assert found == ["first", "third"]
+    assert "the id '2' stands twice: give each its own" in str(refused[0])

@@ -698,3 +698,12 @@ def lines_of(name: str, stem: str) -> list[dict[str, str]]:
     plain = COLLECTIONS / name / f"{stem}.jsonl"
     text = plain.read_text() if plain.exists() else gzip.decompress(Path(f"{plain}.gz").read_bytes()).decode()
     return [json.loads(line) for line in text.splitlines()]
+
+
+def test_more_may_be_typed_of_a_word_than_its_stem_has(build, opened):
+    fill(opened, {0: "connect", 1: "connector", 2: "run", 3: "co"})
+    found = {
+        typed: opened.search(wanted(f"{typed}*"), 9).rows.tolist()
+        for typed in ("connecti", "runni", "cot", "rune")
+    }
+    assert found == {"connecti": [0], "runni": [2], "cot": [], "rune": [2]}

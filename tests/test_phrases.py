@@ -193,3 +193,12 @@ def test_in_a_file_of_format_1_quoted_words_are_words(first_format):
             explained = index.explain(f'"{word} {word} {word}"', mode=mode)
             assert explained.hits
             assert explained.phrases_read == 0
+
+
+@pytest.mark.parametrize(
+    "text", ["A YouTube channel about birds", "a youtube channel", "the e-mail of YouTube channels"]
+)
+def test_a_word_of_several_is_one_in_a_phrase(text):
+    asked = phrases.of('"youtube channel"' if "channels" not in text else '"youtube channels"')
+    assert phrases.said(asked, text)
+    assert not phrases.said(phrases.of('"you channel"'), text)

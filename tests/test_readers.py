@@ -234,3 +234,54 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(InvalidDocumentError, match=rf"{package} reads such files.*edgeret\[files\]"):
             read(tmp_path / f"a.{ending}", b"x")
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<html><head><title>T</title><h1>Hello</h1><p>text", "# Hello\n\ntext\n"),
+        ("<head><style>p {}</style><script>x</script><meta a><p>text", "text\n"),
+        ("<table><tr><td>lamp<td>red<tr><td>door<td>blue</table>", "| lamp | red |\n| door | blue |\n"),
+        ("<select><option>one<option>two</select>", "one\n\ntwo\n"),
+    ],
+)
+def test_a_page_may_leave_out_what_html_lets_it(tmp_path: Path, page: str, text: str) -> None:
+    assert read(tmp_path / "a.html", page).text == text
+
+
+def test_columns_of_one_name_keep_their_cells(tmp_path: Path) -> None:
+    (found,) = records(tmp_path / "a.csv", "name,note,note\nAnna,red lamp,blue sea\n")
+    assert found == Document(
+        None,
+        "name: Anna\nnote: red lamp\nnote (column 3): blue sea",
+        {"name": "Anna", "note": "red lamp", "note (column 3)": "blue sea"},
+    )
+
+
+@pytest.mark.parametrize(
+    "text", ["le café est fermé, dès le début", "Prüfung für Größen: schön", "насос стоит"]
+)
+@pytest.mark.parametrize("stray", [b"\xff", b"\xe9", b"\xd0"])
+def test_a_text_in_utf8_with_a_stray_octet_is_one(tmp_path: Path, text: str, stray: bytes) -> None:
+    for place in (0, len(text)):
+        octets = text[:place].encode() + stray + b" " + text[place:].encode()
+        found = read(tmp_path / "a.log", octets)
+        assert found.text == f"{text[:place]}\ufffd {text[place:]}"
+        assert found.metadata == {"encoding": "utf-8, damaged"}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "line"),
+    [
+        ("shift_jis", "これはポンプの説明書です。ふぃるたを毎月きれいにします。\n"),
+        ("euc_kr", "펌프가 서 있습니다. 매달 필터를 청소하십시오.\n"),
+        ("gb18030", "水泵停了。请每个月清洁一次过滤器。\n"),
+    ],
+)
+@pytest.mark.parametrize("ahead", ["", "a", "ab", "abc"])
+def test_a_long_file_is_in_the_encoding_that_a_short_one_is_in(
+    tmp_path: Path, encoding: str, line: str, ahead: str
+) -> None:
+    pytest.importorskip("charset_normalizer", reason="the extra 'files' is missing")
+    text = ahead + "\n" + line * 4000
+    assert read(tmp_path / "a.txt", text.encode(encoding)).text == text

@@ -472,3 +472,9 @@ def test_an_update_is_not_written_to_a_terminal(old, new, monkeypatch, capsys):
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     assert main(["diff", str(old), str(new)]) == 1
     assert "edgeret diff OLD NEW > UPDATE" in capsys.readouterr().err
+
+
+def test_filters_in_another_order_are_the_same(tmp_path, encoder):
+    for name, filters in (("a", ["y", "z"]), ("b", ["z", "y"])):
+        Index.create(tmp_path / name, encoder, filters=filters).close()
+    edgeret.diff(tmp_path / "a", tmp_path / "b", io.BytesIO())

@@ -443,3 +443,52 @@ def test_a_folder_is_watched_by_its_name(tmp_path: Path) -> None:
     for name in ("kb", "kb-wal", "kb-reencode-journal", "kb.sig", "kb-partitions", ".hidden"):
         (tmp_path / name).write_text("of the index")
     assert not any(islice(seen, 3))
+
+
+def test_metadata_that_somebody_added_stay_as_long_as_the_text_does(
+    index: Index, notes: Path, encoder: FakeEncoder
+) -> None:
+    (notes / "a.md").write_text("---\ntag: one\n---\nred cat")
+    index.sync(notes)
+    for name in ("notes/a.md", "notes/c.jsonl#x"):
+        index.update(name, {"rating": 5})
+    encoder.encoded.clear()
+    for file in notes.iterdir():
+        os.utime(file, (1, 1))
+    index.sync(notes)
+    assert encoder.encoded == []
+    assert [index.get(name).metadata["rating"] for name in ("notes/a.md", "notes/c.jsonl#x")] == [5, 5]
+    (notes / "a.md").write_text("---\ntag: two\n---\nred cat")
+    assert index.sync(notes).changed == 1
+    assert [index.get("notes/a.md").metadata[key] for key in ("tag", "rating")] == ["two", 5]
+    (notes / "a.md").write_text("---\ntag: two\n---\nred cow")
+    index.sync(notes)
+    assert "rating" not in index.get("notes/a.md").metadata
+
+
+def lines_with(folder: Path, **vectors: list[float]) -> Path:
+    texts = [
+        {"id": name, "text": "text", "metadata": {}, "vector": vector} for name, vector in vectors.items()
+    ]
+    return lay(folder, {"a.jsonl": "\n".join(map(json.dumps, texts))})
+
+
+def test_another_vector_of_a_record_is_taken(index: Index, tmp_path: Path) -> None:
+    one, other = [1.0] + [0.0] * 95, [0.0] * 95 + [1.0]
+    for vector in (one, other):
+        index.sync(lines_with(tmp_path / "j", x=vector))
+        assert index.get("j/a.jsonl#x").vector @ vector > 0.99
+    os.utime(tmp_path / "j" / "a.jsonl", (1, 1))
+    index.sync(tmp_path / "j")
+    assert index.get("j/a.jsonl#x").vector @ other > 0.99
+
+
+def test_of_a_record_that_is_refused_the_index_keeps_what_it_has(index: Index, tmp_path: Path) -> None:
+    fine, wrong = [1.0] * 96, [1.0] * 5
+    index.sync(lines_with(tmp_path / "j", x=fine, y=fine, z=fine))
+    for _ in range(2):
+        found = index.sync(lines_with(tmp_path / "j", x=fine, y=wrong))
+        assert set(found.refused) == {"j/a.jsonl#y"}
+        assert sorted(index.ids()) == [f"j/a.jsonl#{name}" for name in "xyz"]
+    index.sync(lines_with(tmp_path / "j", x=fine, y=fine))
+    assert sorted(index.ids()) == ["j/a.jsonl#x", "j/a.jsonl#y"]

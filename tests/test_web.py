@@ -198,3 +198,47 @@ def test_texts_are_neither_encoded_nor_counted_where_others_wait(path):
     assert json.loads(answer.body)["usage"]["total_tokens"] == 3
     assert len(seen) == 3
     assert threading.current_thread() not in seen
+
+
+def test_a_document_beyond_the_budget_is_too_large(tmp_path):
+    with edgeret.Index.create(tmp_path / "x.edgeret", FakeEncoder(), memory_budget="24MB") as index:
+        service = web._Service(index, write=True)
+
+        async def add():
+            try:
+                await service.add(request({"documents": ["word " * 1_000_000]}))
+            except edgeret.EdgeretError as error:
+                return await web._refused(None, error)
+
+        answer = anyio.run(add)
+    assert answer.status_code == 413
+    assert json.loads(answer.body)["error"]["type"] == "BudgetError"
+
+
+def request(body):
+    """A request with a body of JSON."""
+    octets = json.dumps(body).encode()
+
+    async def receive():
+        return {"type": "http.request", "body": octets, "more_body": False}
+
+    headers = [(b"content-type", b"application/json")]
+    return Request({"type": "http", "method": "POST", "headers": headers, "path_params": {}}, receive)
+
+
+def test_a_file_that_takes_the_place_of_the_served_one_answers(tmp_path):
+    for name, text in (("live", "old"), ("next", "new")):
+        edgeret.Index.create(tmp_path / name, FakeEncoder()).close()
+        with edgeret.Index.open(tmp_path / name, FakeEncoder()) as index:
+            index.add([edgeret.Document("only", text)])
+    with edgeret.Index.open(tmp_path / "live", FakeEncoder(), readonly=True) as index:
+        service = web._Service(index, write=False)
+
+        async def found():
+            (hit,) = json.loads((await service.search(request({"query": "text", "k": 1}))).body)["hits"]
+            return hit["text"]
+
+        assert anyio.run(found) == "old"
+        (tmp_path / "next").replace(tmp_path / "live")
+        assert anyio.run(found) == "new"
+        assert json.loads(anyio.run(service.health, None).body)["documents"] == 1

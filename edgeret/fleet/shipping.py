@@ -126,7 +126,7 @@ def _check_alike(old: Store, new: Store) -> None:
             f"{new.description.space[:8]} with {new.bits} bits: give both the same codes with 'edgeret recode', "
             "or ship the whole index"
         )
-    if old.filters != new.filters:
+    if sorted(old.filters) != sorted(new.filters):
         raise UpdateMismatchError(
             f"expected the filters {', '.join(old.filters) or '(none)'}, as '{old.path}' has them, found "
             f"{', '.join(new.filters) or '(none)'}: an update brings documents only, ship the whole index"

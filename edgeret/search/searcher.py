@@ -161,7 +161,7 @@ class _Origin(NamedTuple):
         language = self.searcher.language
         asked = words.asked(self.query, language, self.prefix) if isinstance(self.query, str) else []
         similarity = None if self.mode == "lexical" else self._similarity
-        return highlights(text, sentences(text), asked, language, similarity)
+        return highlights(text, self.searcher.sentences(text), asked, language, similarity)
 
     def _similarity(self, texts: Sequence[str]) -> Float32:
         found: Float32 = (self.searcher.encoded(texts) @ self.vectors.T).max(axis=1)
@@ -219,6 +219,10 @@ class Searcher:
     def encoded(self, texts: Sequence[str]) -> Float32:
         """The vectors of some sentences, float32 [n, dim], of unit length."""
         return self._memory_lock.hold(lambda: normalize(self._encoder.encode(texts), self._encoder.dim))
+
+    def sentences(self, text: str) -> list[Span]:
+        """Those of a passage; none of what its encoder never cuts: that may be the name of a picture."""
+        return sentences(text) if self._encoder.token_spans(text) else []
 
     def context(self, identity: str, span: Span) -> str | None:
         """What was encoded before a passage of a document, if it is there still."""

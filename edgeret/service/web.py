@@ -15,10 +15,12 @@ from edgeret.codec import Float32
 from edgeret.documents import Document
 from edgeret.errors import (
     ArgumentError,
+    BudgetError,
     EdgeretError,
     ExtraMissingError,
     InvalidQueryError,
     LockedError,
+    ReplacedError,
     StorageError,
 )
 from edgeret.index import Index
@@ -41,6 +43,7 @@ except ImportError as error:
 MOST_BYTES: Final = 64 * 2**20
 """Of the body of a request."""
 
+_STATUS: Final = {ArgumentError: 400, BudgetError: 413, LockedError: 503}
 _ASKED: Final = ("query", "k", "where", "mode", "min_score", "offset")
 
 
@@ -60,9 +63,9 @@ def serve(index: Index, host: str, port: int, write: bool, ready: Callable[[str]
     wide = ":" in host
     try:
         listening = socket.create_server((host, port), family=socket.AF_INET6 if wide else socket.AF_INET)
-    except (OSError, OverflowError) as error:
+    except (OSError, OverflowError, TypeError, UnicodeError) as error:
         raise StorageError(
-            f"cannot listen at {host} port {port} ({error}): choose another address or port"
+            f"cannot listen at {host!r} port {port} ({error}): choose another address or port"
         ) from None
     with listening:
         index.warm_up()
@@ -116,21 +119,33 @@ class _Service:
     def __init__(self, index: Index, write: bool) -> None:
         self._index, self._write = index, write
 
+    async def _asked(self, work: Callable[[Index], Any]) -> Any:
+        """What the index answers; where another file has taken the place of its own, that one does."""
+
+        def ask() -> Any:
+            try:
+                return work(self._index)
+            except ReplacedError:
+                self._index.reopen()
+                return work(self._index)
+
+        return await run_in_threadpool(ask)
+
     async def health(self, _: Request) -> JSONResponse:
         """How many documents there are, and which model."""
-        info = await run_in_threadpool(self._index.info)
+        info = await self._asked(lambda index: index.info())
         return JSONResponse({"documents": info.documents, "model": info.model, "write": self._write})
 
     async def search(self, request: Request) -> JSONResponse:
         """The keywords of `Index.search` -> hits."""
         asked = await _body(request, _ASKED)
-        hits = await run_in_threadpool(lambda: self._index.search(**{"query": None, **asked}))
+        hits = await self._asked(lambda index: index.search(**{"query": None, **asked}))
         return JSONResponse({"hits": [asdict(hit) for hit in hits]})
 
     async def get(self, request: Request) -> JSONResponse:
         """One document, whole."""
         id = request.path_params["id"]
-        found: Document | None = await run_in_threadpool(self._index.get, id)
+        found: Document | None = await self._asked(lambda index: index.get(id))
         if found is None:
             raise HTTPException(404, f"no document {id!r:.80}: check the id")
         return JSONResponse({"id": found.id, "text": found.text, "metadata": dict(found.metadata)})
@@ -140,7 +155,8 @@ class _Service:
         if not self._write:
             raise HTTPException(403, "this service only reads: start it with --write")
         asked = await _body(request, ("documents",))
-        ids = await run_in_threadpool(self._index.add, asked.get("documents"))
+        documents: Any = asked.get("documents")
+        ids = await self._asked(lambda index: list(index.add(documents)))
         return JSONResponse({"ids": ids})
 
     async def embed(self, request: Request) -> JSONResponse:
@@ -211,7 +227,7 @@ def _error(status: int, text: str, kind: str) -> JSONResponse:
 
 
 async def _refused(_: Request, error: Exception) -> JSONResponse:
-    status = 400 if isinstance(error, ArgumentError) else 503 if isinstance(error, LockedError) else 500
+    status = next((status for kind, status in _STATUS.items() if isinstance(error, kind)), 500)
     return _error(status, str(error), type(error).__name__)
 
 

@@ -312,7 +312,7 @@ def _count(arguments: argparse.Namespace) -> None:
         print(as_json(found))
     elif found:
         print(show.counted(found, sys.stdout.isatty()))
-    if not found:
+    if not found and arguments.limit != 0:
         sys.stdout.flush()
         _say(
             f"no document of these has a value of the metadata key {arguments.by!r:.80}: check how it is written"

@@ -145,25 +145,31 @@ def _documents(inputs: Iterable[_Input], refuse: Refuse, keys: Keys, skip: Skip)
             if one.file.path != STDIN and not formats.is_records(one.file.name):
                 yield formats.document(one.file)
                 continue
-            is_empty = True
-            for entry in _entries(one.file, keys):
-                is_empty = False
-                found = entry.found
-                if isinstance(found, EdgeretError):
-                    refuse(found)
-                elif one.in_folder:
-                    yield Document(
-                        formats.identity(one.file.name, entry, found),
-                        found.text,
-                        found.metadata,
-                        found.vector,
-                    )
-                else:
-                    yield found
-            if is_empty:
-                skip(one.file.name, str(without_records(one.file)))
+            yield from _records(one, refuse, keys, skip)
         except (InvalidDocumentError, StorageError) as error:
             refuse(error)
+
+
+def _records(one: _Input, refuse: Refuse, keys: Keys, skip: Skip) -> Iterator[Document]:
+    """Those of a file that has many."""
+    is_empty = True
+    # Of each id, whether it is the number of a record that brought none.
+    numbered: dict[str, bool] = {}
+    for entry in _entries(one.file, keys):
+        is_empty = False
+        found = entry.found
+        if isinstance(found, EdgeretError):
+            refuse(found)
+        elif not one.in_folder:
+            yield found
+        else:
+            identity = formats.identity(one.file.name, entry, found)
+            if numbered.setdefault(identity, found.id is None) == (found.id is None):
+                yield Document(identity, found.text, found.metadata, found.vector)
+            else:
+                refuse(formats.standing_twice(one.file.path, entry, found))
+    if is_empty:
+        skip(one.file.name, str(without_records(one.file)))
 
 
 def _entries(file: File, keys: Keys) -> Iterator[Entry]:

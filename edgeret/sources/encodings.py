@@ -20,6 +20,13 @@ _MARKS: Final = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+DAMAGED: Final = "utf-8, damaged"
+"""What is told of a text in UTF-8 with some octets that are none, such as a log that was cut."""
+
+_REPLACED: Final = "\ufffd"
+_FEW: Final = 4
+"""Characters of several octets for each octet that is none, in UTF-8: in another encoding far fewer look like some."""
+
 _SAMPLE: Final = 1 << 16
 """Octets that are looked at to tell an encoding, from the first that is not ASCII on."""
 
@@ -31,8 +38,9 @@ _WESTERN: Final = ["cp1252"]
 def decode(place: str, octets: bytes) -> tuple[str, str]:
     """The text of a file and its encoding.
 
-    A mark at its beginning decides, then UTF-8 if it is that, then what charset-normalizer tells. place: what an
-    error would name. Raises InvalidDocumentError for what is no text, and where the package is needed and missing.
+    A mark at its beginning decides, then UTF-8 if it is that, or all but a few octets, then what charset-normalizer
+    tells. place: what an error would name. Raises InvalidDocumentError for what is no text, and where the package is
+    needed and missing.
     """
     for mark, encoding in _MARKS:
         if octets.startswith(mark):
@@ -43,6 +51,9 @@ def decode(place: str, octets: bytes) -> tuple[str, str]:
     try:
         text = octets.decode()
     except UnicodeDecodeError as error:
+        text = octets.decode(errors="replace")
+        if _is_nearly_utf8(text):
+            return text, DAMAGED
         encoding = _told(place, octets, error)
     else:
         if "\0" not in text:
@@ -50,6 +61,12 @@ def decode(place: str, octets: bytes) -> tuple[str, str]:
         # Letters and NULs by turns are UTF-16; a NUL elsewhere is for whoever refuses it by name.
         encoding = _guessed(octets[:_SAMPLE], _WIDE) or "utf-8"
     return octets.decode(encoding, errors="replace"), encoding
+
+
+def _is_nearly_utf8(text: str) -> bool:
+    """Whether a text, with the octets that are no UTF-8 replaced, was in UTF-8 nonetheless."""
+    replaced = text.count(_REPLACED)
+    return "\0" not in text and sum(not char.isascii() for char in text) - replaced >= _FEW * replaced
 
 
 def _told(place: str, octets: bytes, error: UnicodeDecodeError) -> str:
@@ -62,10 +79,19 @@ def _told(place: str, octets: bytes, error: UnicodeDecodeError) -> str:
     first = max(0, error.start - _SAMPLE // 2) & ~1
     sample = octets[first : first + _SAMPLE]
     wide = b"\0" in sample
+    if not wide:
+        sample = _lines(sample, first > 0, first + _SAMPLE < len(octets))
     found = _guessed(sample, _WIDE if wide else _WESTERN) or (None if wide else _guessed(sample, []))
     if found is None:
         raise _undecoded(place, octets, error, "text in UTF-8 or another encoding")
     return found
+
+
+def _lines(sample: bytes, is_cut: bool, goes_on: bool) -> bytes:
+    """The whole lines of a sample, if it has such: elsewhere it may begin or end within a character."""
+    start = sample.find(b"\n") + 1 if is_cut else 0
+    stop = sample.rfind(b"\n") + 1 if goes_on else len(sample)
+    return sample[start:stop] if start < stop else sample
 
 
 def _guessed(sample: bytes, among: list[str]) -> str | None:

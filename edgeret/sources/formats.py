@@ -117,6 +117,12 @@ def identity(name: str, entry: Entry, found: Document) -> str:
     return f"{name}#{entry.number if found.id is None else found.id}"
 
 
+def standing_twice(place: str, entry: Entry, found: Document) -> InvalidDocumentError:
+    """What refuses a record whose id another one of its file has."""
+    identity = str(entry.number) if found.id is None else found.id
+    return InvalidDocumentError(f"{place}: the id {identity!r:.80} stands twice: give each its own")
+
+
 def checked(place: str, document: Document) -> Document:
     """The document itself. Raises InvalidDocumentError, which names the place, for one that cannot be indexed."""
     try:
@@ -267,7 +273,11 @@ def _rows(file: File, keys: Keys) -> Iterator[Entry]:
         raise InvalidDocumentError(
             f"{file.path}: expected the names of columns, got {error}: fix its first line"
         ) from None
-    names = [name.strip() or f"column {number}" for number, name in enumerate(header, start=1)]
+    names: list[str] = []
+    for number, name in enumerate(header, start=1):
+        plain = name.strip() or f"column {number}"
+        # Of columns of one name each keeps its cells.
+        names.append(plain if plain not in names else f"{plain} (column {number})")
     for key in (keys.text, keys.id):
         if key is not None and key not in names:
             raise InvalidDocumentError(

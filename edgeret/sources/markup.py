@@ -30,12 +30,23 @@ _READ_AS: Final = {
 """What browsers take an encoding for that a page names, by Python's names (encoding.spec.whatwg.org)."""
 
 _SILENT: Final = frozenset(("script", "style", "template", "svg", "head"))
+_OF_HEAD: Final = frozenset(("title", "meta", "link", "base", "style", "script", "template", "noscript"))
+"""What a head may have: anything else is of the body, whether or not it was said that the head ends."""
 _BLOCKS: Final = """
 address article aside blockquote body caption dd details div dl dt fieldset figcaption figure footer form header hr main
-nav ol p section summary table tbody tfoot thead ul
+nav ol option p section summary table tbody tfoot thead ul
 """
 _APART: Final = frozenset(_BLOCKS.split())
 """What stands in lines of its own."""
+_BEGINS: Final = {
+    **dict.fromkeys(_APART, "\n\n"),
+    **{f"h{level}": f"\n\n{'#' * level} " for level in range(1, 7)},
+    "pre": "\n\n```\n",
+    "li": "\n- ",
+    "tr": "\n| ",
+    "br": "\n",
+}
+_CELLS: Final = frozenset(("td", "th"))
 
 _YAML: Final = re.compile(r"---[ \t]*\r?\n((?:.*\n)*?)(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)")
 _TOML: Final = re.compile(r"\+\+\+[ \t]*\r?\n((?:.*\n)*?)\+\+\+[ \t]*(?:\r?\n|\Z)")
@@ -85,7 +96,7 @@ class _Reader(HTMLParser):
         self.title: list[str] = []
         self._parts: list[str] = []
         self._silent: list[str] = []
-        self._in_title = self._in_pre = False
+        self._in_title = self._in_pre = self._in_cell = False
 
     def text(self) -> str:
         """All of it: blanks between words are one, between paragraphs there is a line."""
@@ -100,6 +111,10 @@ class _Reader(HTMLParser):
             return self.parse_bogus_comment(i)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if self._silent == ["head"] and tag not in _OF_HEAD:
+            self._silent.clear()
+        if self._in_cell and (tag in _CELLS or tag == "tr"):
+            self._end_cell()
         if tag == "title" and not self.title:
             self._in_title = True
         elif tag == "body":
@@ -107,21 +122,14 @@ class _Reader(HTMLParser):
             self._silent.clear()
         elif tag in _SILENT:
             self._silent.append(tag)
-        elif re.fullmatch("h[1-6]", tag):
-            self._put(f"\n\n{'#' * int(tag[1])} ")
-        elif tag == "pre":
-            self._in_pre = True
-            self._put("\n\n```\n")
-        elif tag == "li":
-            self._put("\n- ")
-        elif tag == "tr":
-            self._put("\n| ")
-        elif tag == "br":
-            self._put("\n")
-        elif tag in _APART:
-            self._put("\n\n")
+        else:
+            self._in_pre |= tag == "pre"
+            self._in_cell |= tag in _CELLS
+            self._put(_BEGINS.get(tag, ""))
 
     def handle_endtag(self, tag: str) -> None:
+        if self._in_cell and tag in ("tr", "table"):
+            self._end_cell()
         if tag == "title":
             self._in_title = False
         elif tag in self._silent:
@@ -129,8 +137,8 @@ class _Reader(HTMLParser):
         elif tag == "pre":
             self._in_pre = False
             self._put("\n```\n\n")
-        elif tag in ("td", "th"):
-            self._put(" | ")
+        elif tag in _CELLS:
+            self._end_cell()
         elif tag in _APART or re.fullmatch("h[1-6]", tag):
             self._put("\n\n")
 
@@ -149,12 +157,16 @@ class _Reader(HTMLParser):
                 self._blank()
             self._put(words + (" " if after else ""))
 
+    def _end_cell(self) -> None:
+        self._in_cell = False
+        self._put(" | ")
+
     def _blank(self) -> None:
         if self._parts and not self._parts[-1].endswith((" ", "\n")):
             self._put(" ")
 
     def _put(self, text: str) -> None:
-        if not self._silent:
+        if text and not self._silent:
             self._parts.append(text)
 
 

@@ -71,6 +71,10 @@ _RATIO: Final = 4
 _MOST_SEGMENTS: Final = 3
 """So many are left at the most: a query reads a page of each for each of its words."""
 
+_STEM: Final = 3
+_ENDING: Final = 8
+"""Letters that a stem has at the least, and those that a word has behind it at the most, as far as it is typed."""
+
 _SCANNED: Final = 4096
 """Terms that begin with a prefix and are looked at, in their order."""
 
@@ -792,6 +796,8 @@ class _Reading:
         chosen = nsmallest(
             MAX_EXPANDED, (name for name in nets if nets[name] > 0), lambda name: (-nets[name], name)
         )
+        if not chosen:
+            return self._begun(wanted)
         rows = min(sum(nets[name] for name in chosen), self.rows)
         terms = [name.decode(errors="replace") for name in chosen]
         return _Asked(
@@ -799,6 +805,19 @@ class _Reading:
             rows,
             [entry for name in chosen for entry in entries.get(name, ())],
             [term for term in terms if term in self.tail.rows],
+        )
+
+    def _begun(self, wanted: Wanted) -> _Asked:
+        """The longest term that a prefix begins with: more may be typed of a word than its stem has."""
+        length = len(wanted.term)
+        stops = range(length - 1, max(_STEM, length - _ENDING) - 1, -1)
+        shorter = [Wanted(wanted.term[:stop], False) for stop in stops]
+        entries: dict[Wanted, list[tuple[Segment, Entry]]] = {stem: [] for stem in shorter}
+        for segment in self.segments if shorter else ():
+            self._look_up(segment, shorter, entries)
+        found = (self._exact(stem, entries[stem], is_whole=True) for stem in shorter)
+        return next((word for word in found if word.rows > 0), _Asked(wanted, 0, [], []))._replace(
+            wanted=wanted
         )
 
     def _beginning(

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from edgeret.errors import EdgeretError, IndexExistsError, StorageError
+from edgeret.storage.place import beside, status
 from edgeret.storage.sides import COPY, workshop
 
 
@@ -59,8 +60,15 @@ def _hide(path: Path, found: os.stat_result) -> None:
 def claimed(target: Path) -> Iterator[None]:
     """Make an empty file, readable by its owner only, to be filled meanwhile; it goes if that fails.
 
-    Raises IndexExistsError if `target` exists, StorageError if it cannot be written.
+    Raises IndexExistsError if `target` exists, or beside it a log that SQLite would take for its own, StorageError if
+    it cannot be written.
     """
+    for suffix in ("-journal", "-wal"):
+        left = beside(target, suffix)
+        if (found := status(left)) is not None and found.st_size:
+            raise IndexExistsError(
+                f"'{left}' is the log of another file that lay there before: remove it, or choose another name"
+            )
     try:
         os.close(os.open(target, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:

@@ -218,6 +218,7 @@ class _Run:
         self._done = self._total = self._safe = 0
         self._documents: list[Document] = []
         self._touched: dict[str, dict[str, Any]] = {}
+        self._broken: set[str] = set()
         self._stale: list[File] = []
         self._reads: list[tuple[File, bool, bool]] = []
         self._characters, self._begun = 0, monotonic()
@@ -282,9 +283,7 @@ class _Run:
                         yield last
                     last = _with(found, identity, told)
                     continue
-                found = InvalidDocumentError(
-                    f"{file.path}: the id {found.id!r:.80} stands twice: give each its own"
-                )
+                found = formats.standing_twice(file.path, entry, found)
             is_whole = False
             self._refused[f"{file.name}#{entry.number}"] = str(found)
         if last is None and not is_whole:
@@ -303,9 +302,15 @@ class _Run:
         except BudgetError:
             # It came under a larger budget: to be replaced it must be read too, and then it is refused by its name.
             there = None
-        if there is not None and there.text == document.text and _own(there) == _own(document):
-            if there.metadata != document.metadata:
-                keys = there.metadata.keys() | document.metadata.keys()
+        same = there if there is not None and there.text == document.text else None
+        if same is not None:
+            # What somebody has added stays as long as the text does.
+            added = {key: value for key, value in _own(same).items() if key not in document.metadata}
+            document = replace(document, metadata={**added, **document.metadata})
+        # Vectors of one's own are compared where they are stored.
+        if same is not None and _own(same) == _own(document) and same.vector is document.vector is None:
+            if same.metadata != document.metadata:
+                keys = same.metadata.keys() | document.metadata.keys()
                 self._touched[identity] = {key: document.metadata.get(key) for key in _OF_FILE if key in keys}
             return False
         self._documents.append(document)
@@ -328,7 +333,9 @@ class _Run:
             self._target.update_many(self._touched)
             self._touched = {}
         for file in self._stale:
-            self._remove_stale(file)
+            # Of a record that was refused the index keeps what it has.
+            if file.name not in self._broken:
+                self._remove_stale(file)
         self._stale = []
         for _, is_known, has_changed in self._reads:
             self._added += not is_known
@@ -360,6 +367,7 @@ class _Run:
         """Name a document that the index does not take."""
         path = str(document.metadata["path"])
         self._refused[str(document.id)] = f"{document.id}: {error}"
+        self._broken.add(path)
         self._reads = [read for read in self._reads if read[0].name != path or formats.is_records(path)]
 
     def _note(self, added: Added, documents: Sequence[Document]) -> None:
