@@ -46,30 +46,26 @@ def _phrase(text: str) -> Phrase:
 def said(phrases: Sequence[Phrase], text: str) -> bool:
     """Whether a text has all phrases, word by word, as they are written: not stemmed, but folded as all words are."""
     found = words.split(text, None)
-    following = _following(found)
-    return all(_is_in(phrase.words, found, following) for phrase in phrases)
+    return all(_is_in(phrase.words, found) for phrase in phrases)
 
 
-def _following(found: Sequence[Word]) -> list[set[int]]:
-    """Which words come next behind each: the one after it, or, behind a compound, the first that begins at its end.
+def _is_in(phrase: tuple[Wanted, ...], found: Sequence[Word]) -> bool:
+    ends = {number for number, word in enumerate(found) if _fits(word.term, phrase[0])}
+    for wanted in phrase[1:]:
+        behind = {number for end in ends for number in _behind(found, end) if number < len(found)}
+        ends = {number for number in behind if _fits(found[number].term, wanted)}
+    return bool(ends)
+
+
+def _behind(found: Sequence[Word], number: int) -> set[int]:
+    """Which words come next: the one after it, or, behind a compound, the first that begins at its end.
 
     The parts of a compound stand between: `iPhone case` has the words iphone, i, phone and case.
     """
-    following = [{number + 1} for number in range(len(found))]
-    for number, word in enumerate(found):
-        after = number + 1
-        while after < len(found) and found[after].start < word.stop:
-            after += 1
-        following[number].add(after)
-    return following
-
-
-def _is_in(phrase: tuple[Wanted, ...], found: Sequence[Word], following: Sequence[set[int]]) -> bool:
-    ends = {number for number, word in enumerate(found) if _fits(word.term, phrase[0])}
-    for wanted in phrase[1:]:
-        behind = {number for end in ends for number in following[end] if number < len(found)}
-        ends = {number for number in behind if _fits(found[number].term, wanted)}
-    return bool(ends)
+    after = number + 1
+    while after < len(found) and found[after].start < found[number].stop:
+        after += 1
+    return {number + 1, after}
 
 
 def _fits(term: str, wanted: Wanted) -> bool:
