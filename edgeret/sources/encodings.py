@@ -65,8 +65,8 @@ def decode(place: str, octets: bytes) -> tuple[str, str]:
 
 def _is_nearly_utf8(text: str) -> bool:
     """Whether a text, with the octets that are no UTF-8 replaced, was in UTF-8 nonetheless."""
-    replaced = text.count(_REPLACED)
-    return "\0" not in text and sum(not char.isascii() for char in text) - replaced >= _FEW * replaced
+    replaced, others = text.count(_REPLACED), len(text) - len(text.encode("ascii", "ignore"))
+    return "\0" not in text and others - replaced >= _FEW * replaced
 
 
 def _told(place: str, octets: bytes, error: UnicodeDecodeError) -> str:
