@@ -15,6 +15,7 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from subprocess import CalledProcessError
@@ -77,7 +78,7 @@ def measure(
         encoder: Any = read_teacher(teacher)
     else:
         if name == STATIC and teacher:
-            distilled(teacher)
+            minilm.once(_FOLDER, partial(minilm.distill, teacher))
         encoder, folder = load(name)
         timed = fresh.run("benchmarks.languages", "encode", name)
         line |= {
@@ -100,14 +101,6 @@ def load(name: str) -> tuple[Any, Path]:
         return encoders.Static(_FOLDER), _FOLDER
     found = Encoder.load(name)
     return found, found.bundle.path
-
-
-def distilled(teacher: Path) -> None:
-    """Have model2vec distill a model, unless it did before."""
-    if not _FOLDER.exists():
-        unfinished = _FOLDER.with_suffix(".part")
-        minilm.distill(teacher, unfinished)
-        unfinished.rename(_FOLDER)
 
 
 def encode(name: str) -> dict[str, float]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -65,14 +66,19 @@ def main(argv: list[str]) -> int:
     """Make what is not there yet; return the exit code."""
     argparse.ArgumentParser("python -m benchmarks minilm", description=__doc__).parse_args(argv)
     for name, make in (("onnx", _export), ("static", lambda folder: distill(teacher_folder(), folder))):
-        if not (FOLDER / name).exists():
-            unfinished = FOLDER / f"{name}.part"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir(parents=True)
-            make(unfinished)
-            unfinished.rename(FOLDER / name)
+        once(FOLDER / name, make)
         print(FOLDER / name)
     return 0
+
+
+def once(folder: Path, make: Callable[[Path], None]) -> None:
+    """Have a folder filled, unless it is there: it is whole or not at all."""
+    if not folder.exists():
+        unfinished = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        make(unfinished)
+        unfinished.rename(folder)
 
 
 def _made(name: str) -> Path:
