@@ -22,7 +22,7 @@ from edgeret.encode.bundle import Bundle
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.reranker import KIND, Reranker
 from edgeret.errors import BundleError, EdgeretError
-from edgeret.shell.arguments import NO_STEMS
+from edgeret.shell.arguments import language_of
 from export import handover, verify
 from export.arguments import parser
 
@@ -428,7 +428,7 @@ def _corpus(arguments: argparse.Namespace) -> int:
     bits = encoder.codec.usual_bits if arguments.bits is None else arguments.bits
     built = corpus.build(
         arguments.inputs, arguments.out, encoder, bits, arguments.filter, folder, engine,
-        None if arguments.language == NO_STEMS else arguments.language,
+        language_of(arguments.language),
     )  # fmt: skip
     if arguments.shards is None:
         shutil.rmtree(folder)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from edgeret import stems
 from edgeret.encode.bundle import DEFAULT_MODEL
-from edgeret.shell.arguments import NO_STEMS
+from edgeret.shell.arguments import add_language
 from export import spread, verify
 from export.handover import SYSTEMS
 from export.workers import ENGINES
@@ -261,13 +260,7 @@ def parser() -> argparse.ArgumentParser:
     many.add_argument(
         "--filter", action="append", default=[], metavar="KEY", help="metadata key often asked by --where"
     )
-    many.add_argument(
-        "--language",
-        choices=(stems.ENGLISH, *stems.ALGORITHMS, NO_STEMS),
-        default=stems.ENGLISH,
-        metavar="CODE",
-        help=f"by whose stems words are found (default: {stems.ENGLISH}); {NO_STEMS}: as they are",
-    )
+    add_language(many)
     many.add_argument("--engine", choices=ENGINES, default="local", help="(default: local)")
     many.add_argument("--workers", type=int, help="(default: one a core)")
     many.add_argument("--address", help="of a running Ray cluster (default: start one here)")

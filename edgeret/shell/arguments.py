@@ -359,14 +359,24 @@ def _shaping() -> argparse.ArgumentParser:
     return options
 
 
-def _making(shaping: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(add_help=False, parents=[shaping])
-    options.add_argument(
+def add_language(parser: argparse.ArgumentParser) -> None:
+    """The flag that says how words are found in a new index; `language_of` tells what it means."""
+    parser.add_argument(
         "--language",
         choices=(stems.ENGLISH, *stems.ALGORITHMS, NO_STEMS),
         metavar="CODE",
         help=f"by whose stems words are found in a new index (default: {stems.ENGLISH}); {NO_STEMS}: as they are",
     )
+
+
+def language_of(given: str | None) -> str | None:
+    """What was given, as `Index.create` takes it."""
+    return None if given == NO_STEMS else given or stems.ENGLISH
+
+
+def _making(shaping: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(add_help=False, parents=[shaping])
+    add_language(options)
     return options
 
 

@@ -39,7 +39,7 @@ from edgeret.plan import parse_bytes
 from edgeret.reports import Added, RecodeSummary, ReencodeSummary, SyncSummary
 from edgeret.search.options import Nearness
 from edgeret.shell import demo, inputs, show, watch
-from edgeret.shell.arguments import NO_STEMS, parser
+from edgeret.shell.arguments import NO_STEMS, language_of, parser
 from edgeret.shell.forecast import Forecast
 from edgeret.shell.show import as_json, bar, document_as_json, harmless, lines, message, one_line, ranked
 from edgeret.shell.tally import Tally
@@ -600,7 +600,7 @@ def _open_or_create(arguments: argparse.Namespace) -> Index:
             model=arguments.model or DEFAULT_MODEL,
             bits=arguments.bits,
             filters=arguments.filter or (),
-            language=None if arguments.language == NO_STEMS else arguments.language or stems.ENGLISH,
+            language=language_of(arguments.language),
             memory_budget=arguments.memory_budget,
             wait=arguments.wait,
         )
