@@ -92,6 +92,8 @@ def measure(
 def compare(models: list[str], rounds: int) -> dict[str, Any]:
     """Medians and least times over `rounds` of encoding with the first bundle and with each other one.
 
+    `alone_us`: without turns, the mean of each query's least time.
+
     Each in its turn encodes all QUERIES, and finds the processor's caches cold only for the first of them:
     `after_pause` is about that one. The ratios are medians of the ratios in one round.
     """
@@ -109,6 +111,7 @@ def compare(models: list[str], rounds: int) -> dict[str, Any]:
                 "encode_us": _us(np.median(own)),
                 "after_pause_us": _us(np.median(own[:, 0])),
                 "least_us": _us(own.min()),
+                "alone_us": _us(_alone(other, rounds)),
                 "first_us": _us(np.median(base)),
                 "first_after_pause_us": _us(np.median(base[:, 0])),
                 "first_least_us": _us(base.min()),
@@ -127,6 +130,10 @@ def _turn(encoder: Encoder) -> list[float]:
         encoder.encode_queries([query])
         seconds.append(time.perf_counter() - start)
     return seconds
+
+
+def _alone(encoder: Encoder, rounds: int) -> float:
+    return float(np.min([_turn(encoder) for _ in range(10 * rounds)], axis=0).mean())
 
 
 def interleave(runs: dict[str, Callable[[str], object]], rounds: int) -> dict[str, list[float]]:

@@ -54,6 +54,8 @@ _MOST_DIM: Final = 4096
 
 _ENCODER: Final = ("name", "dim", "geometry", "space", "codec", "planned_bytes", "encode", "token_spans")
 
+_BOUND: Final = ("self", "cls")
+
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
@@ -90,29 +92,32 @@ def _entered(
 ) -> Callable[_Parameters, _Result]:
     named = {parameter.name: _passage(parameter) for parameter in signature.parameters.values()}
     ordered = [
-        named[parameter.name]
+        None if parameter.name in _BOUND else named[parameter.name]
         for parameter in signature.parameters.values()
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY
     ]
 
+    run: Callable[..., _Result] = call
+
     @wraps(call)
     def enter(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
-        plain = [check(value) for check, value in zip(ordered, args, strict=False)]
+        plain = [check(value) if check else value for check, value in zip(ordered, args, strict=False)]
         # What is too much, or has no such name, Python itself refuses.
-        plain += args[len(ordered) :]
+        if len(args) > len(ordered):
+            plain += args[len(ordered) :]
         if not kwargs:
             # Most calls: what is left to do for others would take as long as a part of a short text's encoding.
-            return call(*plain, **kwargs)
+            return run(*plain)
         if not named.keys() >= kwargs.keys():
             signature.bind(*args, **kwargs)
-        return call(*plain, **{name: named[name](value) for name, value in kwargs.items()})
+        return run(*plain, **{name: named[name](value) for name, value in kwargs.items()})
 
     enter.__signature__ = signature  # type: ignore[attr-defined]
     return enter
 
 
 def _passage(parameter: inspect.Parameter) -> Callable[[Any], Any]:
-    if parameter.name in ("self", "cls"):
+    if parameter.name in _BOUND:
         return _as_it_is
     check = partial(CHECKS[parameter.name], parameter.name)
     if parameter.default is not None:
@@ -258,6 +263,9 @@ def _spelled(name: str, value: object) -> str:
 
 def _several(name: str, value: object, what: str, refusal: type[ArgumentError]) -> Iterable[Any]:
     """An iterable that is not one thing by itself."""
+    if type(value) is list:
+        # Most are, and all else that is asked here takes as long as a part of a short text's encoding.
+        return value
     single = isinstance(value, str | bytes | bytearray | Mapping) or getattr(value, "shape", None) == ()
     if single or not isinstance(value, Iterable):
         example = f", pass [{shown(value)}]" if isinstance(value, str) else ""

@@ -115,11 +115,20 @@ static PyObject *new_span(uint32_t start, uint32_t stop)
     return NULL;
 }
 
-static PyObject *as_lists(const Frame *frame, const Tokens *found, int special)
+/* A text to be tokenized, as Python asks for it. */
+typedef struct {
+    const void *tokenizer;
+    const uint8_t *text; /* UTF-8 */
+    size_t size;
+    int special, placed; /* whether with special tokens, and whether with spans and words */
+    unsigned part; /* which part of a text it is */
+} Question;
+
+static PyObject *as_lists(const Frame *frame, const Tokens *found, const Question *asked)
 {
-    const Py_ssize_t before = special ? frame->before : 0, around = special ? frame->around : 0;
-    const Py_ssize_t count = (Py_ssize_t)found->count + around;
-    PyObject *ids = PyList_New(count), *spans = PyList_New(count), *words = PyList_New(count), *result = NULL;
+    const Py_ssize_t before = asked->special ? frame->before : 0, around = asked->special ? frame->around : 0;
+    const Py_ssize_t count = (Py_ssize_t)found->count + around, placed = asked->placed ? count : 0;
+    PyObject *ids = PyList_New(count), *spans = PyList_New(placed), *words = PyList_New(placed), *result = NULL;
     PyObject *nowhere = new_span(0, 0), *no_word = PyLong_FromLong(-1);
     int sound = ids && spans && words && nowhere && no_word;
     for (Py_ssize_t i = 0; sound && i < count; i++) {
@@ -127,12 +136,12 @@ static PyObject *as_lists(const Frame *frame, const Tokens *found, int special)
         if (place >= 0 && place < (Py_ssize_t)found->count) {
             const Token *token = &found->tokens[place];
             sound = set_item(ids, i, PyLong_FromUnsignedLong(token->id)) &&
-                    set_item(spans, i, new_span(token->start, token->stop)) &&
-                    set_item(words, i, PyLong_FromUnsignedLong(token->word));
+                    (!placed || (set_item(spans, i, new_span(token->start, token->stop)) &&
+                                 set_item(words, i, PyLong_FromUnsignedLong(token->word))));
         } else {
             const Py_ssize_t number = place < 0 ? i : place - (Py_ssize_t)found->count + before;
             sound = set_item(ids, i, PyLong_FromUnsignedLong(frame->special[number])) &&
-                    set_item(spans, i, Py_NewRef(nowhere)) && set_item(words, i, Py_NewRef(no_word));
+                    (!placed || (set_item(spans, i, Py_NewRef(nowhere)) && set_item(words, i, Py_NewRef(no_word))));
         }
     }
     if (sound)
@@ -145,21 +154,12 @@ static PyObject *as_lists(const Frame *frame, const Tokens *found, int special)
     return result;
 }
 
-/* A text to be tokenized, as Python asks for it. */
-typedef struct {
-    const void *tokenizer;
-    const uint8_t *text; /* UTF-8 */
-    size_t size;
-    int special;
-    unsigned part; /* which part of a text it is */
-} Question;
-
 static int asked_for(PyObject *args, const char *capsule_name, Question *asked)
 {
     PyObject *capsule, *text;
     Py_ssize_t size;
     asked->part = 0;
-    if (!PyArg_ParseTuple(args, "OUp|I", &capsule, &text, &asked->special, &asked->part))
+    if (!PyArg_ParseTuple(args, "OUpp|I", &capsule, &text, &asked->special, &asked->placed, &asked->part))
         return 0;
     asked->tokenizer = PyCapsule_GetPointer(capsule, capsule_name);
     const char *octets = asked->tokenizer ? PyUnicode_AsUTF8AndSize(text, &size) : NULL;
@@ -186,7 +186,7 @@ static PyObject *py_encode(PyObject *module, PyObject *args)
     Py_BEGIN_ALLOW_THREADS
     sound = tokenize(&borrowed->tokenizer, asked.text, asked.size, &found);
     Py_END_ALLOW_THREADS
-    PyObject *result = sound ? as_lists(&borrowed->frame, &found, asked.special) : PyErr_NoMemory();
+    PyObject *result = sound ? as_lists(&borrowed->frame, &found, &asked) : PyErr_NoMemory();
     free(found.tokens);
     return result;
 }
@@ -313,11 +313,11 @@ static PyObject *py_unigram(PyObject *module, PyObject *args)
 }
 
 /* The lists of what was found, which is let go. */
-static PyObject *taken(const Frame *frame, Tokens *found, int is_sound, int special)
+static PyObject *taken(const Frame *frame, Tokens *found, int is_sound, const Question *asked)
 {
     PyObject *result = NULL;
     if (is_sound)
-        result = as_lists(frame, found, special);
+        result = as_lists(frame, found, asked);
     else if (found->is_short)
         PyErr_NoMemory();
     else
@@ -336,7 +336,7 @@ static PyObject *py_encode_unigram(PyObject *module, PyObject *args)
     const Lent *lent = asked.tokenizer;
     Tokens found = {0};
     const int is_sound = tokenize_unigram(&lent->unigram, asked.text, asked.size, &found);
-    return taken(&lent->frame, &found, is_sound, asked.special);
+    return taken(&lent->frame, &found, is_sound, &asked);
 }
 
 /* -- byte pairs */
@@ -403,13 +403,14 @@ static PyObject *py_encode_byte_pairs(PyObject *module, PyObject *args)
     const Lent *lent = asked.tokenizer;
     Tokens found = {0};
     const int is_sound = tokenize_bytes(&lent->bpe, asked.text, asked.size, asked.part, &found);
-    return taken(&lent->frame, &found, is_sound, asked.special);
+    return taken(&lent->frame, &found, is_sound, &asked);
 }
 
 static PyMethodDef methods[] = {
     {"tokenizer", py_tokenizer, METH_VARARGS,
      "tokenizer(pages, entries, sequences, marks, units, special, unknown, longest, continuing, before) -> capsule"},
-    {"encode", py_encode, METH_VARARGS, "encode(tokenizer, text, special) -> (ids, spans, words), a list each"},
+    {"encode", py_encode, METH_VARARGS,
+     "encode(tokenizer, text, special, placed) -> (ids, spans, words), a list each; spans and words empty unless placed"},
     {"unigram", py_unigram, METH_VARARGS,
      "unigram(pages, entries, sequences, special, octets, unknown, unknown_score, flags, before, file, offset, units, "
      "scores) -> capsule"},

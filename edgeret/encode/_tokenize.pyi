@@ -16,7 +16,7 @@ def tokenizer(
     before: int,
 ) -> Any: ...
 def encode(
-    tokenizer: Any, text: str, special: bool
+    tokenizer: Any, text: str, special: bool, placed: bool
 ) -> tuple[list[int], list[tuple[int, int]], list[int]]: ...
 def unigram(
     pages: NDArray[np.uint16],
@@ -34,7 +34,7 @@ def unigram(
     scores: int,
 ) -> Any: ...
 def encode_unigram(
-    tokenizer: Any, text: str, special: bool
+    tokenizer: Any, text: str, special: bool, placed: bool
 ) -> tuple[list[int], list[tuple[int, int]], list[int]]: ...
 def byte_pairs(
     pages: NDArray[np.uint16],
@@ -52,5 +52,5 @@ def byte_pairs(
     merges: int,
 ) -> Any: ...
 def encode_byte_pairs(
-    tokenizer: Any, text: str, special: bool, part: int
+    tokenizer: Any, text: str, special: bool, placed: bool, part: int
 ) -> tuple[list[int], list[tuple[int, int]], list[int]]: ...

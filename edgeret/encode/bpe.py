@@ -6,11 +6,11 @@ says how the tables are laid out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from heapq import heappop, heappush
 from itertools import groupby
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,8 +111,13 @@ class Tables(NamedTuple):
     pages: NDArray[np.uint16]
 
 
-Parts = Callable[[str, bool, int], tuple[list[int], list[Span], list[int]]]
-"""A run that takes CONTINUES and CUTS too."""
+class Parts(Protocol):
+    """A run that takes CONTINUES and CUTS too."""
+
+    def __call__(
+        self, text: str, special: bool, part: int, placed: bool = True
+    ) -> tuple[list[int], list[Span], list[int]]:
+        """Ids, spans, and the numbers of words."""
 
 
 class BytePairs:
@@ -136,6 +141,11 @@ class BytePairs:
         """
         check(text)
         return Tokens(*self._run(text, special, 0))
+
+    def ids(self, text: str) -> list[int]:
+        """As `Tokenizer.ids`."""
+        check(text)
+        return self._run(text, True, 0, False)[0]
 
     def part(self, text: str, *, begins: bool) -> tuple[Tokens, Tokens]:
         """As `Tokenizer.part`."""
@@ -204,8 +214,10 @@ def native(head: Head, tables: Tables, source: Source) -> Parts:
         head.before, source.descriptor, head.offset, head.units, head.vocabulary, head.merges,
     )  # fmt: skip
 
-    def run(text: str, special: bool, part: int) -> tuple[list[int], list[Span], list[int]]:
-        return _tokenize.encode_byte_pairs(tokenizer, text, special, part)
+    def run(
+        text: str, special: bool, part: int, placed: bool = True
+    ) -> tuple[list[int], list[Span], list[int]]:
+        return _tokenize.encode_byte_pairs(tokenizer, text, special, placed, part)
 
     return run
 
@@ -275,8 +287,14 @@ class _Twin:
         self._split = lru_cache(_KEPT)(self._split_word)
         self._merge = lru_cache(_KEPT)(self._find_merge)
 
-    def run(self, text: str, special: bool, part: int) -> tuple[list[int], list[Span], list[int]]:
+    def run(
+        self, text: str, special: bool, part: int, placed: bool = True
+    ) -> tuple[list[int], list[Span], list[int]]:
         """As `Parts`."""
+        ids, spans, words = self._tokens(text, special, part)
+        return (ids, spans, words) if placed else (ids, [], [])
+
+    def _tokens(self, text: str, special: bool, part: int) -> tuple[list[int], list[Span], list[int]]:
         found = _Found(self._head.flags, part)
         for id, start, stop in self._parted(text, ADDED):
             if id is None:

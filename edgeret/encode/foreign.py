@@ -122,6 +122,10 @@ class Foreign:
             raise _refused("bundle", error) from None
         return Tokens(found.ids, found.offsets, found.word_ids)
 
+    def ids(self, text: str) -> list[int]:
+        """As `Tokenizer.ids`."""
+        return self.tokenize(text).ids
+
     def part(self, text: str, *, begins: bool) -> tuple[Tokens, Tokens]:
         """As `Tokenizer.part`."""
         found = self.tokenize(text, special=False)

@@ -121,6 +121,11 @@ class Pieces:
         check(text)
         return Tokens(*self._run(text, special))
 
+    def ids(self, text: str) -> list[int]:
+        """As `Tokenizer.ids`."""
+        check(text)
+        return self._run(text, True, False)[0]
+
     def part(self, text: str, *, begins: bool) -> tuple[Tokens, Tokens]:
         """As `Tokenizer.part`."""
         found = self.tokenize(text, special=False)
@@ -202,8 +207,8 @@ def native(head: Head, tables: Tables) -> Run:
         head.longest, head.continuing, head.before,
     )  # fmt: skip
 
-    def run(text: str, special: bool) -> tuple[list[int], list[Span], list[int]]:
-        return _tokenize.encode(tokenizer, text, special)
+    def run(text: str, special: bool, placed: bool = True) -> tuple[list[int], list[Span], list[int]]:
+        return _tokenize.encode(tokenizer, text, special, placed)
 
     return run
 

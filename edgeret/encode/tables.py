@@ -9,7 +9,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,7 +62,13 @@ class Tokens(NamedTuple):
     words: Sequence[int | None]
 
 
-Run = Callable[[str, bool], tuple[list[int], list[Span], list[int]]]
+class Run(Protocol):
+    """What tokenizes a text, with special tokens or without."""
+
+    def __call__(
+        self, text: str, special: bool, placed: bool = True
+    ) -> tuple[list[int], list[Span], list[int]]:
+        """Ids, spans, and the numbers of words; the last two are empty unless `placed`."""
 
 
 def kind_of(bundle: Bundle) -> int:
@@ -103,16 +109,16 @@ def runs_native() -> bool:
     return _tokenize is not None and is_allowed() and sys.byteorder == "little"
 
 
-def framed(words: Callable[[str], Iterator[list[Token]]], special: list[int], before: int) -> Run:
+def framed(words: Callable[[str], Iterator[list[Token]]], around: list[int], before: int) -> Run:
     """What makes words of a text, with ids around them, `before` of them before it."""
 
-    def run(text: str, is_framed: bool) -> tuple[list[int], list[Span], list[int]]:
+    def run(text: str, special: bool, placed: bool = True) -> tuple[list[int], list[Span], list[int]]:
         tokens = [(id, span, word) for word, found in enumerate(words(text)) for id, span in found]
-        if is_framed:
-            frame = [(id, (0, 0), -1) for id in special]
+        if special:
+            frame = [(id, (0, 0), -1) for id in around]
             tokens = [*frame[:before], *tokens, *frame[before:]]
         ids, spans, numbers = ([*column] for column in zip(*tokens, strict=True)) if tokens else ([], [], [])
-        return ids, spans, numbers
+        return (ids, spans, numbers) if placed else (ids, [], [])
 
     return run
 

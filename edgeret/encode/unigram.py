@@ -128,6 +128,11 @@ class Unigram:
         check(text)
         return Tokens(*self._run(text, special))
 
+    def ids(self, text: str) -> list[int]:
+        """As `Tokenizer.ids`."""
+        check(text)
+        return self._run(text, True, False)[0]
+
     def part(self, text: str, *, begins: bool) -> tuple[Tokens, Tokens]:
         """As `Tokenizer.part`."""
         found = self.tokenize(text, special=False)
@@ -187,8 +192,8 @@ def native(head: Head, tables: Tables, source: Source) -> Run:
         head.units, head.vocabulary,
     )  # fmt: skip
 
-    def run(text: str, special: bool) -> tuple[list[int], list[Span], list[int]]:
-        return _tokenize.encode_unigram(tokenizer, text, special)
+    def run(text: str, special: bool, placed: bool = True) -> tuple[list[int], list[Span], list[int]]:
+        return _tokenize.encode_unigram(tokenizer, text, special, placed)
 
     return run
 
