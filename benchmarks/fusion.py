@@ -1,11 +1,12 @@
 """Fusion of meaning and words: what either ranks, what words should count, and what a score says of relevance.
 
-    python -m benchmarks fusion COLLECTION ... --model small [--query-model nano] [--others N] [--write]
+    python -m benchmarks fusion COLLECTION ... --model small [--query-model nano] [--documents N] [--others N] [--write]
 
 Collections are in BEIR layout. A query's pool is the best rows of either side, exactly scored by the stored vectors and
 by our lexicon; a document scores as its best passage. What is chosen for a collection, the weight of words or the
 coefficients of relevance, is chosen on the others. One JSON line a collection, and one of all. The teacher's own
-nDCG@10 is read from benchmarks/results. --others puts so many passages of ../shared/text, which answer nothing, among
+nDCG@10 is read from benchmarks/results; with --documents, so many beside those that are judged, shares are of the
+bundle's own by meaning alone. --others puts so many passages of ../shared/text, which answer nothing, among
 each collection's: what is said of relevance there is said by coefficients fitted without them. --write puts the
 coefficients fitted on all collections into the package.
 """
@@ -88,11 +89,11 @@ class Asked:
     """A collection's queries.
 
     own: the pool of each. without: with its relevant documents taken out. foreign: of another's queries. relevant: for
-    each query the numbers of its relevant documents.
+    each query the numbers of its relevant documents. teacher: its nDCG@10, None where it was not asked of these.
     """
 
     collection: datasets.Collection
-    teacher: float
+    teacher: float | None
     own: list[Pool]
     without: list[Pool]
     foreign: list[Pool]
@@ -107,6 +108,14 @@ class Asked:
         )
         run = dict(zip(self.collection.queries, named, strict=True))
         return float(metrics.ndcg10(self.collection.qrels, run).mean())
+
+    def dense(self) -> float:
+        """The same by meaning alone."""
+        return self.judge([list(pool.listed(pool.cosine)) for pool in self.own])
+
+    def whole(self) -> float:
+        """What a share is of."""
+        return self.teacher or self.dense()
 
     def fused(self, spreads: float, spread: float) -> float:
         """The same of our fusion, where words count so many spreads."""
@@ -169,6 +178,7 @@ def ask(
     foreign: Sequence[str],
     encoder: CachedEncoder,
     asking: CachedEncoder,
+    teacher: float | None,
     others: Mapping[str, str] = MappingProxyType({}),
 ) -> Asked:
     """Ask a collection, with other documents among its own, its own queries, and some of another."""
@@ -180,7 +190,13 @@ def ask(
     ]
     own, without = passages.ask(list(collection.queries.values()), relevant)
     others, _ = passages.ask(foreign, [set()] * len(foreign))
-    return Asked(collection, teacher_of(collection.name), own, without, others, relevant)
+    return Asked(collection, teacher, own, without, others, relevant)
+
+
+def drawn(folder: Path, queries: int, documents: int | None) -> datasets.Collection:
+    """A collection, or a part of it."""
+    read = datasets.read(folder)
+    return datasets.draw(read, queries, documents, 0) if documents else datasets.sample(read, queries, 0)
 
 
 def teacher_of(name: str) -> float:
@@ -195,18 +211,18 @@ def teacher_of(name: str) -> float:
 def compare(asked: Sequence[Asked], spread: float) -> list[dict[str, Any]]:
     """Each collection's nDCG@10: of either half, of two lists fused, and of our fusion as the others choose it."""
     lines = []
+    wholes = [one.whole() for one in asked]
     curves = [{spreads: one.fused(spreads, spread) for spreads in SPREADS} for one in asked]
     for one in asked:
-        dense = one.judge([list(pool.listed(pool.cosine)) for pool in one.own])
         lexical = one.judge([list(pool.listed(pool.lexical)) for pool in one.own])
         lists = one.judge([pool.lists() for pool in one.own])
         shipped = one.fused(fusion.SPREADS, spread)
-        lines.append({"dense": dense, "lexical": lexical, "two_lists": lists, "hybrid": shipped})
+        lines.append({"dense": one.dense(), "lexical": lexical, "two_lists": lists, "hybrid": shipped})
     for number, line in enumerate(lines):
         others = [other for other in range(len(asked)) if other != number]
 
         def gain(spreads: float, others: list[int] = others) -> tuple[bool, float]:
-            shares = [curves[other][spreads] / asked[other].teacher for other in others]
+            shares = [curves[other][spreads] / wholes[other] for other in others]
             halves = [max(lines[other]["dense"], lines[other]["lexical"]) for other in others]
             below = max(half - curves[other][spreads] for other, half in zip(others, halves, strict=True))
             return below <= MOST_BELOW, float(np.mean(shares))
@@ -294,6 +310,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--query-model", help="the queries' bundle (default: the documents')")
     parser.add_argument("--max-queries", type=int, default=1000)
     parser.add_argument(
+        "--documents", type=int, help="drawn, beside those that are judged for the queries (default: all)"
+    )
+    parser.add_argument(
         "--others", type=int, default=0, help="passages of ../shared/text among each collection's"
     )
     parser.add_argument("--write", action="store_true", help="put the coefficients into the package")
@@ -303,10 +322,12 @@ def main(argv: list[str]) -> int:
     encoder = load_encoder(options.model)
     asking = load_encoder(options.query_model) if options.query_model else encoder
     spread = asking.bundle.manifest.spread
-    read = [datasets.sample(datasets.read(folder), options.max_queries, 0) for folder in options.collections]
+    read = [drawn(folder, options.max_queries, options.documents) for folder in options.collections]
+    teachers = [None if options.documents else teacher_of(one.name) for one in read]
+    foreign = [list(other.queries.values())[:FOREIGN] for other in [*read[1:], read[0]]]
     asked = [
-        ask(one, list(other.queries.values())[:FOREIGN], encoder, asking)
-        for one, other in zip(read, [*read[1:], read[0]], strict=True)
+        ask(one, strange, encoder, asking, teacher)
+        for one, strange, teacher in zip(read, foreign, teachers, strict=True)
     ]
     lines = compare(asked, spread)
     samples = [sample(one, spread) for one in asked]
@@ -314,8 +335,8 @@ def main(argv: list[str]) -> int:
     if options.others:
         others = {f"other {number}": text for number, text in enumerate(distinct(options.others))}
         asked_among = (
-            ask(one, list(other.queries.values())[:FOREIGN], encoder, asking, others)
-            for one, other in zip(read, [*read[1:], read[0]], strict=True)
+            ask(one, strange, encoder, asking, teacher, others)
+            for one, strange, teacher in zip(read, foreign, teachers, strict=True)
         )
         among = [sample(one, spread) for one in asked_among]
     for number, line in enumerate(lines):
@@ -325,7 +346,7 @@ def main(argv: list[str]) -> int:
         rounded = {key: round(value, 4) for key, value in line.items()}
         print(json.dumps({"collection": one.collection.name, **settings, **rounded}), flush=True)
     shares = {
-        key: np.mean([line[key] / one.teacher for one, line in zip(asked, lines, strict=True)])
+        key: np.mean([line[key] / one.whole() for one, line in zip(asked, lines, strict=True)])
         for key in ("dense", "lexical", "two_lists", "hybrid", "hybrid_by_others")
     }
     means = {

@@ -100,3 +100,15 @@ def test_without_write_nothing_can_be_added_and_several_indexes_are_one(index, t
         _, (refused,) = ask(server(both, write=True), ("add", {"documents": DOCUMENTS}))
         assert "'here' or 'there'" in refused
     assert json.dumps(found)
+
+
+def test_where_another_file_takes_the_place_of_the_index_that_one_answers(tmp_path):
+    for name, text in (("live", "a red cat"), ("next", "a blue dog")):
+        with edgeret.Index.create(tmp_path / name, FakeEncoder()) as index:
+            index.add([text])
+    with edgeret.Index.open(tmp_path / "live", FakeEncoder(), readonly=True) as index:
+        served = server({"live": index}, write=False)
+        _, (first,) = ask(served, ("search", {"query": "dog", "k": 1}))
+        (tmp_path / "next").replace(tmp_path / "live")
+        _, (second,) = ask(served, ("search", {"query": "dog", "k": 1}))
+    assert [hit["text"] for hit in first + second] == ["a red cat", "a blue dog"]

@@ -143,7 +143,7 @@ class _Pipeline(NamedTuple):
 
     def _ids(self, text: str, side: _Side) -> list[int]:
         """Those that `_read` finds, in half the time, or none: of a text that is long, or not read whole."""
-        told = side.prompt + (lowered(text) if self.cased else text)
+        told = side.prompt + self._told(text)
         ids = self.tokenizer.ids(told) if len(told) <= CHARACTERS else []
         if len(ids) > self.max_tokens:
             return []
@@ -153,8 +153,9 @@ class _Pipeline(NamedTuple):
 
     def _read(self, text: str, side: _Side) -> _Reading:
         check(text)
-        reading = self._cut(side.prompt + (lowered(text) if self.cased else text))
-        if self.cased and not reading.whole:
+        told = self._told(text)
+        reading = self._cut(side.prompt + told)
+        if told is not text and not reading.whole:
             # Few words have more tokens in small letters, but a passage was measured as it is.
             as_it_is = self._cut(side.prompt + text)
             reading = as_it_is if as_it_is.whole else reading
@@ -166,6 +167,10 @@ class _Pipeline(NamedTuple):
         start = len(side.prompt)
         placed = [(max(low - start, 0), high - start) if high > start else _NOWHERE for low, high in spans]
         return _Reading(ids, placed, whole)
+
+    def _told(self, text: str) -> str:
+        """A text as the model reads it."""
+        return lowered(text) if self.cased else text
 
     def _cut(self, text: str) -> _Reading:
         if len(text) <= CHARACTERS:

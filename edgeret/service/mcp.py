@@ -10,7 +10,7 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from edgeret.documents import Document, Hit
 from edgeret.encode.encoder import Encoder
-from edgeret.errors import EdgeretError, ExtraMissingError, InvalidQueryError
+from edgeret.errors import EdgeretError, ExtraMissingError, InvalidQueryError, ReplacedError
 from edgeret.index import Index, search_indexes
 
 try:
@@ -61,21 +61,31 @@ def server(indexes: Mapping[str, Index], write: bool) -> MCPServer[Any]:
         log_level="ERROR",
     )
     tools = _Tools(indexes)
-    made.add_tool(_told(tools.search))
-    made.add_tool(_told(tools.get))
-    made.add_tool(_told(tools.ids), "list")
+    made.add_tool(_told(tools.search, indexes))
+    made.add_tool(_told(tools.get, indexes))
+    made.add_tool(_told(tools.ids, indexes), "list")
     if write:
-        made.add_tool(_told(tools.add))
+        made.add_tool(_told(tools.add, indexes))
     return made
 
 
-def _told(tool: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
-    """A tool whose errors reach whoever calls it with their own words, which say what to do."""
+def _told(
+    tool: Callable[_Parameters, _Result], indexes: Mapping[str, Index]
+) -> Callable[_Parameters, _Result]:
+    """A tool whose errors reach whoever calls it with their own words, which say what to do.
+
+    Where another file has taken the place of an index's own, that one answers.
+    """
 
     @wraps(tool)
     def call(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
         try:
-            return tool(*args, **kwargs)
+            try:
+                return tool(*args, **kwargs)
+            except ReplacedError:
+                for index in indexes.values():
+                    index.reopen()
+                return tool(*args, **kwargs)
         except EdgeretError as error:
             raise ToolError("; ".join([str(error), *getattr(error, "__notes__", ())])) from error
 
