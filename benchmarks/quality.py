@@ -74,10 +74,11 @@ def measure(
     teacher: Any,
     bits: int,
     rescore: int,
+    stems: str | None = None,
 ) -> Columns:
     """Each column's values, float64 [queries]; the teacher's are left out where `teacher` is None.
 
-    A teacher has encode() and encode_queries().
+    A teacher has encode() and encode_queries(). stems: the index's language.
     """
     cut = split(collection.documents, encoder)
     texts = list(collection.queries.values())
@@ -101,7 +102,7 @@ def measure(
         columns[TEACHER] = judge(
             map(cut.documents, rank_float(teacher.encode(cut.texts), teacher.encode_queries(texts)))
         )
-    answers = search_all(collection, encoder, query_encoder, bits, rescore)
+    answers = search_all(collection, encoder, query_encoder, bits, rescore, stems)
     return columns | {column: judge(ranking) for column, ranking in answers.items()}
 
 
@@ -130,12 +131,17 @@ def recall(exact: Rows, found: Rows) -> float:
 
 
 def search_all(
-    collection: datasets.Collection, encoder: TextEncoder, query_encoder: TextEncoder, bits: int, rescore: int
+    collection: datasets.Collection,
+    encoder: TextEncoder,
+    query_encoder: TextEncoder,
+    bits: int,
+    rescore: int,
+    stems: str | None = None,
 ) -> dict[str, list[list[str]]]:
     """Answer each query by Index.search(), in each mode."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "quality.edgeret"
-        with Index.create(path, model=encoder, bits=bits) as index:
+        with Index.create(path, model=encoder, bits=bits, language=stems) as index:
             index.add(Document(id=_id, text=text) for _id, text in collection.documents.items() if text)
         with Index.open(path, model=query_encoder) as index:
 
@@ -212,6 +218,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--language", help="of the queries, which are in queries_LANGUAGE then (default: the documents')"
     )
+    parser.add_argument("--stems", metavar="LANGUAGE", help="of the index, for its words (default: none)")
     parser.add_argument(
         "--teacher", type=Path, help="the teacher's folder (default: the installed package's)"
     )
@@ -237,12 +244,16 @@ def _run(options: argparse.Namespace) -> None:
     asked = "queries"
     if options.language:
         asked, settings["language"] = f"queries_{options.language}", options.language
+    if options.stems:
+        settings["stems"] = options.stems
     measured = []
     for directory in options.collections:
         collection = datasets.read(directory, asked)
         most = options.documents or len(collection.documents)
         collection = datasets.draw(collection, options.max_queries, most, options.seed)
-        measured.append(measure(collection, encoder, query_encoder, teacher, options.bits, options.rescore))
+        measured.append(
+            measure(collection, encoder, query_encoder, teacher, options.bits, options.rescore, options.stems)
+        )
         print(json.dumps({"collection": collection.name} | settings | row(measured[-1])), flush=True)
     line = mean_row(measured)
     print(json.dumps({"collection": "mean"} | settings | line))
