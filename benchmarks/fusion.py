@@ -5,8 +5,8 @@
 Collections are in BEIR layout. A query's pool is the best rows of either side, exactly scored by the stored vectors and
 by our lexicon; a document scores as its best passage. What is chosen for a collection, the weight of words or the
 coefficients of relevance, is chosen on the others. One JSON line a collection, and one of all. The teacher's own
-nDCG@10 is read from benchmarks/results; with --documents, so many beside those that are judged, shares are of the
-bundle's own by meaning alone. --others puts so many passages of ../shared/text, which answer nothing, among
+nDCG@10 is read from benchmarks/results; with --documents, which draws from each, shares are of what the bundle finds by
+meaning alone. --others puts so many passages of ../shared/text, which answer nothing, among
 each collection's: what is said of relevance there is said by coefficients fitted without them. --write puts the
 coefficients fitted on all collections into the package.
 """
@@ -109,14 +109,6 @@ class Asked:
         run = dict(zip(self.collection.queries, named, strict=True))
         return float(metrics.ndcg10(self.collection.qrels, run).mean())
 
-    def dense(self) -> float:
-        """The same by meaning alone."""
-        return self.judge([list(pool.listed(pool.cosine)) for pool in self.own])
-
-    def whole(self) -> float:
-        """What a share is of."""
-        return self.teacher or self.dense()
-
     def fused(self, spreads: float, spread: float) -> float:
         """The same of our fusion, where words count so many spreads."""
         return self.judge([pool.ranked(weigh(pool, spreads, spread))[0] for pool in self.own])
@@ -211,18 +203,18 @@ def teacher_of(name: str) -> float:
 def compare(asked: Sequence[Asked], spread: float) -> list[dict[str, Any]]:
     """Each collection's nDCG@10: of either half, of two lists fused, and of our fusion as the others choose it."""
     lines = []
-    wholes = [one.whole() for one in asked]
     curves = [{spreads: one.fused(spreads, spread) for spreads in SPREADS} for one in asked]
     for one in asked:
+        dense = one.judge([list(pool.listed(pool.cosine)) for pool in one.own])
         lexical = one.judge([list(pool.listed(pool.lexical)) for pool in one.own])
         lists = one.judge([pool.lists() for pool in one.own])
         shipped = one.fused(fusion.SPREADS, spread)
-        lines.append({"dense": one.dense(), "lexical": lexical, "two_lists": lists, "hybrid": shipped})
+        lines.append({"dense": dense, "lexical": lexical, "two_lists": lists, "hybrid": shipped})
     for number, line in enumerate(lines):
         others = [other for other in range(len(asked)) if other != number]
 
         def gain(spreads: float, others: list[int] = others) -> tuple[bool, float]:
-            shares = [curves[other][spreads] / wholes[other] for other in others]
+            shares = [curves[other][spreads] / whole(asked[other], lines[other]) for other in others]
             halves = [max(lines[other]["dense"], lines[other]["lexical"]) for other in others]
             below = max(half - curves[other][spreads] for other, half in zip(others, halves, strict=True))
             return below <= MOST_BELOW, float(np.mean(shares))
@@ -230,6 +222,11 @@ def compare(asked: Sequence[Asked], spread: float) -> list[dict[str, Any]]:
         chosen = max(SPREADS, key=gain)
         line |= {"spreads_of_others": chosen, "hybrid_by_others": curves[number][chosen]}
     return lines
+
+
+def whole(one: Asked, line: Mapping[str, float]) -> float:
+    """What the shares of a collection are of."""
+    return one.teacher or line["dense"]
 
 
 # -- relevance
@@ -310,7 +307,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--query-model", help="the queries' bundle (default: the documents')")
     parser.add_argument("--max-queries", type=int, default=1000)
     parser.add_argument(
-        "--documents", type=int, help="drawn, beside those that are judged for the queries (default: all)"
+        "--documents", type=int, help="drawn, those that are judged for the queries among them (default: all)"
     )
     parser.add_argument(
         "--others", type=int, default=0, help="passages of ../shared/text among each collection's"
@@ -342,11 +339,13 @@ def main(argv: list[str]) -> int:
     for number, line in enumerate(lines):
         line |= assess(fit(samples[:number] + samples[number + 1 :]), among[number])
     settings = {"model": encoder.name, "query_model": asking.name, "spread": spread, "others": options.others}
+    if options.documents:
+        settings |= {"documents": options.documents, "max_queries": options.max_queries}
     for one, line in zip(asked, lines, strict=True):
         rounded = {key: round(value, 4) for key, value in line.items()}
         print(json.dumps({"collection": one.collection.name, **settings, **rounded}), flush=True)
     shares = {
-        key: np.mean([line[key] / one.whole() for one, line in zip(asked, lines, strict=True)])
+        key: np.mean([line[key] / whole(one, line) for one, line in zip(asked, lines, strict=True)])
         for key in ("dense", "lexical", "two_lists", "hybrid", "hybrid_by_others")
     }
     means = {

@@ -92,10 +92,9 @@ def measure(
 def compare(models: list[str], rounds: int) -> dict[str, Any]:
     """Medians and least times over `rounds` of encoding with the first bundle and with each other one.
 
-    `alone_us`: without turns, the mean of each query's least time.
-
     Each in its turn encodes all QUERIES, and finds the processor's caches cold only for the first of them:
-    `after_pause` is about that one. The ratios are medians of the ratios in one round.
+    `after_pause` is about that one. The ratios are medians of the ratios in one round. `alone_us` is the mean of each
+    query's least time where no other bundle has turns.
     """
     first, *others = map(Encoder.load, models)
     compared = []

@@ -23,6 +23,7 @@ from edgeret.encode import passages
 from edgeret.encode.records import TextEncoder
 from edgeret.errors import EdgeretError
 from edgeret.index import Index
+from edgeret.stems import ENGLISH
 
 Float32 = NDArray[np.float32]
 UInt64 = NDArray[np.uint64]
@@ -74,7 +75,7 @@ def measure(
     teacher: Any,
     bits: int,
     rescore: int,
-    stems: str | None = None,
+    stems: str = ENGLISH,
 ) -> Columns:
     """Each column's values, float64 [queries]; the teacher's are left out where `teacher` is None.
 
@@ -136,7 +137,7 @@ def search_all(
     query_encoder: TextEncoder,
     bits: int,
     rescore: int,
-    stems: str | None = None,
+    stems: str = ENGLISH,
 ) -> dict[str, list[list[str]]]:
     """Answer each query by Index.search(), in each mode."""
     with TemporaryDirectory() as folder:
@@ -212,13 +213,20 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--max-queries", type=int, default=1000, help="queries drawn from a collection")
     parser.add_argument(
-        "--documents", type=int, help="drawn too, beside those that are judged for the queries (default: all)"
+        "--documents",
+        type=int,
+        help="drawn too, those that are judged for the queries among them (default: all)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of these draws")
     parser.add_argument(
         "--language", help="of the queries, which are in queries_LANGUAGE then (default: the documents')"
     )
-    parser.add_argument("--stems", metavar="LANGUAGE", help="of the index, for its words (default: none)")
+    parser.add_argument(
+        "--stems",
+        metavar="LANGUAGE",
+        default=ENGLISH,
+        help="of the index, for its words (default: English, en)",
+    )
     parser.add_argument(
         "--teacher", type=Path, help="the teacher's folder (default: the installed package's)"
     )
@@ -244,7 +252,7 @@ def _run(options: argparse.Namespace) -> None:
     asked = "queries"
     if options.language:
         asked, settings["language"] = f"queries_{options.language}", options.language
-    if options.stems:
+    if options.stems != ENGLISH:
         settings["stems"] = options.stems
     measured = []
     for directory in options.collections:

@@ -91,6 +91,7 @@ def _entered(
     call: Callable[_Parameters, _Result], signature: inspect.Signature
 ) -> Callable[_Parameters, _Result]:
     named = {parameter.name: _passage(parameter) for parameter in signature.parameters.values()}
+    # `self` is not asked about: in a call of a few microseconds that would count.
     ordered = [
         None if parameter.name in _BOUND else named[parameter.name]
         for parameter in signature.parameters.values()

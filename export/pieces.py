@@ -185,7 +185,7 @@ def _reference(blob: bytes) -> Run:
         source = Source(os.dup(file.fileno()), FILE)
     if kind == BYTE_PAIRS:
         run = bpe.reference(*bpe.read(source, len(blob))[1:], source)
-        return lambda text, special, placed=True: run(text, special, 0, placed)
+        return lambda text, special, *, placed=True: run(text, special, 0, placed=placed)
     return unigram.reference(*unigram.read(source, len(blob))[1:], source)
 
 

@@ -235,7 +235,7 @@ def test_every_code_point_has_the_tokens_of_the_package(tmp_path, monkeypatch, t
                 expected = known.encode(text)
                 for own in runs:
                     assert own.run(text, True, 0)[:2] == (expected.ids, expected.offsets), ascii(text)
-                    assert own.run(text, True, 0, False) == (expected.ids, [], []), ascii(text)
+                    assert own.run(text, True, 0, placed=False) == (expected.ids, [], []), ascii(text)
     trust(code_points=len(codes))
 
 

@@ -29,6 +29,7 @@ def cased() -> Encoder:
         ("ΠΟΥ ΕΙΝΑΙ ΤΟ ΚΟΥΜΠΙ ΑΥΤΟΣ", "που ειναι το κουμπι αυτος"),
         ("COMPUTERIZED 電子計算", "computerized 電子計算"),
         ("İSTANBUL'DA HAVA NASIL", "İstanbul'da hava nasil"),
+        ("CALLE MAYOR Nº 5, 2ª PLANTA", "calle mayor nº 5, 2ª planta"),
     ],
 )
 def test_what_is_written_in_capitals_is_read_in_small_letters(text, read):

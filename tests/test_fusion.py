@@ -19,6 +19,7 @@ from edgeret.search import fusion
 from edgeret.search.fusion import Relevance
 from tests.fake import DIM, FakeEncoder
 
+WORLD = Path(__file__).parent.parent / "world" / "edgeret_world" / "world-nano"
 VOCABULARY = [f"w{number}" for number in range(40)]
 
 
@@ -199,7 +200,11 @@ def entries() -> list[dict]:
 
 def test_relevance_is_known_for_bundles_that_were_measured():
     geometry = Bundle.open("small").geometry
-    assert all(entry["geometry"] == geometry and entry["words"] == words.VERSION for entry in entries())
+    world = Bundle.open(WORLD).geometry
+    assert {entry["geometry"] for entry in entries()} == {geometry, world}
+    assert all(entry["words"] == words.VERSION for entry in entries())
+    for name in ("world-base", "world-small", "world-nano"):
+        assert fusion.relevance(world, name, name, words.VERSION) is not None
     for pair in (("small", "small"), ("nano", "nano"), ("nano", "small")):
         assert fusion.relevance(geometry, *pair, words.VERSION) is not None
         assert fusion.relevance(geometry, *pair, words.VERSION + 1) is None

@@ -112,3 +112,26 @@ def test_where_another_file_takes_the_place_of_the_index_that_one_answers(tmp_pa
         (tmp_path / "next").replace(tmp_path / "live")
         _, (second,) = ask(served, ("search", {"query": "dog", "k": 1}))
     assert [hit["text"] for hit in first + second] == ["a red cat", "a blue dog"]
+
+
+def test_an_index_without_a_file_for_a_while_leaves_the_others_alone(tmp_path):
+    for name in ("a", "b", "next"):
+        with edgeret.Index.create(tmp_path / name, FakeEncoder()) as index:
+            index.add([f"a dog of {name}"])
+
+    def opened(name):
+        return edgeret.Index.open(tmp_path / name, FakeEncoder(), readonly=True)
+
+    def found(*names):
+        _, answers = ask(served, *[("search", {"query": "dog", "k": 1, "index": name}) for name in names])
+        return [answer if isinstance(answer, str) else answer[0]["text"] for answer in answers]
+
+    with opened("b") as b, opened("a") as a:
+        served = server({"b": b, "a": a}, write=False)
+        (tmp_path / "b").rename(tmp_path / "away")
+        (tmp_path / "next").replace(tmp_path / "a")
+        gone, other = found("b", "a")
+        assert "no index" in gone
+        assert other == "a dog of next"
+        (tmp_path / "away").rename(tmp_path / "b")
+        assert found("b", "a") == ["a dog of b", "a dog of next"]

@@ -65,7 +65,7 @@ def build(make):
 def assert_equal(run, package, text: str) -> None:
     for special in (True, False):
         ids, spans, words = run(text, special)
-        assert run(text, special, False) == (ids, [], []), ascii(text)
+        assert run(text, special, placed=False) == (ids, [], []), ascii(text)
         expected = package.tokenize(text, special=special)
         assert (ids, spans) == (expected.ids, expected.spans), ascii(text)
         assert [one == other for one, other in pairwise(words)] == [

@@ -15,6 +15,7 @@ import torch
 from test_export import make_teacher, passages
 
 from edgeret.encode.bundle import WORLD, Bundle
+from edgeret.encode.capitals import lowered
 from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import NO_PROMPTS, Roles
 from edgeret.encode.tokenizer import load_tokenizer
@@ -84,7 +85,7 @@ def student_of(bundle, teacher, parts):
 def vectors(student, bundle, side):
     """What the student says of the golden texts, as documents or as queries."""
     tokenizer, roles = load_tokenizer(bundle), bundle.manifest.roles
-    ids = [tokenizer.tokenize(text).ids for text in bundle.golden().texts]
+    ids = [tokenizer.tokenize(lowered(text)).ids for text in bundle.golden().texts]
     ids = [row if len(row) <= bundle.max_tokens else [*row[: bundle.max_tokens - 1], row[-1]] for row in ids]
     if roles:
         ids = [[roles[side], *row[1:]] for row in ids]

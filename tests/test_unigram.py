@@ -233,7 +233,7 @@ def test_every_code_point_has_the_tokens_of_the_package(tmp_path, monkeypatch, t
             expected = known.encode(text)
             for own in runs:
                 assert own.run(text, True)[:2] == (expected.ids, expected.offsets), ascii(text)
-                assert own.run(text, True, False) == (expected.ids, [], []), ascii(text)
+                assert own.run(text, True, placed=False) == (expected.ids, [], []), ascii(text)
     trust(code_points=len(characters.CODE_POINTS))
 
 

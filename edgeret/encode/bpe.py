@@ -115,7 +115,7 @@ class Parts(Protocol):
     """A run that takes CONTINUES and CUTS too."""
 
     def __call__(
-        self, text: str, special: bool, part: int, placed: bool = True
+        self, text: str, special: bool, part: int, *, placed: bool = True
     ) -> tuple[list[int], list[Span], list[int]]:
         """Ids, spans, and the numbers of words."""
 
@@ -145,7 +145,7 @@ class BytePairs:
     def ids(self, text: str) -> list[int]:
         """As `Tokenizer.ids`."""
         check(text)
-        return self._run(text, True, 0, False)[0]
+        return self._run(text, True, 0, placed=False)[0]
 
     def part(self, text: str, *, begins: bool) -> tuple[Tokens, Tokens]:
         """As `Tokenizer.part`."""
@@ -215,7 +215,7 @@ def native(head: Head, tables: Tables, source: Source) -> Parts:
     )  # fmt: skip
 
     def run(
-        text: str, special: bool, part: int, placed: bool = True
+        text: str, special: bool, part: int, *, placed: bool = True
     ) -> tuple[list[int], list[Span], list[int]]:
         return _tokenize.encode_byte_pairs(tokenizer, text, special, placed, part)
 
@@ -288,7 +288,7 @@ class _Twin:
         self._merge = lru_cache(_KEPT)(self._find_merge)
 
     def run(
-        self, text: str, special: bool, part: int, placed: bool = True
+        self, text: str, special: bool, part: int, *, placed: bool = True
     ) -> tuple[list[int], list[Span], list[int]]:
         """As `Parts`."""
         ids, spans, words = self._tokens(text, special, part)

@@ -37,6 +37,9 @@ Float32 = NDArray[np.float32]
 _LEAST_LIKENESS: Final = 0.97
 """Of a golden vector to itself, computed here. What answers without its prompt has .85, garbage .3."""
 
+# Characters to a token of a text that is taken for one that the model reads whole.
+_BRIEF: Final = 4
+
 # Where a special token stands; and how many of them a text with no other may have.
 _NOWHERE: Final = (0, 0)
 _MOST_SPECIAL: Final = 2
@@ -107,22 +110,22 @@ class _Pipeline(NamedTuple):
 
     def encode(self, text: str, side: _Side) -> Float32:
         """The model's vector of a text of one side, as much of it as the model reads."""
-        vector = self._run(self._ids(text, side) or self._read(text, side).ids)
+        ids = self._ids(text, side)
+        vector = self._run(self._read(text, side).ids if ids is None else ids)
         # Of a sum of no tokens.
         return stand_in(text, self.dim) if _is_zero(vector) else vector
 
     def encode_known(self, text: str, side: _Side) -> _Whole:
         """The same, or a vector of `edgeret.unknown`."""
-        unknown = self.tokenizer.unknown
+        unknown, few = self.tokenizer.unknown, _MOST_SPECIAL + side.taken
         brief = self._ids(text, side)
-        if len(brief) > _MOST_SPECIAL + side.taken and unknown not in brief:
+        if brief is not None and len(brief) > few and unknown not in brief:
+            # Most texts: nothing is asked of where their tokens stand.
             vector = self._run(brief)
             if not _is_zero(vector):
                 return _Whole(vector, whole=True, known=True)
         ids, spans, whole = self._read(text, side)
-        # Seldom: what is left to look at takes as long as a part of a short text's encoding.
-        few = len(ids) <= _MOST_SPECIAL + side.taken
-        if (few or unknown in ids) and not knows(text, ids, spans, unknown):
+        if (len(ids) <= few or unknown in ids) and not knows(text, ids, spans, unknown):
             read = text if whole else text[: max(stop for _, stop in spans)]
             return _Whole(stand_in(read, self.dim), whole, known=False)
         vector = self._run(ids)
@@ -141,22 +144,23 @@ class _Pipeline(NamedTuple):
         check(text)
         return (window.spans for window in windows(self.tokenizer, text))
 
-    def _ids(self, text: str, side: _Side) -> list[int]:
-        """Those that `_read` finds, in half the time, or none: of a text that is long, or not read whole."""
-        told = side.prompt + self._told(text)
-        ids = self.tokenizer.ids(told) if len(told) <= CHARACTERS else []
+    def _ids(self, text: str, side: _Side) -> list[int] | None:
+        """Those that `_read` finds, without where they stand, which takes less time. None of a text that may be cut."""
+        if len(side.prompt) + len(text) > min(CHARACTERS, _BRIEF * self.max_tokens):
+            return None
+        ids = self.tokenizer.ids(side.prompt + self._as_read(text))
         if len(ids) > self.max_tokens:
-            return []
-        if ids and side.role is not None:
+            return None
+        if side.role is not None:
             ids[0] = side.role
         return ids
 
     def _read(self, text: str, side: _Side) -> _Reading:
         check(text)
-        told = self._told(text)
-        reading = self._cut(side.prompt + told)
-        if told is not text and not reading.whole:
-            # Few words have more tokens in small letters, but a passage was measured as it is.
+        as_read = self._as_read(text)
+        reading = self._cut(side.prompt + as_read)
+        if as_read is not text and not reading.whole:
+            # Passages are cut by their tokens as they are written, and a few words have more of them in small letters.
             as_it_is = self._cut(side.prompt + text)
             reading = as_it_is if as_it_is.whole else reading
         ids, spans, whole = reading
@@ -168,7 +172,7 @@ class _Pipeline(NamedTuple):
         placed = [(max(low - start, 0), high - start) if high > start else _NOWHERE for low, high in spans]
         return _Reading(ids, placed, whole)
 
-    def _told(self, text: str) -> str:
+    def _as_read(self, text: str) -> str:
         """A text as the model reads it."""
         return lowered(text) if self.cased else text
 
@@ -469,6 +473,7 @@ class Encoder:
         turn, before = _load_map(self.bundle), _special_before(tokenizer)
         if self.bundle.manifest.roles and not before:
             refuse(self.bundle.path, "a tokenizer that begins texts with a token, for 'roles'", "none")
+        # Others lower every letter themselves.
         cased = tokenizer.ids("A") != tokenizer.ids("a")
         pipeline = _Pipeline(
             tokenizer, backend, self.max_tokens, self.dim, turn, before, cased, document, query

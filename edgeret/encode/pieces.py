@@ -124,7 +124,7 @@ class Pieces:
     def ids(self, text: str) -> list[int]:
         """As `Tokenizer.ids`."""
         check(text)
-        return self._run(text, True, False)[0]
+        return self._run(text, True, placed=False)[0]
 
     def part(self, text: str, *, begins: bool) -> tuple[Tokens, Tokens]:
         """As `Tokenizer.part`."""
@@ -207,7 +207,7 @@ def native(head: Head, tables: Tables) -> Run:
         head.longest, head.continuing, head.before,
     )  # fmt: skip
 
-    def run(text: str, special: bool, placed: bool = True) -> tuple[list[int], list[Span], list[int]]:
+    def run(text: str, special: bool, *, placed: bool = True) -> tuple[list[int], list[Span], list[int]]:
         return _tokenize.encode(tokenizer, text, special, placed)
 
     return run

@@ -66,7 +66,7 @@ class Run(Protocol):
     """What tokenizes a text, with special tokens or without."""
 
     def __call__(
-        self, text: str, special: bool, placed: bool = True
+        self, text: str, special: bool, *, placed: bool = True
     ) -> tuple[list[int], list[Span], list[int]]:
         """Ids, spans, and the numbers of words; the last two are empty unless `placed`."""
 
@@ -112,7 +112,7 @@ def runs_native() -> bool:
 def framed(words: Callable[[str], Iterator[list[Token]]], around: list[int], before: int) -> Run:
     """What makes words of a text, with ids around them, `before` of them before it."""
 
-    def run(text: str, special: bool, placed: bool = True) -> tuple[list[int], list[Span], list[int]]:
+    def run(text: str, special: bool, *, placed: bool = True) -> tuple[list[int], list[Span], list[int]]:
         tokens = [(id, span, word) for word, found in enumerate(words(text)) for id, span in found]
         if special:
             frame = [(id, (0, 0), -1) for id in around]

@@ -26,7 +26,7 @@ class Tokenizer(Protocol):
         """Text -> tokens, with the special ones or without. Raises InvalidDocumentError for what is not Unicode."""
 
     def ids(self, text: str) -> list[int]:
-        """Text -> the ids of its tokens and of the special ones, in less time. Raises what `tokenize` raises."""
+        """Text -> the ids of its tokens and of the special ones. Raises what `tokenize` raises."""
 
     def part(self, text: str, *, begins: bool) -> tuple[Tokens, Tokens]:
         """Tokens of a part of a text, no special ones; and the same as the text may be cut between them.

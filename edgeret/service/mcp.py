@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import wraps
 from itertools import islice
+from threading import Lock
 from typing import Any, Final, ParamSpec, TypeVar
 
 from edgeret.documents import Document, Hit
 from edgeret.encode.encoder import Encoder
-from edgeret.errors import EdgeretError, ExtraMissingError, InvalidQueryError, ReplacedError
+from edgeret.errors import ClosedError, EdgeretError, ExtraMissingError, InvalidQueryError, ReplacedError
 from edgeret.index import Index, search_indexes
 
 try:
@@ -61,31 +62,21 @@ def server(indexes: Mapping[str, Index], write: bool) -> MCPServer[Any]:
         log_level="ERROR",
     )
     tools = _Tools(indexes)
-    made.add_tool(_told(tools.search, indexes))
-    made.add_tool(_told(tools.get, indexes))
-    made.add_tool(_told(tools.ids, indexes), "list")
+    made.add_tool(_told(tools.search))
+    made.add_tool(_told(tools.get))
+    made.add_tool(_told(tools.ids), "list")
     if write:
-        made.add_tool(_told(tools.add, indexes))
+        made.add_tool(_told(tools.add))
     return made
 
 
-def _told(
-    tool: Callable[_Parameters, _Result], indexes: Mapping[str, Index]
-) -> Callable[_Parameters, _Result]:
-    """A tool whose errors reach whoever calls it with their own words, which say what to do.
-
-    Where another file has taken the place of an index's own, that one answers.
-    """
+def _told(tool: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """A tool whose errors reach whoever calls it with their own words, which say what to do."""
 
     @wraps(tool)
     def call(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
         try:
-            try:
-                return tool(*args, **kwargs)
-            except ReplacedError:
-                for index in indexes.values():
-                    index.reopen()
-                return tool(*args, **kwargs)
+            return tool(*args, **kwargs)
         except EdgeretError as error:
             raise ToolError("; ".join([str(error), *getattr(error, "__notes__", ())])) from error
 
@@ -97,6 +88,7 @@ class _Tools:
 
     def __init__(self, indexes: Mapping[str, Index]) -> None:
         self._indexes = indexes
+        self._renewing = Lock()
 
     def search(
         self,
@@ -168,11 +160,21 @@ class _Tools:
         return next(iter(asked.values())).add(documents)
 
     def _some(self, name: str | None) -> Mapping[str, Index]:
-        if name is None:
-            return self._indexes
-        if name not in self._indexes:
+        if name is not None and name not in self._indexes:
             raise InvalidQueryError(f"expected the name of an index, got {name!r:.80}: use {self._names()}")
-        return {name: self._indexes[name]}
+        asked = self._indexes if name is None else {name: self._indexes[name]}
+        for index in asked.values():
+            self._renew(index)
+        return asked
+
+    def _renew(self, index: Index) -> None:
+        """Go on with the file that has taken the place of an index's own, if one has. Tools run in several threads."""
+        with self._renewing:
+            try:
+                len(index)
+            except (ReplacedError, ClosedError):
+                # Closed: no file was there when it was opened again.
+                index.reopen()
 
     def _names(self) -> str:
         return " or ".join(map(repr, islice(self._indexes, 20)))

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from ipaddress import ip_address
+from threading import Lock
 from typing import Any, Final
 
 from edgeret.codec import Float32
@@ -16,6 +17,7 @@ from edgeret.documents import Document
 from edgeret.errors import (
     ArgumentError,
     BudgetError,
+    ClosedError,
     EdgeretError,
     ExtraMissingError,
     InvalidQueryError,
@@ -118,6 +120,7 @@ class _Service:
 
     def __init__(self, index: Index, write: bool) -> None:
         self._index, self._write = index, write
+        self._renewing = Lock()
 
     async def _asked(self, work: Callable[[Index], Any]) -> Any:
         """What the index answers; where another file has taken the place of its own, that one does."""
@@ -125,11 +128,19 @@ class _Service:
         def ask() -> Any:
             try:
                 return work(self._index)
-            except ReplacedError:
-                self._index.reopen()
-                return work(self._index)
+            except (ReplacedError, ClosedError):
+                return self._renewed(work)
 
         return await run_in_threadpool(ask)
+
+    def _renewed(self, work: Callable[[Index], Any]) -> Any:
+        with self._renewing:
+            try:
+                # Another thread may have opened it again.
+                return work(self._index)
+            except (ReplacedError, ClosedError):
+                self._index.reopen()
+                return work(self._index)
 
     async def health(self, _: Request) -> JSONResponse:
         """How many documents there are, and which model."""
