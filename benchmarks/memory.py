@@ -18,6 +18,7 @@ from typing import Any
 
 from benchmarks import collection, fresh
 from benchmarks.compare import Cell, recall
+from edgeret.encode.bundle import Bundle
 
 QUERIES = 64
 LONGEST_ADD_S = 10 * 3600
@@ -28,6 +29,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser("python -m benchmarks memory", description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--model", default="base", help="a bundle of the space of base")
+    parser.add_argument(
+        "--made-by", metavar="MODEL", help="a bundle of many languages, to ask by one of its space"
+    )
     parser.add_argument("--budget", help="such as 112MB (none)")
     parser.add_argument("--mode", choices=("dense", "lexical", "hybrid"), default="dense", help="(dense)")
     parser.add_argument("--add", type=int, metavar="N", help="add N texts instead, with and without a budget")
@@ -36,16 +40,22 @@ def main(argv: list[str]) -> int:
         for budget in (None, options.budget):
             print(json.dumps(adding(options.model, options.add, budget)), flush=True)
     else:
-        print(json.dumps(searching(options.model, options.rows, options.budget, options.mode)), flush=True)
+        line = searching(options.model, options.rows, options.budget, options.mode, options.made_by)
+        print(json.dumps(line), flush=True)
     return 0
 
 
-def searching(model: str, rows: int, budget: str | None, mode: str) -> dict[str, Any]:
-    """The line of a run that searches."""
-    cell = Cell("build", "base/edgeret", rows)
-    if not cell.folder.exists():
-        fresh.run("benchmarks.measure", "build", "edgeret", str(cell.folder), rows, {})
-    path = cell.folder / "index.edgeret"
+def searching(
+    model: str, rows: int, budget: str | None, mode: str, made_by: str | None = None
+) -> dict[str, Any]:
+    """The line of a run that searches. made_by: what encoded the documents, if not `base`."""
+    folder, stack, bundles = Cell("build", "base/edgeret", rows).folder, "edgeret", {}
+    if made_by:
+        folder = folder.with_name(f"{rows}-edgeret-{made_by}")
+        stack, bundles = "edgeret-world", {"world": str(Bundle.open(made_by).path)}
+    if not folder.exists():
+        fresh.run("benchmarks.measure", "build", stack, str(folder), rows, bundles)
+    path = folder / "index.edgeret"
     found = fresh.run("benchmarks.asking", "ask", str(path), model, budget, collection.queries(QUERIES), mode)
     answers = found.pop("answers", None)
     size = path.stat().st_size
@@ -56,7 +66,8 @@ def searching(model: str, rows: int, budget: str | None, mode: str) -> dict[str,
         "model": model,
         "mode": mode,
         "budget": budget,
-        **({"recall10": recall(answers, rows)} if answers and mode == "dense" else {}),
+        **({"made_by": made_by} if made_by else {}),
+        **({"recall10": recall(answers, rows)} if answers and mode == "dense" and not made_by else {}),
         **found,
         "index_file_bytes": size,
         "bytes_per_doc": round(size / rows, 1),
