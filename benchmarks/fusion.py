@@ -246,7 +246,12 @@ class Samples(NamedTuple):
     firsts: NDArray[np.bool_]
 
 
-def sample(one: Asked, spread: float) -> Samples:
+def unrelated(asked: Sequence[Asked]) -> float:
+    """The median cosine of questions with documents of another collection."""
+    return float(np.median(np.concatenate([pool.cosine for one in asked for pool in one.foreign])))
+
+
+def sample(one: Asked, spread: float, unrelated: float) -> Samples:
     """The first hits of a collection's queries."""
     features, answers, kinds, firsts = [], [], [], []
     chosen = np.random.default_rng(0).permutation(len(one.own))[:JUDGED]
@@ -256,7 +261,7 @@ def sample(one: Asked, spread: float) -> Samples:
     for kind, pool, relevant in asked:
         ranked, cosines, scores = pool.ranked(fusion.words_weight(spread, pool.evidence))
         for number, document in enumerate(ranked[:HITS]):
-            features.append(fusion.features(cosines[number], scores, number))
+            features.append(fusion.features(cosines[number], scores, number, unrelated))
             answers.append(document in relevant)
             kinds.append(kind)
             firsts.append(number == 0)
@@ -327,7 +332,8 @@ def main(argv: list[str]) -> int:
         for one, strange, teacher in zip(read, foreign, teachers, strict=True)
     ]
     lines = compare(asked, spread)
-    samples = [sample(one, spread) for one in asked]
+    apart = round(unrelated(asked), 4)
+    samples = [sample(one, spread, apart) for one in asked]
     among = samples
     if options.others:
         others = {f"other {number}": text for number, text in enumerate(distinct(options.others))}
@@ -335,7 +341,7 @@ def main(argv: list[str]) -> int:
             ask(one, strange, encoder, asking, teacher, others)
             for one, strange, teacher in zip(read, foreign, teachers, strict=True)
         )
-        among = [sample(one, spread) for one in asked_among]
+        among = [sample(one, spread, apart) for one in asked_among]
     for number, line in enumerate(lines):
         line |= assess(fit(samples[:number] + samples[number + 1 :]), among[number])
     settings = {"model": encoder.name, "query_model": asking.name, "spread": spread, "others": options.others}
@@ -355,11 +361,11 @@ def main(argv: list[str]) -> int:
     rounded = {key: round(float(value), 4) for key, value in (shares | means).items()}
     print(json.dumps({"collection": "mean", **settings, **rounded}))
     if options.write:
-        write(encoder, asking, fit(samples))
+        write(encoder, asking, fit(samples), apart)
     return 0
 
 
-def write(encoder: CachedEncoder, asking: CachedEncoder, fitted: fusion.Relevance) -> None:
+def write(encoder: CachedEncoder, asking: CachedEncoder, fitted: fusion.Relevance, unrelated: float) -> None:
     """Put coefficients into the package, instead of others of the same bundles."""
     key = {
         "geometry": encoder.geometry,
@@ -369,5 +375,6 @@ def write(encoder: CachedEncoder, asking: CachedEncoder, fitted: fusion.Relevanc
     }
     known = json.loads(COEFFICIENTS.read_text(encoding="utf-8"))
     others = [entry for entry in known if {name: entry[name] for name in key} != key]
-    entries = sorted(json.dumps(entry) for entry in [*others, {**key, "logistic": fitted}])
+    own = {**key, "logistic": fitted[:4], "unrelated": unrelated}
+    entries = sorted(json.dumps(entry) for entry in [*others, own])
     COEFFICIENTS.write_text("[\n " + ",\n ".join(entries) + "\n]\n", encoding="utf-8")

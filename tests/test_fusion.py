@@ -187,7 +187,7 @@ def test_what_is_far_behind_has_no_say_in_relevance(scores, cosine, data):
 
 def test_more_of_anything_is_more_relevant():
     for entry in entries():
-        fitted = Relevance(*entry["logistic"])
+        fitted = Relevance(*entry["logistic"], entry.get("unrelated", 0.0))
         least = fitted.probability(0.1, 0.1, 0.1)
         assert fitted.probability(0.2, 0.1, 0.1) > least
         assert fitted.probability(0.1, 0.2, 0.1) > least

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 POOL: Final = 100
 """Rows that both sides give together at the most; of as many documents, and no more, those among them are ranked."""
@@ -27,12 +27,16 @@ NEXT: Final = 10
 
 
 class Relevance(NamedTuple):
-    """The coefficients of a logistic: of a constant, the cosine, what words add to it, and the margin."""
+    """The coefficients of a logistic: of a constant, the cosine, what words add to it, and the margin.
+
+    unrelated: the cosine of a query with any text, far from 0 in some spaces.
+    """
 
     constant: float
     cosine: float
     words: float
     margin: float
+    unrelated: float = 0.0
 
     def probability(self, cosine: float, words: float, margin: float) -> float:
         """The probability that a hit with these `features` answers."""
@@ -40,14 +44,17 @@ class Relevance(NamedTuple):
         return 1 / (1 + math.exp(-logit))
 
 
-def features(cosine: float, ranked: Sequence[float], number: int) -> tuple[float, float, float]:
+def features(
+    cosine: float, ranked: Sequence[float], number: int, unrelated: float = 0.0
+) -> tuple[float, float, float]:
     """What tells whether a hit answers: its cosine, what words add to it, and its margin.
 
     ranked: the scores of all hits, best first; number: which of them it is. Where fewer than NEXT follow, those that
-    are missing count as unrelated, with a score of 0.
+    are missing count as `unrelated`.
     """
-    behind = sum(ranked[number + 1 : number + 1 + NEXT])
-    return cosine, ranked[number] - cosine, ranked[number] - behind / NEXT
+    behind = ranked[number + 1 : number + 1 + NEXT]
+    total = sum(behind) + unrelated * (NEXT - len(behind))
+    return cosine, ranked[number] - cosine, ranked[number] - total / NEXT
 
 
 def words_weight(spread: float, evidence: float) -> float:
@@ -85,6 +92,11 @@ def relevance(geometry: str, query: str, documents: str, words: int) -> Relevanc
 def _known() -> dict[tuple[str, str, str, int], Relevance]:
     content = json.loads(Path(__file__).with_name("relevance.json").read_bytes())
     return {
-        (entry["geometry"], entry["query"], entry["documents"], entry["words"]): Relevance(*entry["logistic"])
+        (entry["geometry"], entry["query"], entry["documents"], entry["words"]): _read(entry)
         for entry in content
     }
+
+
+def _read(entry: dict[str, Any]) -> Relevance:
+    constant, cosine, words, margin = entry["logistic"]
+    return Relevance(constant, cosine, words, margin, entry.get("unrelated", 0.0))

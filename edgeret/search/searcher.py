@@ -520,7 +520,7 @@ class Searcher:
                 scores[number],
                 cosine,
                 shares[number],
-                fitted and fitted.probability(*fusion.features(cosine, scores, number)),
+                fitted and fitted.probability(*fusion.features(cosine, scores, number, fitted.unrelated)),
             )
             for number, cosine in enumerate(cosines)
         )
