@@ -87,9 +87,14 @@ def sample(collection: Collection, max_queries: int, seed: int) -> Collection:
     )
 
 
-def draw(collection: Collection, queries: int, documents: int, seed: int) -> Collection:
-    """Draw at most so many queries, with the documents that are judged for them and random others up to `documents`."""
+def draw(collection: Collection, queries: int, documents: int | None, seed: int) -> Collection:
+    """Draw at most so many queries, with the documents that are judged for them and random others up to `documents`.
+
+    None keeps all documents.
+    """
     drawn = sample(collection, queries, seed)
+    if documents is None:
+        return drawn
     judged = {document for grades in drawn.qrels.values() for document in grades}
     others = [document for document in drawn.documents if document not in judged]
     count = min(len(others), max(0, documents - len(judged)))

@@ -185,12 +185,6 @@ def ask(
     return Asked(collection, teacher, own, without, others, relevant)
 
 
-def drawn(folder: Path, queries: int, documents: int | None) -> datasets.Collection:
-    """A collection, or a part of it."""
-    read = datasets.read(folder)
-    return datasets.draw(read, queries, documents, 0) if documents else datasets.sample(read, queries, 0)
-
-
 def teacher_of(name: str) -> float:
     """The fp32 teacher's nDCG@10 of a collection."""
     lines = map(json.loads, TEACHERS.read_text(encoding="utf-8").splitlines())
@@ -246,7 +240,7 @@ class Samples(NamedTuple):
     firsts: NDArray[np.bool_]
 
 
-def unrelated(asked: Sequence[Asked]) -> float:
+def cosine_apart(asked: Sequence[Asked]) -> float:
     """The median cosine of questions with documents of another collection."""
     return float(np.median(np.concatenate([pool.cosine for one in asked for pool in one.foreign])))
 
@@ -324,7 +318,10 @@ def main(argv: list[str]) -> int:
     encoder = load_encoder(options.model)
     asking = load_encoder(options.query_model) if options.query_model else encoder
     spread = asking.bundle.manifest.spread
-    read = [drawn(folder, options.max_queries, options.documents) for folder in options.collections]
+    read = [
+        datasets.draw(datasets.read(folder), options.max_queries, options.documents or None, 0)
+        for folder in options.collections
+    ]
     teachers = [None if options.documents else teacher_of(one.name) for one in read]
     foreign = [list(other.queries.values())[:FOREIGN] for other in [*read[1:], read[0]]]
     asked = [
@@ -332,7 +329,7 @@ def main(argv: list[str]) -> int:
         for one, strange, teacher in zip(read, foreign, teachers, strict=True)
     ]
     lines = compare(asked, spread)
-    apart = round(unrelated(asked), 4)
+    apart = round(cosine_apart(asked), 4)
     samples = [sample(one, spread, apart) for one in asked]
     among = samples
     if options.others:

@@ -257,8 +257,7 @@ def _run(options: argparse.Namespace) -> None:
     measured = []
     for directory in options.collections:
         collection = datasets.read(directory, asked)
-        most = options.documents or len(collection.documents)
-        collection = datasets.draw(collection, options.max_queries, most, options.seed)
+        collection = datasets.draw(collection, options.max_queries, options.documents or None, options.seed)
         measured.append(
             measure(collection, encoder, query_encoder, teacher, options.bits, options.rescore, options.stems)
         )

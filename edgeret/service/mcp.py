@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import wraps
 from itertools import islice
-from threading import Lock
 from typing import Any, Final, ParamSpec, TypeVar
 
 from edgeret.documents import Document, Hit
 from edgeret.encode.encoder import Encoder
-from edgeret.errors import ClosedError, EdgeretError, ExtraMissingError, InvalidQueryError, ReplacedError
+from edgeret.errors import EdgeretError, ExtraMissingError, InvalidQueryError
 from edgeret.index import Index, search_indexes
+from edgeret.service.served import Served
 
 try:
     from mcp.server.mcpserver import MCPServer
@@ -87,8 +87,7 @@ class _Tools:
     """The tools. Their docstrings are what a model reads."""
 
     def __init__(self, indexes: Mapping[str, Index]) -> None:
-        self._indexes = indexes
-        self._renewing = Lock()
+        self._served = {name: Served(index) for name, index in indexes.items()}
 
     def search(
         self,
@@ -160,24 +159,16 @@ class _Tools:
         return next(iter(asked.values())).add(documents)
 
     def _some(self, name: str | None) -> Mapping[str, Index]:
-        if name is not None and name not in self._indexes:
+        if name is not None and name not in self._served:
             raise InvalidQueryError(f"expected the name of an index, got {name!r:.80}: use {self._names()}")
-        asked = self._indexes if name is None else {name: self._indexes[name]}
-        for index in asked.values():
-            self._renew(index)
-        return asked
-
-    def _renew(self, index: Index) -> None:
-        """Go on with the file that has taken the place of an index's own, if one has. Tools run in several threads."""
-        with self._renewing:
-            try:
-                len(index)
-            except (ReplacedError, ClosedError):
-                # Closed: no file was there when it was opened again.
-                index.reopen()
+        asked = self._served if name is None else {name: self._served[name]}
+        for served in asked.values():
+            # A search asks several at once: each is renewed before.
+            served.ask(len)
+        return {name: served.index for name, served in asked.items()}
 
     def _names(self) -> str:
-        return " or ".join(map(repr, islice(self._indexes, 20)))
+        return " or ".join(map(repr, islice(self._served, 20)))
 
 
 def _shown(name: str, hit: Hit) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from ipaddress import ip_address
-from threading import Lock
 from typing import Any, Final
 
 from edgeret.codec import Float32
@@ -17,15 +16,14 @@ from edgeret.documents import Document
 from edgeret.errors import (
     ArgumentError,
     BudgetError,
-    ClosedError,
     EdgeretError,
     ExtraMissingError,
     InvalidQueryError,
     LockedError,
-    ReplacedError,
     StorageError,
 )
 from edgeret.index import Index
+from edgeret.service.served import Served
 
 try:
     import uvicorn
@@ -119,28 +117,12 @@ class _Service:
     """What answers. Work on the index goes to a thread, so that others are answered meanwhile."""
 
     def __init__(self, index: Index, write: bool) -> None:
-        self._index, self._write = index, write
-        self._renewing = Lock()
+        self._write = write
+        self._served = Served(index)
 
     async def _asked(self, work: Callable[[Index], Any]) -> Any:
         """What the index answers; where another file has taken the place of its own, that one does."""
-
-        def ask() -> Any:
-            try:
-                return work(self._index)
-            except (ReplacedError, ClosedError):
-                return self._renewed(work)
-
-        return await run_in_threadpool(ask)
-
-    def _renewed(self, work: Callable[[Index], Any]) -> Any:
-        with self._renewing:
-            try:
-                # Another thread may have opened it again.
-                return work(self._index)
-            except (ReplacedError, ClosedError):
-                self._index.reopen()
-                return work(self._index)
+        return await run_in_threadpool(self._served.ask, work)
 
     async def health(self, _: Request) -> JSONResponse:
         """How many documents there are, and which model."""
@@ -175,7 +157,7 @@ class _Service:
         asked = await _body(
             request, ("input", "model", "encoding_format", "dimensions", "user", "input_type")
         )
-        encoder = self._index.encoder
+        encoder = self._served.index.encoder
         if asked.get("model", encoder.name) != encoder.name:
             raise HTTPException(404, f"no model {asked['model']!r:.80}: this service has {encoder.name!r}")
         if asked.get("dimensions", encoder.dim) != encoder.dim:
