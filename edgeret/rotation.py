@@ -43,12 +43,16 @@ def possible(widths: Sequence[int], dim: int) -> list[int]:
 
 def learned(vectors: Float32, seed: int, widths: Sequence[int]) -> tuple[Float64, Float64]:
     """The center [dim] of unit vectors [n, dim], and a projection [dim, widths[-1]] learned from them."""
-    first = min(_MIXED, widths[-1])
     center, centered, axes, variances = principal(vectors)
     # A direction in which nothing varies is not blown up.
     whitening = axes / np.maximum(variances, variances[0] * _LEAST_VARIANCE) ** _WHITENED
-    stops = [first, *(bits for bits in widths if bits > first)]
-    return center, rotated(centered, whitening, stops, seed)
+    return center, rotated(centered, whitening, stops(widths), seed)
+
+
+def stops(widths: Sequence[int]) -> list[int]:
+    """Where blocks of dims end that a rotation mixes: the first is wider than the shortest code."""
+    first = min(_MIXED, widths[-1])
+    return [first, *(bits for bits in widths if bits > first)]
 
 
 def principal(vectors: Float32) -> tuple[Float64, Float64, Float64, Float64]:
@@ -66,11 +70,11 @@ def principal(vectors: Float32) -> tuple[Float64, Float64, Float64, Float64]:
     return center, centered, axes[:, ::-1], variances[::-1]
 
 
-def rotated(centered: Float64, basis: Float64, stops: Sequence[int], seed: int) -> Float64:
-    """The projection [dim, stops[-1]]: the columns of `basis`, those up to each of `stops` rotated together."""
+def rotated(centered: Float64, basis: Float64, ends: Sequence[int], seed: int) -> Float64:
+    """The projection [dim, ends[-1]]: the columns of `basis`, those up to each of `ends` rotated together."""
     rng = np.random.default_rng(seed)
     blocks = []
-    for start, stop in zip([0, *stops], stops, strict=False):
+    for start, stop in zip([0, *ends], ends, strict=False):
         columns = basis[:, start:stop]
         blocks.append(columns @ _itq(centered @ columns, rng))
     return np.concatenate(blocks, axis=1)

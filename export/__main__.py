@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +27,7 @@ from export import handover, verify
 from export.arguments import parser
 
 if TYPE_CHECKING:
+    from edgeret.codec import Codec
     from export import students
     from export.teacher import Teacher
 
@@ -162,9 +163,15 @@ def _distill(arguments: argparse.Namespace) -> int:
 
 def _codec(arguments: argparse.Namespace) -> int:
     from edgeret.codec import Codec
-    from export import card, hash_head, hash_training, recall, rewrite
+    from export import hash_head, hash_training, recall
     from export.teacher import Teacher
 
+    if arguments.each is not None:
+        return _codec_of_languages(arguments)
+    if arguments.teacher is None:
+        raise BundleError(
+            "expected --teacher, whose vectors the codec is fitted to, or --each: give one of them"
+        )
     bundles = [Bundle.open(name) for name in arguments.bundle]
     teacher = Teacher.read(arguments.teacher, _asked(bundles[0]), bundles[0].dim)
     material = _gather(arguments, teacher)
@@ -186,14 +193,46 @@ def _codec(arguments: argparse.Namespace) -> int:
     for name, codec in made.items():
         recalls = recall.recalls(codec, queries, documents, (10, 40, 100))
         print(json.dumps({"codec": name, **{key: round(value, 4) for key, value in recalls.items()}}))
-    for origin in bundles:
-        described = card.with_codec(origin.file("card.md").read_text(), len(fitted), material.sources)
-        out = rewrite.rewrite(
-            origin, arguments.out / origin.path.name, codec=made[arguments.write],
-            files={"card.md": described.encode()},
-        )  # fmt: skip
-        print(f"{out.path}: codec {out.codec_id}, space {out.space}")
+    _with_codec(arguments, made[arguments.write], len(fitted), material.sources)
     return 0
+
+
+def _codec_of_languages(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from edgeret.codec import Codec
+    from export import hash_head, hash_languages, text
+
+    if arguments.each < 1 or arguments.steps or arguments.write != "learned":
+        raise BundleError("expected --each of 1 or more and no --steps or --write beside it: leave these out")
+    files = [file for file in arguments.text if not (arguments.no_share_alike and text.shared_alike(file))]
+    encoder = Encoder.load(arguments.bundle[0], threads=torch.get_num_threads())
+    sample, apart, removed = hash_languages.gather(
+        encoder, files, arguments.collections, arguments.each, arguments.seed, arguments.cache
+    )
+    print(f"{len(sample.vectors):,} texts, {len(sample.pairs):,} pairs, {removed} passages removed")
+    made = {
+        "Codec.fit": hash_head.ask_around(Codec.fit(sample.vectors, arguments.seed), sample.queries),
+        "languages": hash_languages.fit(sample, arguments.seed),
+    }
+    for name, codec in made.items():
+        print(json.dumps({"codec": name} | hash_languages.measure(codec, apart, (10, 40, 100))))
+    _with_codec(
+        arguments, made["languages"], len(sample.vectors), sorted({text.source(file) for file in files})
+    )
+    return 0
+
+
+def _with_codec(arguments: argparse.Namespace, codec: Codec, count: int, sources: Sequence[str]) -> None:
+    """Write the bundles with a codec that was fitted to so many texts of these sources."""
+    from export import card, rewrite
+
+    for origin in (Bundle.open(name) for name in arguments.bundle):
+        described = card.with_codec(origin.file("card.md").read_text(), count, sources)
+        out = rewrite.rewrite(
+            origin, arguments.out / origin.path.name, codec=codec, files={"card.md": described.encode()}
+        )
+        print(f"{out.path}: codec {out.codec_id}, space {out.space}")
 
 
 def _adapt(arguments: argparse.Namespace) -> int:

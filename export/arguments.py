@@ -89,6 +89,7 @@ def parser() -> argparse.ArgumentParser:
         nargs="+",
         help="of the teacher, that small starts from (default: three, evenly apart)",
     )
+    _add_teacher(learn)
     _add_material(learn)
     learn.add_argument(
         "--each",
@@ -148,7 +149,14 @@ def parser() -> argparse.ArgumentParser:
     )
 
     code = commands.add_parser("codec", help="learn a codec from a teacher's vectors; write bundles with it")
+    code.add_argument("--teacher", type=Path, help="folder of an encoder, as sentence-transformers saves it")
     _add_material(code)
+    code.add_argument(
+        "--each",
+        type=int,
+        help="texts of each language, of files named NAME-LANGUAGE, pairs in .tsv: English, a tab, the other; "
+        "encoded by the first bundle, in the place of --teacher and --tokens",
+    )
     code.add_argument(
         "--bundle", required=True, nargs="+", help="bundles that get the codec: names or folders"
     )
@@ -313,7 +321,6 @@ def named_count(pair: str) -> tuple[str, int]:
 
 
 def _add_material(parser: argparse.ArgumentParser) -> None:
-    _add_teacher(parser)
     parser.add_argument("--text", type=Path, required=True, nargs="+", help="plain or .gz, a passage a line")
     parser.add_argument(
         "--collections", type=Path, nargs="*", default=[], help="test collections that no text may repeat"

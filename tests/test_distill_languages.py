@@ -417,3 +417,49 @@ def test_an_interrupted_training_of_codes_goes_on(teacher, material, tmp_path):
         torch.testing.assert_close(one, other)
     mean = start.mean_of([start.of_checkpoint(tmp_path / f"{name}.pt") for name in ("whole", "part")])
     rest.load_state_dict(mean)
+
+
+# -- codec
+
+
+def test_codec_writes_bundles_with_a_codec_of_languages(files, origin, tmp_path, capsys):
+    arguments = ["codec", "--bundle", str(origin.path), "--out", str(tmp_path), "--each", "180"]
+    arguments += ["--cache", str(tmp_path / "cache"), "--text", *map(str, files)]
+    assert main(arguments) == 0
+    first, start, fitted, last = capsys.readouterr().out.splitlines()
+    assert first.endswith("0 passages removed")
+    assert json.loads(start)["codec"] == "Codec.fit"
+    assert json.loads(fitted)["codec"] == "languages"
+    made = Bundle.open(tmp_path / origin.path.name)
+    assert last.endswith(f"codec {made.codec_id}, space {made.space}")
+    assert made.codec_id != origin.codec_id
+    assert "texts of pets." in made.file("card.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ([], "expected --teacher"),
+        (["--each", "0"], "--each of 1 or more"),
+        (["--each", "9", "--steps", "2"], "no --steps"),
+        (["--each", "9", "--write", "nested"], "no --steps or --write"),
+    ],
+)
+def test_a_codec_is_fitted_one_way(files, origin, tmp_path, more, expected, capsys):
+    arguments = ["codec", "--bundle", str(origin.path), "--out", str(tmp_path), "--text", *map(str, files)]
+    assert main([*arguments, *more]) == 1
+    assert expected in capsys.readouterr().err
+
+
+def test_a_codec_of_languages_wants_pairs(files, origin, tmp_path, capsys):
+    arguments = [
+        "codec",
+        "--bundle",
+        str(origin.path),
+        "--out",
+        str(tmp_path),
+        "--text",
+        *map(str, files[:2]),
+    ]
+    assert main([*arguments, "--each", "50"]) == 1
+    assert "expected pairs" in capsys.readouterr().err
