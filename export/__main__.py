@@ -27,6 +27,8 @@ from export import handover, verify
 from export.arguments import parser
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from edgeret.codec import Codec
     from export import students
     from export.teacher import Teacher
@@ -163,7 +165,7 @@ def _distill(arguments: argparse.Namespace) -> int:
 
 def _codec(arguments: argparse.Namespace) -> int:
     from edgeret.codec import Codec
-    from export import hash_head, hash_training, recall
+    from export import card, hash_head, hash_training, recall
     from export.teacher import Teacher
 
     if arguments.each is not None:
@@ -193,7 +195,7 @@ def _codec(arguments: argparse.Namespace) -> int:
     for name, codec in made.items():
         recalls = recall.recalls(codec, queries, documents, (10, 40, 100))
         print(json.dumps({"codec": name, **{key: round(value, 4) for key, value in recalls.items()}}))
-    _with_codec(arguments, made[arguments.write], len(fitted), material.sources)
+    _with_codec(bundles, arguments.out, made[arguments.write], card.codec(len(fitted), material.sources))
     return 0
 
 
@@ -201,15 +203,23 @@ def _codec_of_languages(arguments: argparse.Namespace) -> int:
     import torch
 
     from edgeret.codec import Codec
-    from export import hash_head, hash_languages, text
+    from export import card, hash_head, hash_languages, text
 
-    if arguments.each < 1 or arguments.steps or arguments.write != "learned":
-        raise BundleError("expected --each of 1 or more and no --steps or --write beside it: leave these out")
+    if arguments.each < 1:
+        raise BundleError(f"expected --each of 1 or more, found {arguments.each}: give a larger one")
+    if arguments.teacher or arguments.steps or arguments.write != "learned":
+        raise BundleError(
+            "expected --each alone, found --teacher, --steps or --write beside it: leave one side out"
+        )
+    bundles = [Bundle.open(name) for name in arguments.bundle]
+    if len({bundle.geometry for bundle in bundles}) > 1:
+        raise BundleError("expected bundles of one geometry, found several: name those of one space")
     files = [file for file in arguments.text if not (arguments.no_share_alike and text.shared_alike(file))]
-    encoder = Encoder.load(arguments.bundle[0], threads=torch.get_num_threads())
+    encoder = Encoder.load(bundles[0].path, threads=torch.get_num_threads())
     sample, apart, removed = hash_languages.gather(
         encoder, files, arguments.collections, arguments.each, arguments.seed, arguments.cache
     )
+    removed += arguments.removed
     print(f"{len(sample.vectors):,} texts, {len(sample.pairs):,} pairs, {removed} passages removed")
     made = {
         "Codec.fit": hash_head.ask_around(Codec.fit(sample.vectors, arguments.seed), sample.queries),
@@ -217,22 +227,22 @@ def _codec_of_languages(arguments: argparse.Namespace) -> int:
     }
     for name, codec in made.items():
         print(json.dumps({"codec": name} | hash_languages.measure(codec, apart, (10, 40, 100))))
-    _with_codec(
-        arguments, made["languages"], len(sample.vectors), sorted({text.source(file) for file in files})
-    )
+    sources = sorted({text.source(file) for file in files})
+    said = card.codec(len(sample.vectors), sources, f"{encoder.name}'s", ", less the mean of their language")
+    _with_codec(bundles, arguments.out, made["languages"], said)
     return 0
 
 
-def _with_codec(arguments: argparse.Namespace, codec: Codec, count: int, sources: Sequence[str]) -> None:
-    """Write the bundles with a codec that was fitted to so many texts of these sources."""
+def _with_codec(bundles: Sequence[Bundle], out: Path, codec: Codec, said: str) -> None:
+    """Write bundles with a codec, and in their cards what is said of it."""
     from export import card, rewrite
 
-    for origin in (Bundle.open(name) for name in arguments.bundle):
-        described = card.with_codec(origin.file("card.md").read_text(), count, sources)
-        out = rewrite.rewrite(
-            origin, arguments.out / origin.path.name, codec=codec, files={"card.md": described.encode()}
+    for origin in bundles:
+        described = card.with_section(origin.file("card.md").read_text(), "Codec", said)
+        made = rewrite.rewrite(
+            origin, out / origin.path.name, codec=codec, files={"card.md": described.encode()}
         )
-        print(f"{out.path}: codec {out.codec_id}, space {out.space}")
+        print(f"{made.path}: codec {made.codec_id}, space {made.space}")
 
 
 def _adapt(arguments: argparse.Namespace) -> int:
@@ -245,8 +255,7 @@ def _adapt(arguments: argparse.Namespace) -> int:
     general = hash_head.sample(arguments.general, len(own) - apart, arguments.seed)
 
     def encode(texts: list[str]) -> NDArray[np.float32]:
-        key = f"{encoder.geometry} {encoder.bundle.name} {encoder.backend}"
-        return hash_head.encode(texts, encoder.encode, key, arguments.cache)
+        return hash_head.encode(texts, encoder.encode, hash_head.key(encoder), arguments.cache)
 
     rows = np.random.default_rng(arguments.seed).permutation(len(own))
     held_out = [own[row] for row in rows[:apart]]

@@ -52,13 +52,12 @@ Golden texts include single punctuation marks and many scripts, which are the ha
 `python -m export verify FOLDER --teacher DIR --text FILE...` measures on a sample of its own.
 """
     # The files of one source in several languages differ by what is behind the hyphen.
-    return with_codec(described, passages, list(dict.fromkeys(map(source, text))))
+    return with_section(described, "Codec", codec(passages, list(dict.fromkeys(map(source, text)))))
 
 
-def with_codec(card: str, texts: int, sources: Sequence[str]) -> str:
-    """The card, telling what its codec was fitted to."""
-    said = f"Fitted to the teacher's vectors of {texts:,} texts of {', '.join(sources)}."
-    return with_section(card, "Codec", textwrap.fill(said, 100))
+def codec(texts: int, sources: Sequence[str], whose: str = "the teacher's", how: str = "") -> str:
+    """What a codec was fitted to: vectors of so many texts. whose: vectors. how: they were changed before."""
+    return textwrap.fill(f"Fitted to {whose} vectors of {texts:,} texts{how}: {', '.join(sources)}.", 100)
 
 
 def describe_student(

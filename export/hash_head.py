@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
     from pathlib import Path
 
+    from edgeret.encode.encoder import Encoder
+
 Float32 = NDArray[np.float32]
 
 _CHUNK: Final = 2000
@@ -71,6 +73,12 @@ def count(files: Sequence[Path]) -> int:
     return len({line for file in files for line in text.lines(file) if line.strip()})
 
 
+def key(encoder: Encoder) -> str:
+    """The key of a bundle's vectors in a cache: what it makes of its golden texts tells it from others of its space."""
+    own = encoder.bundle.golden().own
+    return f"{hashlib.sha256(own.tobytes()).hexdigest()} {encoder.backend}"
+
+
 def encode(
     texts: Sequence[str],
     teacher: Callable[[Sequence[str]], Float32],
@@ -80,8 +88,8 @@ def encode(
 ) -> NDArray[Any]:
     """Texts -> the teacher's vectors [n, dim]; what was encoded before is read from `cache`.
 
-    key: the teacher's fingerprint. dtype: in which they are kept and given back. An interrupted run goes on
-    where it stopped.
+    key: the teacher's fingerprint, or `key` of a bundle. dtype: in which they are kept and given back. An interrupted
+    run goes on where it stopped.
     """
     cache.mkdir(parents=True, exist_ok=True)
     parts = []

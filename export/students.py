@@ -142,7 +142,7 @@ def gather_languages(
     around, vectors = np.array(sides), np.empty((len(texts), teacher.dim), np.float16)
     for side, encode in enumerate((origin.encode, origin.encode_queries)):
         rows = np.flatnonzero(around == side)
-        key = f"{origin.space} {origin.backend} {side}"
+        key = f"{hash_head.key(origin)} {side}"
         vectors[rows] = hash_head.encode([texts[row] for row in rows], encode, key, cache, np.float16)
     centers = [vectors[around == side].mean(0, dtype=np.float64).astype(np.float32) for side in (0, 1)]
     others = np.array(translated, np.int64)

@@ -22,7 +22,7 @@ from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import NO_PROMPTS, Roles
 from edgeret.encode.tokens import TokenTable
 from edgeret.errors import BundleError
-from export import base, codes, languages, ridge, start, students, text, training
+from export import base, codes, hash_head, hash_languages, languages, ridge, start, students, text, training
 from export.__main__ import main
 from export.teacher import Teacher
 
@@ -422,44 +422,101 @@ def test_an_interrupted_training_of_codes_goes_on(teacher, material, tmp_path):
 # -- codec
 
 
-def test_codec_writes_bundles_with_a_codec_of_languages(files, origin, tmp_path, capsys):
-    arguments = ["codec", "--bundle", str(origin.path), "--out", str(tmp_path), "--each", "180"]
-    arguments += ["--cache", str(tmp_path / "cache"), "--text", *map(str, files)]
-    assert main(arguments) == 0
+def fitting(files, origin, out, *more):
+    arguments = ["codec", "--bundle", str(origin.path), "--out", str(out), "--cache", str(out / "cache")]
+    return main([*arguments, "--text", *map(str, files), *more])
+
+
+@pytest.fixture
+def short_files(files, tmp_path):
+    """Those of `files`, with pairs of a few words: what is like a query."""
+    words = [" ".join(line.split()[:6]) for line in passages(120, 5)]
+    pairs = [f"{one}\t{other}" for one, other in zip(words[:60], words[60:], strict=True)]
+    return [*files[:2], packed(tmp_path / "short-en-de.tsv.gz", pairs)]
+
+
+def test_codec_writes_bundles_with_a_codec_of_languages(short_files, origin, tmp_path, capsys):
+    lines = languages.read(short_files)
+    tests = [{"_id": "1", "text": lines[7].text}]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, tests)))
+    (tmp_path / "queries.jsonl").write_text("")
+    assert (
+        fitting(
+            short_files, origin, tmp_path, "--each", "180", "--collections", str(tmp_path), "--removed", "4"
+        )
+        == 0
+    )
     first, start, fitted, last = capsys.readouterr().out.splitlines()
-    assert first.endswith("0 passages removed")
+    assert first.endswith(", 5 passages removed")
     assert json.loads(start)["codec"] == "Codec.fit"
     assert json.loads(fitted)["codec"] == "languages"
     made = Bundle.open(tmp_path / origin.path.name)
     assert last.endswith(f"codec {made.codec_id}, space {made.space}")
-    assert made.codec_id != origin.codec_id
-    assert "texts of pets." in made.file("card.md").read_text()
+    encoder = Encoder.load(origin.path)
+    sample, _, removed = hash_languages.gather(encoder, short_files, [tmp_path], 180, 0, tmp_path / "other")
+    assert removed == 1
+    same = hash_languages.fit(sample, 0)
+    np.testing.assert_array_equal(made.codec().projection, same.projection)
+    card = " ".join(made.file("card.md").read_text().split())
+    assert f"of {len(sample.vectors)} texts, less the mean of their language: pets, short." in card
+
+
+def test_what_translates_the_same_is_on_one_side(short_files, origin, tmp_path, monkeypatch):
+    monkeypatch.setattr(hash_languages, "_encoded", lambda encoder, half, cache: half)
+    fitted, apart, _ = hash_languages.gather(
+        Encoder.load(origin.path), short_files, [], 180, 0, tmp_path / "cache"
+    )
+    assert not {*fitted.texts} & {*apart.texts}
+    assert len({*zip(fitted.texts, fitted.languages, strict=True)}) == len(fitted.texts)
+    for half in (fitted, apart):
+        assert half.pairs
+        assert all((half.languages[own], half.languages[other]) == ("de", "en") for own, other in half.pairs)
+        assert {*half.asked} == {row for row, said in enumerate(half.texts) if len(said) <= 100}
+
+
+def test_vectors_of_bundles_of_one_space_are_kept_apart(origin, folder, files, tmp_path):
+    out = tmp_path / "nano"
+    arguments = ["distill", "--student", "nano", "--teacher", str(folder), "--space-of", str(origin.path)]
+    arguments += [
+        "--out",
+        str(out),
+        "--each",
+        "60",
+        "--steps",
+        "1",
+        "--batch",
+        "32",
+        "--cache",
+        str(tmp_path / "cache"),
+    ]
+    assert main([*arguments, "--text", *map(str, files)]) == 0
+    keys = [hash_head.key(Encoder.load(path)) for path in (origin.path, out)]
+    assert Bundle.open(out).space == origin.space
+    assert keys[0] != keys[1]
 
 
 @pytest.mark.parametrize(
     ("more", "expected"),
     [
         ([], "expected --teacher"),
-        (["--each", "0"], "--each of 1 or more"),
-        (["--each", "9", "--steps", "2"], "no --steps"),
-        (["--each", "9", "--write", "nested"], "no --steps or --write"),
+        (["--each", "0"], "--each of 1 or more, found 0"),
+        (["--each", "9", "--steps", "2"], "--each alone"),
+        (["--each", "9", "--write", "nested"], "--each alone"),
+        (["--each", "9", "--teacher", "folder"], "--each alone"),
+        (["--each", "2"], "or a larger --each"),
+        (["--each", "9", "--bundle", "small", "nano", "absent"], "absent"),
     ],
 )
 def test_a_codec_is_fitted_one_way(files, origin, tmp_path, more, expected, capsys):
-    arguments = ["codec", "--bundle", str(origin.path), "--out", str(tmp_path), "--text", *map(str, files)]
-    assert main([*arguments, *more]) == 1
+    assert fitting(files, origin, tmp_path, *more) == 1
     assert expected in capsys.readouterr().err
 
 
+def test_a_codec_is_of_one_geometry(files, origin, tmp_path, capsys):
+    assert fitting(files, origin, tmp_path, "--each", "9", "--bundle", str(origin.path), "small") == 1
+    assert "one geometry" in capsys.readouterr().err
+
+
 def test_a_codec_of_languages_wants_pairs(files, origin, tmp_path, capsys):
-    arguments = [
-        "codec",
-        "--bundle",
-        str(origin.path),
-        "--out",
-        str(tmp_path),
-        "--text",
-        *map(str, files[:2]),
-    ]
-    assert main([*arguments, "--each", "50"]) == 1
-    assert "expected pairs" in capsys.readouterr().err
+    assert fitting(files[:2], origin, tmp_path, "--each", "50") == 1
+    assert "expected translations" in capsys.readouterr().err

@@ -7,7 +7,7 @@ pytest.importorskip("torch", reason="training needs the packages of the extra 'e
 pytest.importorskip("onnx", reason="export needs the packages of the extra 'export': onnx is missing")
 
 from edgeret.codec import Codec, normalize
-from edgeret.errors import InvalidVectorError
+from edgeret.errors import BundleError, InvalidVectorError
 from export import hash_head, hash_languages, recall
 from export.hash_languages import Sample
 
@@ -53,12 +53,23 @@ def test_translations_are_found_by_codes(fitted):
     assert first(fitted) > 1.2 * first(plain)
 
 
-def test_only_the_last_bits_tell_languages_apart(fitted):
+@pytest.mark.parametrize("widths", [WIDTHS, (64,), (224,)])
+def test_only_the_last_bits_tell_languages_apart(widths):
     whole = sample(700, 1)
+    projection = hash_languages.fit(whole, 0, widths).projection.astype(float)
     means = np.stack([whole.vectors[whole.languages == name].mean(0) for name in NAMES])
-    apart = means - means.mean(0)
-    steps = np.abs(apart @ (fitted.projection / np.linalg.norm(fitted.projection.astype(float), axis=0)))
-    assert steps[:, :192].max() < 1e-3 < steps[:, 192:].max()
+    steps = np.abs((means - means.mean(0)) @ (projection / np.linalg.norm(projection, axis=0)))
+    assert steps[:, : DIM - 3].max() < 1e-3
+    if widths[-1] == DIM:
+        assert steps[:, DIM - 3 :].max() > 0.1
+
+
+def test_no_language_begins_beside_the_center_of_queries(fitted):
+    asked = sample(700, 1).queries @ fitted.query_projection - fitted.query_thresholds
+    spread = asked.std(0)
+    for name in NAMES:
+        own = asked[sample(700, 1).languages[sample(700, 1).asked] == name]
+        assert np.abs(own.mean(0) / spread)[: DIM - 3].mean() < 0.2
 
 
 def test_the_same_sample_and_seed_make_the_same_codec(fitted):
@@ -68,15 +79,32 @@ def test_the_same_sample_and_seed_make_the_same_codec(fitted):
 
 
 def test_measured_are_queries_of_each_language_and_translations(fitted):
-    figures = hash_languages.measure(fitted, sample(80, 5), (10, 40))
-    assert figures.keys() == {"within", "across"}
-    for kind in figures.values():
-        assert kind.keys() == {f"{bits}@{count}" for bits in fitted.widths for count in (10, 40)}
-        assert all(0 <= value <= 1 for value in kind.values())
-        assert kind["192@40"] >= kind["192@10"]
+    apart = sample(80, 5)
+    figures = hash_languages.measure(fitted, apart, (10, 40))
+    others = np.setdiff1d(np.arange(320), apart.asked)
+    expected = []
+    for language in range(4):
+        among = others[others // 80 == language]
+        asking = apart.queries[apart.asked // 80 == language]
+        expected.append(recall.shares(fitted, asking, apart.vectors[among], 192, 10).mean())
+    assert figures["within"]["192@10"] == pytest.approx(np.mean(expected), abs=1e-4)
+    assert figures["within"]["documents"] == 70
+    foreign = apart.queries[(apart.asked // 80) != 2]
+    across = recall.shares(fitted, foreign, apart.vectors[160:240], 64, 40).mean()
+    assert figures["across"]["64@40"] == pytest.approx(across, abs=1e-4)
+    assert figures["across"]["documents"] == 80
 
 
-def test_short_vectors_are_refused():
+def test_one_language_is_none_to_tell_apart():
+    whole = sample(700, 1)
+    same = whole._replace(languages=np.repeat("en", 2800))
+    codec = hash_languages.fit(same, 0, WIDTHS)
+    assert np.linalg.matrix_rank(codec.projection.astype(float)) == DIM
+
+
+def test_what_no_codec_can_be_fitted_to_is_refused():
     few = sample(10, 1)
     with pytest.raises(InvalidVectorError, match="at least 32 dims"):
         hash_languages.fit(few._replace(vectors=few.vectors[:, :16]), 0)
+    with pytest.raises(BundleError, match="expected 17 languages at most for 32 dims, found 40"):
+        hash_languages.fit(few._replace(vectors=few.vectors[:, :32], languages=np.arange(40).astype(str)), 0)
