@@ -24,8 +24,8 @@ _TOP: Final = 2 ** (BITS - 1) - 1
 # A table's step is a share of its entries: those of frequent tokens are small.
 _TABLE_RATE: Final = 20.0
 _LEAST_APART: Final = 0.1
-# While it learns, this share of the tokens of a text is left out, or rare ones learn it by heart: word dropout, Iyyer
-# et al., "Deep unordered composition rivals syntactic methods for text classification" (ACL 2015).
+# While it learns, this share of a text's tokens is left out, or rare ones learn it by heart: word dropout, Iyyer et al.,
+# "Deep unordered composition rivals syntactic methods for text classification" (ACL 2015).
 _LEFT_OUT: Final = 0.2
 
 
