@@ -24,9 +24,6 @@ _TOP: Final = 2 ** (BITS - 1) - 1
 # A table's step is a share of its entries: those of frequent tokens are small.
 _TABLE_RATE: Final = 20.0
 _LEAST_APART: Final = 0.1
-# While it learns, this share of a text's tokens is left out, or rare ones learn it by heart: word dropout, Iyyer et al.,
-# "Deep unordered composition rivals syntactic methods for text classification" (ACL 2015).
-_LEFT_OUT: Final = 0.2
 
 
 class Static(nn.Module):
@@ -66,11 +63,7 @@ class Static(nn.Module):
         ids, rows = used_rows(ids, self.coded or self.table)
         if not self.coded:
             rows = fake_quantize(rows, BITS)
-        weights = mask.to(rows.dtype)
-        if self.training:
-            # The first one says a text's side.
-            weights[:, 1:] *= torch.rand_like(weights[:, 1:]) >= _LEFT_OUT
-        total = functional.embedding_bag(ids, rows, mode="sum", per_sample_weights=weights)
+        total = functional.embedding_bag(ids, rows, mode="sum", per_sample_weights=mask.to(rows.dtype))
         total = functional.normalize(total, dim=1)
         return functional.normalize(
             total + self.outer(functional.relu(self.inner(total * self.scale))) / self.scale, dim=1
