@@ -24,6 +24,7 @@ from export import (
     mix,
     network,
     pieces,
+    query_axes,
     ridge,
     spread,
     text,
@@ -289,6 +290,11 @@ def write(
         else _graph_parts(student, read, material.held_out[:PEAK_TEXTS])
     )
 
+    axes = None
+    if material.kinds and material.roles:
+        axes = query_axes.fit(material.vectors, material.kinds)
+        tensors = tensors | {"query_axes.bin": {"query_axes": axes}}
+
     def made(proof: Golden, described: str) -> Bundle:
         return bundle.write(
             out,
@@ -318,7 +324,9 @@ def write(
         )
 
     # What torch computes passes the check at the encoder's start; the bundle's own vectors replace it.
-    own = Encoder.load(made(golden.proof(texts, teacher, _Learned(student, read, material.roles)), "").path)
+    own = Encoder.load(
+        made(golden.proof(texts, teacher, _Learned(student, read, material.roles, axes)), "").path
+    )
     proof = golden.proof(texts, teacher, own)
     encoder = Encoder.load(made(proof, "").path)
     figures = verify.golden(encoder) | verify.parity(encoder, teacher, material.held_out[:PARITY_TEXTS])
@@ -334,15 +342,22 @@ def write(
 class _Learned:
     """Both sides of a student as torch computes them."""
 
-    def __init__(self, student: Static | Network, teacher: Teacher, roles: Roles | None) -> None:
+    def __init__(
+        self,
+        student: Static | Network,
+        teacher: Teacher,
+        roles: Roles | None,
+        axes: NDArray[np.float32] | None,
+    ) -> None:
         self._student, self._tokenizer, self._roles = student, teacher.tokenizer, roles
-        self.prompts = teacher.prompts
+        self.prompts, self._axes = teacher.prompts, axes
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         return self._vectors(texts, 0)
 
     def encode_queries(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        return self._vectors(texts, 1)
+        found = self._vectors(texts, 1)
+        return found if self._axes is None else query_axes.taken_off(found, self._axes)
 
     def _vectors(self, texts: Sequence[str], side: int) -> NDArray[np.float32]:
         tokens = Tokens.of([self.prompts[side] + text for text in texts], self._tokenizer)

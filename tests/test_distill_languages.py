@@ -22,8 +22,21 @@ from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import NO_PROMPTS, Roles
 from edgeret.encode.tokens import TokenTable
 from edgeret.errors import BundleError
-from export import base, codes, hash_head, hash_languages, languages, ridge, start, students, text, training
+from export import (
+    base,
+    codes,
+    hash_head,
+    hash_languages,
+    languages,
+    query_axes,
+    ridge,
+    start,
+    students,
+    text,
+    training,
+)
 from export.__main__ import main
+from export.rewrite import rewrite
 from export.teacher import Teacher
 
 PROMPTS = {"document": "cat ", "query": "dog "}
@@ -337,6 +350,9 @@ def test_distill_writes_a_student_with_roles_and_codes(folder, files, origin, tm
         np.testing.assert_allclose((encode(known.texts) * own).sum(1), 1, atol=1e-5)
     assert (known.own != known.asked_own).any()
     assert TokenTable(made).take([0]).shape == (1, 64)
+    # A language beside English, and the center.
+    assert made.placed("query_axes").shape == (2, 64)
+    assert encoder.planned_bytes["query_axes"] == 2 * 64 * 4
     described = made.file("card.md").read_text()
     for said in ("product codes, 16 bytes", "side: document 2, query 0", "a run of 30 letters"):
         assert said in described
@@ -351,6 +367,7 @@ def test_a_student_of_a_teacher_without_prompts_has_no_roles(folder, files, tmp_
     assert main([*arguments, "--each", "60", "--text", *map(str, files)]) == 0
     student = Bundle.open(tmp_path / "nano")
     assert (student.manifest.sided, student.golden().asked_own) == (False, None)
+    assert "query_axes" not in student.manifest.tensors
 
 
 @pytest.mark.parametrize(
@@ -417,6 +434,39 @@ def test_an_interrupted_training_of_codes_goes_on(teacher, material, tmp_path):
         torch.testing.assert_close(one, other)
     mean = start.mean_of([start.of_checkpoint(tmp_path / f"{name}.pt") for name in ("whole", "part")])
     rest.load_state_dict(mean)
+
+
+def test_axes_are_taken_off_queries_alone(folder, files, origin, tmp_path):
+    arguments = ["distill", "--student", "nano", "--teacher", str(folder), "--space-of", str(origin.path)]
+    arguments += ["--out", str(tmp_path / "nano"), "--cache", str(tmp_path / "cache"), "--steps", "1"]
+    assert main([*arguments, "--each", "60", "--text", *map(str, files)]) == 0
+    made = Bundle.open(tmp_path / "nano")
+    axes, known = np.array(made.tensor("query_axes")), made.golden()
+
+    def with_axes(name, array, asked):
+        changed = {"query_axes.bin": {"query_axes": array}}
+        changed["golden.bin"] = known._replace(asked_own=asked).tensors()
+        return rewrite(made, tmp_path / name, tensors=changed)
+
+    encoder, texts = Encoder.load(made.path), [" ".join(line.split()[:8]) for line in passages(3, 6)]
+    # Axes of nothing: what the student says of queries.
+    raw = Encoder.load(with_axes("raw", np.zeros_like(axes), known.own).path)
+    asked = raw.encode_queries(texts)
+    assert encoder.encode(texts).tobytes() == raw.encode(texts).tobytes()
+    np.testing.assert_allclose(encoder.encode_queries(texts), query_axes.taken_off(asked, axes), atol=1e-6)
+    np.testing.assert_allclose(
+        encoder.encode_query(texts[0]).vectors[0], encoder.encode_queries(texts)[0], atol=1e-6
+    )
+    nowhere = Encoder.load(with_axes("nan", np.full_like(axes, np.nan), known.asked_own).path)
+    with pytest.raises(BundleError, match="query_axes of finite numbers"):
+        nowhere.encode_queries(texts)
+
+
+def test_axes_of_queries_want_a_side_of_their_own(tmp_path):
+    axes = {"query_axes.bin": {"query_axes": np.zeros((1, 384), np.float32)}}
+    made = rewrite(Bundle.open("nano"), tmp_path / "nano", tensors=axes)
+    with pytest.raises(BundleError, match="beside 'query_axes'"):
+        Encoder.load(made.path).encode(["a text"])
 
 
 # -- codec

@@ -85,11 +85,15 @@ class _Reading(NamedTuple):
 
 
 class _Side(NamedTuple):
-    """What makes a text a document or a query: a prompt, its tokens, and the role, the id in the first one's place."""
+    """What makes a text a document or a query: a prompt, its tokens, and the role, the id in the first one's place.
+
+    axes: float32 [n, dim], what is taken off its vector.
+    """
 
     prompt: str
     taken: int
     role: int | None
+    axes: Float32 | None = None
 
 
 class _Pipeline(NamedTuple):
@@ -111,7 +115,7 @@ class _Pipeline(NamedTuple):
     def encode(self, text: str, side: _Side) -> Float32:
         """The model's vector of a text of one side, as much of it as the model reads."""
         ids = self._ids(text, side)
-        vector = self._run(self._read(text, side).ids if ids is None else ids)
+        vector = self._run(self._read(text, side).ids if ids is None else ids, side)
         # Of a sum of no tokens.
         return stand_in(text, self.dim) if _is_zero(vector) else vector
 
@@ -121,14 +125,14 @@ class _Pipeline(NamedTuple):
         brief = self._ids(text, side)
         if brief is not None and len(brief) > few and unknown not in brief:
             # Most texts: nothing is asked of where their tokens stand.
-            vector = self._run(brief)
+            vector = self._run(brief, side)
             if not _is_zero(vector):
                 return _Whole(vector, whole=True, known=True)
         ids, spans, whole = self._read(text, side)
         if (len(ids) <= few or unknown in ids) and not knows(text, ids, spans, unknown):
             read = text if whole else text[: max(stop for _, stop in spans)]
             return _Whole(stand_in(read, self.dim), whole, known=False)
-        vector = self._run(ids)
+        vector = self._run(ids, side)
         if _is_zero(vector):
             return _Whole(stand_in(text, self.dim), whole, known=not text.strip())
         if unknown is not None and unknown in ids:
@@ -197,12 +201,14 @@ class _Pipeline(NamedTuple):
         kept, rest = self.max_tokens - behind, len(ids) - behind
         return _Reading([*ids[:kept], *ids[rest:]], [*spans[:kept], *spans[rest:]], whole=False)
 
-    def _run(self, ids: list[int]) -> Float32:
+    def _run(self, ids: list[int], side: _Side) -> Float32:
         vector = self.backend.run(ids)
-        if self.map is None:
-            return vector
-        mapped = vector @ self.map
-        return mapped / np.float32(np.linalg.norm(mapped) or 1)
+        if self.map is not None:
+            vector = _unit(vector @ self.map)
+        if side.axes is not None:
+            along: Float32 = side.axes @ vector
+            vector = _unit(vector - along @ side.axes)
+        return vector
 
 
 class Encoder:
@@ -301,8 +307,7 @@ class Encoder:
     def planned_bytes(self) -> dict[str, int]:
         """What encoding adds to the process at most, part by part, in bytes."""
         parts, tensors = planned_bytes(self.bundle), self.bundle.manifest.tensors
-        if "map" in tensors:
-            parts["map"] = tensors["map"].nbytes
+        parts |= {name: tensors[name].nbytes for name in ("map", "query_axes") if name in tensors}
         return parts | BACKENDS[self.backend].planned_bytes(self.bundle, self.threads)
 
     @property
@@ -491,6 +496,11 @@ class Encoder:
         return pipeline
 
 
+def _unit(vector: Float32) -> Float32:
+    unit: Float32 = vector / np.float32(np.linalg.norm(vector) or 1)
+    return unit
+
+
 def _is_zero(vector: Float32) -> bool:
     # The first is hardly ever 0. `any` would take three times as long as the other, and that ten times as long as this.
     return not (vector.item(0) or np.count_nonzero(vector))
@@ -499,8 +509,9 @@ def _is_zero(vector: Float32) -> bool:
 def _sides(bundle: Bundle, tokenizer: Tokenizer) -> Iterator[_Side]:
     """Those of documents and of queries."""
     manifest = bundle.manifest
-    for prompt, role in zip(manifest.prompts, manifest.roles or (None, None), strict=True):
-        yield _Side(prompt, len(tokenizer.tokenize(prompt, special=False).ids) if prompt else 0, role)
+    both = zip(manifest.prompts, manifest.roles or (None, None), (None, _load_axes(bundle)), strict=True)
+    for prompt, role, axes in both:
+        yield _Side(prompt, len(tokenizer.tokenize(prompt, special=False).ids) if prompt else 0, role, axes)
 
 
 def _special_before(tokenizer: Tokenizer) -> int:
@@ -515,7 +526,20 @@ def _special_before(tokenizer: Tokenizer) -> int:
 def _load_map(bundle: Bundle) -> Float32 | None:
     if "map" not in bundle.manifest.tensors:
         return None
-    found = bundle.shaped("map", "float32", (bundle.width, bundle.dim))
+    return _finite(bundle, "map", bundle.shaped("map", "float32", (bundle.width, bundle.dim)))
+
+
+def _load_axes(bundle: Bundle) -> Float32 | None:
+    placed = bundle.manifest.tensors.get("query_axes")
+    if placed is None:
+        return None
+    if not bundle.manifest.sided:
+        refuse(bundle.path, "'roles' or a query's prompt beside 'query_axes'", "neither")
+    count = placed.shape[0] if placed.shape else 0
+    return _finite(bundle, "query_axes", bundle.shaped("query_axes", "float32", (count, bundle.dim)))
+
+
+def _finite(bundle: Bundle, name: str, found: Float32) -> Float32:
     if not np.isfinite(found).all():
-        refuse(bundle.path, "a map of finite numbers", "a NaN or an infinity")
+        refuse(bundle.path, f"{name} of finite numbers", "a NaN or an infinity")
     return found
