@@ -35,6 +35,8 @@ edgeret beside other systems for semantic search: one machine, one run, the same
   table of many languages are downloaded when they are first used; the adapter of Qdrant's local mode counts words
   itself.
 - **Time, memory and bytes are of English text**, also of models that know other languages.
+- **`world-base` and `world-small` have learned since.** Their lines are of a codec and a training before those that are
+  shipped; newer figures are in [languages](languages.md).
 - **No system is tuned.** Each has its defaults, or the settings of its own first example; experts get more out of
   each.
 - **A million rows are {distinct:,} passages of English text, repeated, the vectors of the repeats with noise.** That is
