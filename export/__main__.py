@@ -75,6 +75,13 @@ def _gather(arguments: argparse.Namespace, teacher: Teacher) -> students.Materia
     return _told(arguments, material)
 
 
+def _licensed(arguments: argparse.Namespace) -> list[Path]:
+    """The files of text, without those that are to be shared alike if so was said."""
+    from export import text
+
+    return [file for file in arguments.text if not (arguments.no_share_alike and text.shared_alike(file))]
+
+
 def _told(arguments: argparse.Namespace, material: students.Material) -> students.Material:
     """Material with what `clean` left out of it."""
     material = replace(material, removed=material.removed + arguments.removed)
@@ -100,7 +107,7 @@ def _clean(arguments: argparse.Namespace) -> int:
 def _distill(arguments: argparse.Namespace) -> int:
     import torch
 
-    from export import start, students, text
+    from export import start, students
     from export.teacher import Teacher
     from export.training import Settings, train
 
@@ -119,7 +126,7 @@ def _distill(arguments: argparse.Namespace) -> int:
             raise BundleError("expected --each beside --more, found none: give it, or leave --more out")
         material = _gather(arguments, teacher)
     else:
-        kept = [file for file in arguments.text if not (arguments.no_share_alike and text.shared_alike(file))]
+        kept = _licensed(arguments)
         encoder = Encoder.load(origin.path, threads=torch.get_num_threads())
         material = students.gather_languages(
             teacher, encoder, kept, arguments.collections, arguments.each, arguments.seed, arguments.cache,
@@ -214,7 +221,7 @@ def _codec_of_languages(arguments: argparse.Namespace) -> int:
     bundles = [Bundle.open(name) for name in arguments.bundle]
     if len({bundle.geometry for bundle in bundles}) > 1:
         raise BundleError("expected bundles of one geometry, found several: name those of one space")
-    files = [file for file in arguments.text if not (arguments.no_share_alike and text.shared_alike(file))]
+    files = _licensed(arguments)
     encoder = Encoder.load(bundles[0].path, threads=torch.get_num_threads())
     sample, apart, removed = hash_languages.gather(
         encoder, files, arguments.collections, arguments.each, arguments.seed, arguments.cache
@@ -228,25 +235,27 @@ def _codec_of_languages(arguments: argparse.Namespace) -> int:
     for name, codec in made.items():
         print(json.dumps({"codec": name} | hash_languages.measure(codec, apart, (10, 40, 100))))
     sources = sorted({text.source(file) for file in files})
-    said = card.codec(len(sample.vectors), sources, f"{encoder.name}'s", ", less the mean of their language")
+    said = card.codec(
+        len(sample.vectors), sources, f"{encoder.bundle.name}'s", ", less the mean of their language"
+    )
     _with_codec(bundles, arguments.out, made["languages"], said)
     return 0
 
 
-def _with_codec(bundles: Sequence[Bundle], out: Path, codec: Codec, said: str) -> None:
-    """Write bundles with a codec, and in their cards what is said of it."""
+def _with_codec(bundles: Sequence[Bundle], out: Path, codec: Codec, said: str = "") -> None:
+    """Write bundles with a codec, and in their cards what is said of it, if anything is."""
     from export import card, rewrite
 
     for origin in bundles:
-        described = card.with_section(origin.file("card.md").read_text(), "Codec", said)
-        made = rewrite.rewrite(
-            origin, out / origin.path.name, codec=codec, files={"card.md": described.encode()}
-        )
+        files = {}
+        if said:
+            files["card.md"] = card.with_section(origin.file("card.md").read_text(), "Codec", said).encode()
+        made = rewrite.rewrite(origin, out / origin.path.name, codec=codec, files=files)
         print(f"{made.path}: codec {made.codec_id}, space {made.space}")
 
 
 def _adapt(arguments: argparse.Namespace) -> int:
-    from export import domain, hash_head, rewrite, text
+    from export import domain, hash_head, text
 
     bundles = [Bundle.open(bundle) for bundle in arguments.bundle]
     encoder = Encoder.load(bundles[0].path)
@@ -264,9 +273,7 @@ def _adapt(arguments: argparse.Namespace) -> int:
     queries = encoder.encode_queries(asked)
     for row in domain.compare(encoder.codec, codec, queries, answers, encode(held_out), arguments.seed):
         print(json.dumps(row._asdict()))
-    for bundle in bundles:
-        made = rewrite.rewrite(bundle, arguments.out / bundle.path.name, codec=codec)
-        print(f"{made.path}: codec {made.codec_id}, space {made.space}")
+    _with_codec(bundles, arguments.out, codec)
     return 0
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from edgeret.codec import along
 from edgeret.errors import BundleError
 from edgeret.rotation import WIDTHS, possible, rotated, stops
-from export import hash_head, languages, recall, text
+from export import hash_head, languages, recall
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,9 +68,7 @@ def gather(
     characters that they share with a collection. Raises BundleError if there are too few pairs or short texts.
     """
     drawn = languages.draw(languages.read(files), each, seed)
-    both = [line.text for line in drawn] + [line.english for line in drawn]
-    repeated = {row % len(drawn) for row in text.sharing(both, text.collection_texts(collections))}
-    lines = [line for row, line in enumerate(drawn) if row not in repeated]
+    lines, removed = languages.unrepeated(drawn, collections)
     # What several languages translate is on one side, whole.
     said = [*dict.fromkeys(line.english or line.text for line in lines)]
     kept_apart = {said[row] for row in np.random.default_rng(seed).permutation(len(said))[::_APART]}
@@ -85,7 +83,7 @@ def gather(
                 "give files NAME-en-LANGUAGE.tsv, or a larger --each"
             )
     fitted, apart = (_encoded(encoder, half, cache) for half in halves)
-    return fitted, apart, len(repeated)
+    return fitted, apart, removed
 
 
 def _texts(lines: Sequence[languages.Line], seed: int) -> _Texts:
@@ -126,7 +124,7 @@ def fit(sample: Sample, seed: int, widths: Sequence[int] = WIDTHS) -> Codec:
     """
     dim = sample.vectors.shape[1]
     lengths = possible(widths, dim)
-    means, names, numbers = _means(sample.vectors, sample.languages)
+    means, names, numbers = languages.means(sample.vectors, sample.languages)
     center = means.mean(0)
     # So many means lie in a space of one dim less.
     meaning = dim - (len(names) - 1)
@@ -138,23 +136,14 @@ def fit(sample: Sample, seed: int, widths: Sequence[int] = WIDTHS) -> Codec:
     apart, outside = axes[:, : dim - meaning], axes[:, dim - meaning :]
     # Of pairs by themselves: what is translated differs from other texts, and is no direction of its own.
     translations, english = (sample.vectors[rows] for rows in sample.pairs.T)
-    spoken, _, said = _means(translations, sample.languages[sample.pairs[:, 0]])
+    spoken, _, said = languages.means(translations, sample.languages[sample.pairs[:, 0]])
     together = (translations - spoken[said]).T @ (english - english.mean(0, dtype=np.float64))
     ordered = np.linalg.eigh(outside.T @ (together + together.T) @ outside)[1][:, ::-1]
     basis = np.concatenate([outside @ ordered, apart], axis=1)
     ends = sorted(end for end in {*stops(lengths), meaning} if end <= lengths[-1])
     codec = along(center, rotated(sample.vectors - means[numbers], basis, ends, seed), lengths)
-    asked, _, _ = _means(sample.queries, sample.languages[sample.asked])
+    asked, _, _ = languages.means(sample.queries, sample.languages[sample.asked])
     return hash_head.ask_around(codec, asked.astype(np.float32))
-
-
-def _means(
-    vectors: NDArray[np.float32], languages: NDArray[np.str_]
-) -> tuple[NDArray[np.float64], NDArray[np.str_], NDArray[np.int64]]:
-    """The mean of the vectors [n, dim] of each language, the languages' names, and the number of each vector's."""
-    names, numbers = np.unique(languages, return_inverse=True)
-    means = [vectors[numbers == number].mean(0, dtype=np.float64) for number in range(len(names))]
-    return np.stack(means), names, numbers
 
 
 def measure(codec: Codec, apart: Sample, candidates: Sequence[int]) -> dict[str, Any]:

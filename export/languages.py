@@ -5,7 +5,7 @@ Of a language's texts some are short, some long, and some translate English ones
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from tokenizers import Tokenizer
 
 ENGLISH: Final = "en"
@@ -107,12 +108,28 @@ def more(files: Sequence[Path], counts: Mapping[str, int], known: Iterable[Line]
     return drawn
 
 
+def unrepeated(lines: Sequence[Line], collections: Sequence[Path]) -> tuple[list[Line], int]:
+    """The lines without those that share a run with a test collection, and how many these are."""
+    both = [line.text for line in lines] + [line.english for line in lines]
+    repeated = {row % len(lines) for row in text.sharing(both, text.collection_texts(collections))}
+    return [line for row, line in enumerate(lines) if row not in repeated], len(repeated)
+
+
 def recased(texts: Sequence[str], seed: int) -> dict[int, str]:
     """Some of the texts in capitals, and some without any, by their rows: people write as they like."""
     rows, share = np.random.default_rng(seed).permutation(len(texts)), len(texts) // _RECASED
     found = {row: texts[row].upper() for row in rows[:share].tolist()}
     found |= {row: texts[row].lower() for row in rows[share : 2 * share].tolist()}
     return {row: other for row, other in sorted(found.items()) if other != texts[row]}
+
+
+def means(
+    vectors: NDArray[np.floating], spoken: NDArray[Any]
+) -> tuple[NDArray[np.float64], NDArray[Any], NDArray[np.int64]]:
+    """The mean of the vectors [n, dim] of each language, the languages, and the place of each vector's among them."""
+    names, places = np.unique(spoken, return_inverse=True)
+    found = [vectors[places == place].mean(0, dtype=np.float64) for place in range(len(names))]
+    return np.stack(found), names, places
 
 
 def sided(lines: Sequence[Line], tokenizer: Tokenizer) -> Texts:

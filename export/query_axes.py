@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from edgeret.codec import normalize
+from export import languages
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -27,26 +30,18 @@ _KEPT: Final = 0.6
 
 def fit(vectors: NDArray[np.floating], kinds: Kinds) -> NDArray[np.float32]:
     """Axes, float32 [n, dim], of the teacher's vectors [texts, dim]: of a query q is left q - (q A^T) A."""
-    means = [_means(vectors, kinds, side) for side in (0, 1)]
+    sides = [kinds.around == side for side in (0, 1)]
+    means = [languages.means(vectors[rows], kinds.languages[rows])[0] for rows in sides]
     apart = np.concatenate([found - found.mean(0) for found in means])
     # So many means lie in a space of one dim less; both sides' differ alike.
     count = min(_LANGUAGES, len(means[0]) - 1)
-    languages = np.linalg.svd(apart, full_matrices=False)[2][:count]
+    spoken = np.linalg.svd(apart, full_matrices=False)[2][:count]
     center = means[1].mean(0)
-    center -= center @ languages.T @ languages
+    center -= center @ spoken.T @ spoken
     center *= ((1 - _KEPT) ** 0.5) / np.linalg.norm(center)
-    return np.concatenate([languages, center[None]]).astype(np.float32)
-
-
-def _means(vectors: NDArray[np.floating], kinds: Kinds, side: int) -> NDArray[np.float64]:
-    """The mean of each language's vectors of a side that has texts there."""
-    numbers = kinds.languages[kinds.around == side]
-    rows = vectors[kinds.around == side]
-    return np.stack([rows[numbers == number].mean(0, dtype=np.float64) for number in np.unique(numbers)])
+    return np.concatenate([spoken, center[None]]).astype(np.float32)
 
 
 def taken_off(vectors: NDArray[np.float32], axes: NDArray[np.float32]) -> NDArray[np.float32]:
     """Queries [n, dim] without their axes, of unit length: as an encoder has them."""
-    left = vectors - vectors @ axes.T @ axes
-    found: NDArray[np.float32] = left / np.linalg.norm(left, axis=1, keepdims=True)
-    return found
+    return normalize(vectors - vectors @ axes.T @ axes, vectors.shape[1])

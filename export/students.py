@@ -128,9 +128,7 @@ def gather_languages(
     roles = roles_of(teacher) if origin.sided else None
     drawn = languages.draw(languages.read(files), each, seed)
     drawn += languages.more(files, more or {}, drawn, seed)
-    both = [line.text for line in drawn] + [line.english for line in drawn]
-    repeated = {row % len(drawn) for row in text.sharing(both, text.collection_texts(collections))}
-    lines = [line for row, line in enumerate(drawn) if row not in repeated]
+    lines, removed = languages.unrepeated(drawn, collections)
     # Drawn language by language, and of a language kind by kind: whoever takes the first few wants some of all.
     held_out, apart = lines[::_APART], dict[str, list[str]]()
     held_out = [held_out[row] for row in np.random.default_rng(seed).permutation(len(held_out))]
@@ -141,10 +139,11 @@ def gather_languages(
     if not {0, 1} <= {*sides}:
         raise BundleError(f"expected short texts and longer ones, found {len(texts)}: give more --text")
     around, vectors = np.array(sides), np.empty((len(texts), teacher.dim), np.float16)
+    key = hash_head.key(origin)
     for side, encode in enumerate((origin.encode, origin.encode_queries)):
         rows = np.flatnonzero(around == side)
-        key = f"{hash_head.key(origin)} {side}"
-        vectors[rows] = hash_head.encode([texts[row] for row in rows], encode, key, cache, np.float16)
+        seen = [texts[row] for row in rows]
+        vectors[rows] = hash_head.encode(seen, encode, f"{key} {side}", cache, np.float16)
     centers = [vectors[around == side].mean(0, dtype=np.float64).astype(np.float32) for side in (0, 1)]
     others = np.array(translated, np.int64)
     mixed = vectors[others].astype(np.float32) + vectors[others + 1]
@@ -162,7 +161,7 @@ def gather_languages(
         vectors,
         [line.text for line in held_out],
         sorted({text.source(file) for file in files}),
-        len(repeated),
+        removed,
         apart=apart,
         kinds=Kinds(np.unique(names, return_inverse=True)[1], around, np.stack(centers)),
         roles=roles,
