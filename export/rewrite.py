@@ -34,21 +34,21 @@ def rewrite(
     """Write `origin` to `out`, which may be its own folder.
 
     geometry, codec, graphs: instead of its own. tensors: by file, instead of all in that file. files: new ones, or
-    others of the same name. optional: those of them that an installation may leave out. spread: instead of its own. An
-    optional file of `origin` that is not there stays away, and so does its graph.
+    others of the same name. optional: those of them that an installation may leave out. spread: instead of its own.
+    What the manifest says of an optional file that is not there stays: whoever has it may put it beside the others.
     """
     manifest = origin.manifest
     arrays = {file: dict(named) for file, named in (tensors or {}).items()}
     for name, entry in manifest.tensors.items():
         if entry.file != _CODEC_FILE and entry.file not in (tensors or {}):
             arrays.setdefault(entry.file, {})[name] = origin.tensor(name)
-    kept = [
-        name
-        for name in manifest.files
-        if name not in {*arrays, _CODEC_FILE} and (origin.path / name).is_file()
-    ]
-    contents = {name: origin.file(name).read_bytes() for name in kept} | dict(files or {})
     served = manifest.graphs if graphs is None else graphs
+    gone = {graph.file for graph in manifest.graphs.values()} - {graph.file for graph in served.values()}
+    others = {
+        name: entry for name, entry in manifest.files.items() if name not in {*arrays, _CODEC_FILE, *gone}
+    }
+    kept = [name for name in others if (origin.path / name).is_file()]
+    contents = {name: origin.file(name).read_bytes() for name in kept} | dict(files or {})
 
     def made() -> Bundle:
         return bundle.write(
@@ -59,11 +59,12 @@ def rewrite(
                 geometry=geometry or manifest.geometry,
                 codec=codec or (origin.codec() if _CODEC_FILE in manifest.files else None),
                 kind=manifest.kind,
-                graphs={name: graph for name, graph in served.items() if graph.file in contents},
+                graphs=served,
                 tensors=arrays,
                 files=contents,
                 about=manifest.about,
                 optional={*optional, *(name for name in kept if manifest.files[name].optional)},
+                absent={name: entry for name, entry in others.items() if name not in contents},
                 spread=manifest.spread if spread is None else spread,
                 prompts=manifest.prompts,
                 roles=manifest.roles,

@@ -46,6 +46,39 @@ def read_bare(path: Path, rows: int) -> tuple[str, int | None]:
     return plain, None if unknown is None else tokenizer.token_to_id(unknown)
 
 
+def unended(tokenizer_json: str) -> str:
+    """The tokenizer with what it puts before a text, one token, and with nothing behind it."""
+    from tokenizers import Tokenizer
+
+    table, frame = json.loads(tokenizer_json), Tokenizer.from_str(tokenizer_json).encode("")
+    first, id = frame.tokens[0], frame.ids[0]
+    before, one, other = (
+        {kind: {"id": said, "type_id": number}}
+        for kind, said, number in (("SpecialToken", first, 0), ("Sequence", "A", 0), ("Sequence", "B", 1))
+    )
+    processor = table["post_processor"]
+    # What byte-level ones do to the places of tokens stays.
+    steps = [
+        {
+            "type": "ByteLevel",
+            "use_regex": True,
+            **{key: step[key] for key in ("add_prefix_space", "trim_offsets")},
+        }
+        for step in processor.get("processors", [processor])
+        if "trim_offsets" in step
+    ]
+    steps.append(
+        {
+            "type": "TemplateProcessing",
+            "single": [before, one],
+            "pair": [before, one, other],
+            "special_tokens": {first: {"id": first, "ids": [id], "tokens": [first]}},
+        }
+    )
+    table["post_processor"] = {"type": "Sequence", "processors": steps} if len(steps) > 1 else steps[0]
+    return _said(table)
+
+
 def _read(path: Path, rows: int, *, bare: bool) -> tuple[str, Tokenizer]:
     from tokenizers import Tokenizer
 
@@ -64,7 +97,7 @@ def _read(path: Path, rows: int, *, bare: bool) -> tuple[str, Tokenizer]:
         if bare:
             table["post_processor"] = None
         _lower(path, table)
-        plain = json.dumps(table, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        plain = _said(table)
         tokenizer = Tokenizer.from_str(plain)
     except BaseException as error:
         if not is_refusal(error) and not isinstance(error, ValueError):
@@ -79,6 +112,10 @@ def _read(path: Path, rows: int, *, bare: bool) -> tuple[str, Tokenizer]:
             "tokenizer and weights of one release"
         )
     return plain, tokenizer
+
+
+def _said(table: dict[str, Any]) -> str:
+    return json.dumps(table, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 def _of_words(path: Path) -> Tokenizer:

@@ -16,6 +16,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from test_export import make_teacher, passages
+from tokenizers import processors
 
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.encoder import Encoder
@@ -202,9 +203,50 @@ def test_texts_begin_with_the_token_of_their_role(material, teacher):
     first = material.tokens.flat[material.tokens.offsets[:-1]]
     np.testing.assert_array_equal(first, np.where(material.kinds.around, 0, 2))
     row = int(np.flatnonzero(material.kinds.around)[0])
-    assert material.tokens[row][1:].tolist() == teacher.tokenizer.encode(material.texts[row]).ids[1:]
+    read = students.as_read(teacher, material.roles).tokenizer
+    assert material.tokens[row][1:].tolist() == read.encode(material.texts[row]).ids[1:]
     assert {0, 1} == set(material.kinds.around.tolist())
     assert len(material.documents) == (material.kinds.around == 0).sum()
+
+
+@pytest.mark.parametrize(
+    ("processor", "levels"),
+    [
+        ("BertProcessing", []),
+        ("TemplateProcessing", []),
+        ("RobertaProcessing", ["ByteLevel"]),
+        ("Sequence", ["ByteLevel"]),
+    ],
+)
+def test_nothing_stands_behind_what_a_student_with_roles_reads(teacher, processor, levels):
+    table = json.loads(teacher.tokenizer_json)
+    (first, last), ids = teacher.tokenizer.encode("").tokens, teacher.tokenizer.encode("").ids
+    pair = {"sep": [last, ids[1]], "cls": [first, ids[0]]}
+    template = json.loads(
+        processors.TemplateProcessing(
+            single=f"{first} $A {last}", special_tokens=[(first, ids[0]), (last, ids[1])]
+        ).__getstate__()
+    )
+    spaces = {"add_prefix_space": False, "trim_offsets": True}
+    table["post_processor"] = {
+        "BertProcessing": {"type": "BertProcessing", **pair},
+        "TemplateProcessing": template,
+        "RobertaProcessing": {"type": "RobertaProcessing", **pair, **spaces},
+        "Sequence": {
+            "type": "Sequence",
+            "processors": [{"type": "ByteLevel", "use_regex": True, **spaces}, template],
+        },
+    }[processor]
+    whole = replace(teacher, tokenizer_json=json.dumps(table))
+    read = students.as_read(whole, Roles(2, 0))
+    assert students.as_read(whole, None) is whole
+    steps = json.loads(read.tokenizer_json)["post_processor"]
+    steps = steps.get("processors", [steps])
+    assert [step["type"] for step in steps] == [*levels, "TemplateProcessing"]
+    for passage in ("", "cat", " the dog sat ", "a" * 40):
+        found, expected = read.tokenizer.encode(passage), whole.tokenizer.encode(passage)
+        assert found.ids == expected.ids[:-1]
+        assert found.offsets == expected.offsets[:-1]
 
 
 def test_what_is_kept_apart_is_of_all_languages(material):

@@ -7,6 +7,7 @@ import pytest
 
 from edgeret.encode.bundle import Bundle
 from edgeret.encode.manifest import Graph
+from edgeret.errors import BundleError
 from export import card, verify
 from export.rewrite import rewrite
 
@@ -123,6 +124,13 @@ def test_a_bundle_written_again_keeps_what_is_not_replaced(tmp_path):
     assert (again.space, again.manifest.graphs) == (origin.space, graphs)
     (again.path / "other.bin").unlink()
     lean = rewrite(Bundle.open(again.path), tmp_path / "lean" / "base")
-    assert lean.manifest.graphs == origin.manifest.graphs
-    assert set(lean.manifest.files) == set(origin.manifest.files)
+    assert lean.manifest == again.manifest
+    assert not (lean.path / "other.bin").exists()
+    (lean.path / "other.bin").write_bytes(b"y")
+    with pytest.raises(BundleError, match=r"other\.bin"):
+        Bundle.open(lean.path)
+    (lean.path / "other.bin").write_bytes(b"x")
+    assert Bundle.open(lean.path).manifest == again.manifest
+    gone = rewrite(lean, tmp_path / "gone" / "base", graphs=origin.manifest.graphs)
+    assert gone.manifest.files.keys() == origin.manifest.files.keys()
     assert (lean.golden().own == origin.golden().own).all()

@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
 from io import BufferedReader
 from pathlib import Path
@@ -333,9 +333,8 @@ class Content:
     """What a new bundle holds.
 
     codec: None of a reranker. tensors: the arrays of each file of tensors; codec.bin is added, the queries' projection
-    rounded to float16. files:
-    the bytes of every other file. optional: files that an installation may leave out. spread, prompts, roles: as of
-    the manifest.
+    rounded to float16. files: the bytes of every other file. optional: those that an installation may leave out.
+    absent: what the manifest says of such files that this one left out. spread, prompts, roles: as of the manifest.
     """
 
     name: str
@@ -348,6 +347,7 @@ class Content:
     files: Mapping[str, bytes]
     about: Mapping[str, Any]
     optional: Collection[str] = ()
+    absent: Mapping[str, File] = field(default_factory=dict)
     spread: float | None = None
     prompts: Prompts = NO_PROMPTS
     roles: Roles | None = None
@@ -373,7 +373,8 @@ def write(path: Path, content: Content) -> Bundle:
         files={
             file: File(len(blob), hashlib.sha256(blob).hexdigest(), optional=file in content.optional)
             for file, blob in contents.items()
-        },
+        }
+        | dict(content.absent),
         about=dict(content.about),
         spread=content.spread,
         prompts=content.prompts,

@@ -5,6 +5,7 @@ One text is one inference, never padded: a text's vector depends on that text al
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property, partial
 from itertools import chain, takewhile
@@ -497,7 +498,7 @@ class Encoder:
 
 
 def _unit(vector: Float32) -> Float32:
-    unit: Float32 = vector / np.float32(np.linalg.norm(vector) or 1)
+    unit: Float32 = vector / np.float32(math.sqrt(vector @ vector) or 1)
     return unit
 
 
