@@ -93,29 +93,32 @@ def compare(models: list[str], rounds: int) -> dict[str, Any]:
     """Medians and least times over `rounds` of encoding with the first bundle and with each other one.
 
     Each in its turn encodes all QUERIES, and finds the processor's caches cold only for the first of them:
-    `after_pause` is about that one. The ratios are medians of the ratios in one round. `alone_us` is the mean of each
+    `after_pause` is about that one. The ratios are medians of the ratios in one round. `alone` is the mean of each
     query's least time where no other bundle has turns.
     """
     first, *others = map(Encoder.load, models)
-    compared = []
+    first_alone, compared = _alone(first, rounds), []
     for other in others:
         own, base = (np.empty((rounds, len(QUERIES))) for _ in range(2))
         for number in range(-1, rounds):
             # The round before the first one does not count.
             base[number], own[number] = _turn(first), _turn(other)
         ratios = np.median(base, axis=1) / np.median(own, axis=1)
+        alone = _alone(other, rounds)
         compared.append(
             {
                 "model": other.name,
                 "encode_us": _us(np.median(own)),
                 "after_pause_us": _us(np.median(own[:, 0])),
                 "least_us": _us(own.min()),
-                "alone_us": _us(_alone(other, rounds)),
+                "alone_us": _us(alone),
                 "first_us": _us(np.median(base)),
                 "first_after_pause_us": _us(np.median(base[:, 0])),
                 "first_least_us": _us(base.min()),
+                "first_alone_us": _us(first_alone),
                 "ratio": round(float(np.median(ratios)), 3),
                 "after_pause_ratio": round(float(np.median(base[:, 0] / own[:, 0])), 3),
+                "alone_ratio": round(first_alone / alone, 3),
             }
         )
     return {"first": first.name, "rounds": rounds, "tokens": _tokens(first), "others": compared}

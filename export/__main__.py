@@ -107,7 +107,8 @@ def _clean(arguments: argparse.Namespace) -> int:
 def _distill(arguments: argparse.Namespace) -> int:
     import torch
 
-    from export import start, students
+    from export import narrow, start, students
+    from export.network import Network
     from export.teacher import Teacher
     from export.training import Settings, train
 
@@ -115,7 +116,9 @@ def _distill(arguments: argparse.Namespace) -> int:
     teacher = Teacher.read(arguments.teacher, _asked(origin), origin.dim)
     students.check_teacher(teacher, origin)
     layers = arguments.layers or students.spaced(teacher.shape.layers)
-    students.check_shape(teacher, arguments.student, layers, arguments.codes, arguments.max_tokens)
+    students.check_shape(
+        teacher, arguments.student, layers, arguments.codes, arguments.max_tokens, arguments.inner
+    )
     plan = start.Plan(
         origin, students.with_layers(teacher, layers, arguments.max_tokens), arguments.student, arguments.codes,
         students.roles_of(teacher) if arguments.each is not None and origin.manifest.sided else None,
@@ -143,8 +146,12 @@ def _distill(arguments: argparse.Namespace) -> int:
         student = students.layered(
             teacher, layers, arguments.device, material, arguments.codes, arguments.max_tokens
         )
+    if given and isinstance(student, Network):
+        narrow.cut(student, narrow.inner_of(given))
     if given:
         student.load_state_dict(given)
+    if arguments.inner and isinstance(student, Network):
+        narrow.narrow(student, material.tokens, arguments.inner, arguments.seed)
     rate = arguments.rate or _RATES[arguments.student]
     settings = Settings(
         arguments.steps, arguments.batch, rate, arguments.kl, seed=arguments.seed, minutes=arguments.minutes,

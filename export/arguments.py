@@ -115,6 +115,11 @@ def parser() -> argparse.ArgumentParser:
         "--max-tokens", type=int, help="longest input of small, no longer than the teacher's (default: that)"
     )
     learn.add_argument(
+        "--inner",
+        type=int,
+        help="entries of each inner layer of small: of more, at the start, those go for which the others can stand in",
+    )
+    learn.add_argument(
         "--space-of", required=True, help="bundle whose space the student joins: name or folder"
     )
     learn.add_argument(

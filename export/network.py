@@ -32,10 +32,12 @@ class Network(nn.Module):
 
     table_bits, weight_bits: 0 trains in full precision; else the forward pass sees what so many bits leave
     of the token table and of the dense layers, and the gradient passes by (straight-through: Bengio et al., 2013).
-    coded: the token table, where it learns as product codes.
+    coded: the token table, where it learns as product codes. watch: is told the inputs of each dense layer by its name,
+    [tokens, entries].
     """
 
     mixed = True
+    watch: Callable[[str, Tensor], None] | None = None
 
     def __init__(
         self, teacher: Teacher, table_bits: int = 0, weight_bits: int = 0, coded: Coded | None = None
@@ -45,7 +47,7 @@ class Network(nn.Module):
         self.table_bits, self.weight_bits, self.coded = table_bits, weight_bits, coded
         self.named = nn.ParameterDict(
             {
-                _key(name): nn.Parameter(torch.tensor(array))
+                key(name): nn.Parameter(torch.tensor(array))
                 for name, array in teacher.weights.items()
                 if name != TABLE or not coded
             }
@@ -79,7 +81,7 @@ class Network(nn.Module):
         if self.coded:
             ids, table = used_rows(ids, self.coded)
         else:
-            table = self.named[_key(TABLE)]
+            table = self.named[key(TABLE)]
             if self.table_bits:
                 ids, rows = used_rows(ids, table)
                 table = fake_quantize(rows, self.table_bits)
@@ -107,6 +109,8 @@ class _Worker:
         return functional.layer_norm(x, x.shape[-1:], weight, self._found(f"{name}.bias"), self.shape.epsilon)
 
     def dense(self, x: Tensor, name: str) -> Tensor:
+        if self.network.watch:
+            self.network.watch(name, x[self.mask])
         weight = self._weight(f"{name}.weight")
         if self.network.weight_bits:
             weight = fake_quantize(weight, self.network.weight_bits)
@@ -178,10 +182,10 @@ class _Worker:
         return functional.normalize(x, dim=1)
 
     def _weight(self, name: str) -> Tensor:
-        return self.network.named[_key(name)]
+        return self.network.named[key(name)]
 
     def _found(self, name: str) -> Tensor | None:
-        return self.network.named.get(_key(name), None)
+        return self.network.named.get(key(name), None)
 
 
 def activated(x: Tensor, activation: str) -> Tensor:
@@ -225,7 +229,7 @@ def encode(network: Network, ids: Sequence[Sequence[int]]) -> np.ndarray:
 
 def named(weights: Mapping[str, np.ndarray]) -> dict[str, Tensor]:
     """Weights by the teacher's names as the state of a `Network` has them."""
-    return {f"named.{_key(name)}": torch.tensor(array) for name, array in weights.items()}
+    return {f"named.{key(name)}": torch.tensor(array) for name, array in weights.items()}
 
 
 def used_rows(ids: Tensor, table: Tensor | Coded) -> tuple[Tensor, Tensor]:
@@ -234,5 +238,6 @@ def used_rows(ids: Tensor, table: Tensor | Coded) -> tuple[Tensor, Tensor]:
     return inverse, table(used) if isinstance(table, Coded) else functional.embedding(used, table)
 
 
-def _key(name: str) -> str:
+def key(name: str) -> str:
+    """A weight's name as a `Network` has it: torch's lists of parameters have no dots in their names."""
     return name.replace(".", "/")

@@ -377,12 +377,18 @@ class _Learned:
 
 
 def check_shape(
-    teacher: Teacher, kind: str, layers: Sequence[int], parts: int, max_tokens: int | None
-) -> None:
+    teacher: Teacher, kind: str, layers: Sequence[int], parts: int, max_tokens: int | None, inner: int | None = None,
+) -> None:  # fmt: skip
     """Check that a student can be made so, "nano" or "small", before anything takes long. Raises BundleError.
 
-    The others as of `static` and `layered`.
+    inner: as of `narrow`. The others as of `static` and `layered`.
     """
+    widest = len(teacher.weights["encoder.layer.0.intermediate.dense.weight"])
+    if inner is not None and not (kind == "small" and 1 <= inner <= widest):
+        raise BundleError(
+            f"expected inner layers of a layered student, of 1 to {widest} entries, found {inner} of {kind!r}: give "
+            "another --inner"
+        )
     deepest, width = teacher.shape.layers - 1, teacher.dim if kind == "nano" else teacher.table.shape[1]
     least = max(len(teacher.tokenizer.encode(prompt).ids) for prompt in teacher.prompts) + 1
     if not all(0 <= layer <= deepest for layer in layers):

@@ -315,7 +315,8 @@ def test_latency_of_several_bundles_is_compared_with_the_first(capsys):
     assert 0 < compared["least_us"] <= compared["encode_us"]
     assert 0 < compared["first_least_us"] <= compared["first_us"]
     assert compared["least_us"] <= compared["after_pause_us"]
-    assert min(compared["ratio"], compared["after_pause_ratio"]) > 0
+    assert min(compared["ratio"], compared["after_pause_ratio"], compared["alone_ratio"]) > 0
+    assert min(compared["alone_us"], compared["first_alone_us"]) > 0
 
 
 def test_the_time_of_an_import_is_divided_among_its_modules(capsys):

@@ -11,6 +11,7 @@ pytest.importorskip("torch", reason="training needs the packages of the extra 'e
 pytest.importorskip("onnx", reason="export needs the packages of the extra 'export': onnx is missing")
 pytest.importorskip("scipy", reason="export needs the packages of the extra 'export': scipy is missing")
 
+import onnx
 import torch
 from test_export import make_teacher, passages
 
@@ -20,7 +21,20 @@ from edgeret.encode.encoder import Encoder
 from edgeret.encode.manifest import NO_PROMPTS, Roles
 from edgeret.encode.tokenizer import load_tokenizer
 from edgeret.errors import BundleError
-from export import base, block, codes, network, query_axes, ridge, start, static, students, verify
+from export import (
+    base,
+    block,
+    codes,
+    convert,
+    narrow,
+    network,
+    query_axes,
+    ridge,
+    start,
+    static,
+    students,
+    verify,
+)
 from export.__main__ import main
 from export.rewrite import rewrite
 from export.teacher import Teacher
@@ -86,7 +100,9 @@ def vectors(student, bundle, side):
     """What the student says of the golden texts, as documents or as queries."""
     tokenizer, roles = load_tokenizer(bundle), bundle.manifest.roles
     ids = [tokenizer.tokenize(lowered(text)).ids for text in bundle.golden().texts]
-    ids = [row if len(row) <= bundle.max_tokens else [*row[: bundle.max_tokens - 1], row[-1]] for row in ids]
+    behind = len(tokenizer.tokenize("").ids) - 1
+    most = bundle.max_tokens - behind
+    ids = [[*row[:most], *row[max(most, len(row) - behind) :]] for row in ids]
     if roles:
         ids = [[roles[side], *row[1:]] for row in ids]
     with torch.no_grad():
@@ -105,7 +121,10 @@ def test_a_start_from_a_bundle_has_its_vectors(name, layers, monkeypatch):
     teacher = empty(bundle, layers)
     plan = start.Plan(bundle, teacher, kind, parts, bundle.manifest.roles)
     student = student_of(bundle, teacher, parts).eval()
-    student.load_state_dict(start.weights(bundle.path, plan))
+    given = start.weights(bundle.path, plan)
+    if isinstance(student, network.Network):
+        narrow.cut(student, narrow.inner_of(given))
+    student.load_state_dict(given)
     known = bundle.golden()
     cosines = verify.cosines(vectors(student, bundle, 0), known.own)
     print(name, cosines.mean(), cosines.min())
@@ -203,6 +222,28 @@ def test_bundles_and_checkpoints_have_a_mean(distill, made, tmp_path):
     given = ["--start", checkpoint, known.path]
     assert distill(tmp_path / "mean", *STUDENTS["small"], "--steps", 0, *given) == 0
     assert verify.cosines(Bundle.open(tmp_path / "mean").golden().own, known.golden().own).mean() >= LEAST
+
+
+def test_a_narrow_student_is_started_from_a_wide_one_and_gone_on_with(distill, made, teacher, tmp_path):
+    known, inner = made("coded small"), len(teacher.weights["encoder.layer.1.intermediate.dense.weight"])
+    folders = [tmp_path / name for name in ("narrow", "again", "more")]
+    thin = ["--inner", inner // 2, "--steps", 0]
+    assert distill(folders[0], *STUDENTS["coded small"], *thin, "--start", known.path) == 0
+    checkpoint = tmp_path / "narrow-cache" / "narrow.pt"
+    assert distill(folders[1], *STUDENTS["coded small"], "--steps", 0, "--start", checkpoint) == 0
+    assert distill(folders[2], *STUDENTS["coded small"], "--steps", 2, "--start", folders[0]) == 0
+    for folder in folders:
+        model = onnx.load_from_string(Bundle.open(folder).read("model.int8.onnx"))
+        assert [len(product.bias) for product in convert.products(model)][2] == inner // 2
+    found, again = (Bundle.open(folder).golden() for folder in folders[:2])
+    assert verify.cosines(again.own, found.own).mean() >= LEAST
+    assert verify.cosines(found.own, known.golden().own).mean() > 0.9
+
+
+@pytest.mark.parametrize(("student", "inner"), [("small", 0), ("small", 10**6), ("nano", 8)])
+def test_an_inner_layer_that_cannot_be_is_refused(distill, tmp_path, student, inner, capsys):
+    assert distill(tmp_path / "out", *STUDENTS[student], "--inner", inner) == 1
+    assert f"found {inner} of '{student}': give another --inner" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
