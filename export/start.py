@@ -65,7 +65,18 @@ def weights(path: Path, plan: Plan) -> dict[str, Tensor]:
 
 
 def mean_of(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of several weights of one student: a model soup, Wortsman et al. (ICML 2022). Of none, nothing."""
+    """The mean of several weights of one student: a model soup, Wortsman et al. (ICML 2022). Of none, nothing.
+
+    Raises BundleError for weights of several shapes.
+    """
+    shapes = [{name: tuple(value.shape) for name, value in state.items()} for state in states]
+    for found in shapes[1:]:
+        if found != shapes[0]:
+            strange = sorted({name for name, _ in found.items() ^ shapes[0].items()})
+            raise BundleError(
+                f"expected weights of one shape to take the mean of, found several of {strange[0]}: "
+                "give students of one shape with --start"
+            )
     # Codes have no mean: they follow the rows that they stand for.
     return {
         name: torch.stack([state[name] for state in states]).mean(0) if value.is_floating_point() else value

@@ -240,6 +240,8 @@ def test_nothing_stands_behind_what_a_student_with_roles_reads(teacher, processo
     whole = replace(teacher, tokenizer_json=json.dumps(table))
     read = students.as_read(whole, Roles(2, 0))
     assert students.as_read(whole, None) is whole
+    last = replace(whole, head=replace(whole.head, poolings=("last",)))
+    assert students.as_read(last, Roles(2, 0)).tokenizer_json == whole.tokenizer_json
     steps = json.loads(read.tokenizer_json)["post_processor"]
     steps = steps.get("processors", [steps])
     assert [step["type"] for step in steps] == [*levels, "TemplateProcessing"]

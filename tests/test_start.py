@@ -224,7 +224,9 @@ def test_bundles_and_checkpoints_have_a_mean(distill, made, tmp_path):
     assert verify.cosines(Bundle.open(tmp_path / "mean").golden().own, known.golden().own).mean() >= LEAST
 
 
-def test_a_narrow_student_is_started_from_a_wide_one_and_gone_on_with(distill, made, teacher, tmp_path):
+def test_a_narrow_student_is_started_from_a_wide_one_and_gone_on_with(
+    distill, made, teacher, tmp_path, capsys
+):
     known, inner = made("coded small"), len(teacher.weights["encoder.layer.1.intermediate.dense.weight"])
     folders = [tmp_path / name for name in ("narrow", "again", "more")]
     thin = ["--inner", inner // 2, "--steps", 0]
@@ -235,6 +237,9 @@ def test_a_narrow_student_is_started_from_a_wide_one_and_gone_on_with(distill, m
     for folder in folders:
         model = onnx.load_from_string(Bundle.open(folder).read("model.int8.onnx"))
         assert [len(product.bias) for product in convert.products(model)][2] == inner // 2
+    wrong = ["--steps", 0, "--start", checkpoint, known.path]
+    assert distill(tmp_path / "mean", *STUDENTS["coded small"], *wrong) == 1
+    assert "expected weights of one shape to take the mean of" in capsys.readouterr().err
     found, again = (Bundle.open(folder).golden() for folder in folders[:2])
     assert verify.cosines(again.own, found.own).mean() >= LEAST
     assert verify.cosines(found.own, known.golden().own).mean() > 0.9
