@@ -146,18 +146,20 @@ def _distill(arguments: argparse.Namespace) -> int:
         student = students.layered(
             teacher, layers, arguments.device, material, arguments.codes, arguments.max_tokens
         )
-    if given and isinstance(student, Network):
-        narrow.cut(student, narrow.inner_of(given))
     if given:
-        student.load_state_dict(given)
+        start.load(student, given)
+    checkpoint = arguments.cache / f"{arguments.out.name}.pt"
     if arguments.inner and isinstance(student, Network):
-        narrow.narrow(student, material.tokens, arguments.inner, arguments.seed)
+        if checkpoint.exists():
+            # Which entries are left was chosen before it was written.
+            narrow.cut(student, arguments.inner)
+        else:
+            narrow.narrow(student, material.tokens, arguments.inner, arguments.seed)
     rate = arguments.rate or _RATES[arguments.student]
     settings = Settings(
         arguments.steps, arguments.batch, rate, arguments.kl, seed=arguments.seed, minutes=arguments.minutes,
         temperature=arguments.temperature, topic=arguments.topic, length_power=arguments.length_power,
     )  # fmt: skip
-    checkpoint = arguments.cache / f"{arguments.out.name}.pt"
     finished = train(
         student,
         material.tokens,

@@ -205,7 +205,7 @@ def _pattern(cut: Mapping[str, Any] | None) -> int:
 
 def without_level(processor: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
     """A post-processor without what it does to the places of tokens: what it puts around a text, as others do."""
-    steps = _processors(processor)
+    steps = processors(processor)
     if steps and steps[0]["type"] == "ByteLevel":
         steps = steps[1:]
     elif steps and steps[0]["type"] == "RobertaProcessing":
@@ -216,13 +216,14 @@ def without_level(processor: Mapping[str, Any] | None) -> Mapping[str, Any] | No
 
 
 def _trims(processor: Mapping[str, Any] | None) -> int:
-    step = next(iter(_processors(processor)), {})
+    step = next(iter(processors(processor)), {})
     if not step.get("trim_offsets"):
         return 0
     return TRIMS | (SPARES if step["add_prefix_space"] else 0)
 
 
-def _processors(processor: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+def processors(processor: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """The steps of a post-processor."""
     if processor is None:
         return []
     return list(processor["processors"]) if processor["type"] == "Sequence" else [processor]

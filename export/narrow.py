@@ -40,7 +40,7 @@ def cut(student: Network, inner: int) -> None:
     """Leave `inner` entries in each inner layer, whichever, for the state of a narrow student to be loaded."""
     ending = key(f"{_WIDE}.weight")
     for name in [name for name in student.named if name.endswith(ending)]:
-        _keep(student, name.removesuffix(ending), torch.arange(inner))
+        _keep(student, name.removesuffix(ending), torch.arange(len(student.named[name]))[:inner])
 
 
 @torch.no_grad()
@@ -48,19 +48,14 @@ def narrow(student: Network, tokens: Tokens, inner: int, seed: int) -> None:
     """Leave `inner` entries in each inner layer: those that change least what it gives on some of the texts."""
     rows = np.random.default_rng(seed).permutation(len(tokens))[:_TEXTS]
     for name, moment in _moments(student, tokens.chosen(rows)).items():
-        weight, bias = _behind(student, name)
+        weight, bias = student.named[key(f"{name}.weight")], student.named.get(key(f"{name}.bias"))
         rows_of = torch.cat([weight.T, *([] if bias is None else [bias[None]])]).double()
-        used = len(rows_of)
-        kept, values = _left(moment[:used, :used], rows_of, weight.shape[1], inner)
-        _keep(student, key(name.removesuffix(_OUT)), kept)
-        weight, bias = _behind(student, name)
-        weight.copy_(values[kept].T)
+        used, entries = len(rows_of), weight.shape[1]
+        kept, made = _left(moment[:used, :used], rows_of, entries, inner)
+        weight.copy_(made[:entries].T)
         if bias is not None:
-            bias.copy_(values[-1])
-
-
-def _behind(student: Network, name: str) -> tuple[Tensor, Tensor | None]:
-    return student.named[key(f"{name}.weight")], student.named.get(key(f"{name}.bias"))
+            bias.copy_(made[-1])
+        _keep(student, key(name.removesuffix(_OUT)), kept)
 
 
 def _moments(student: Network, tokens: Tokens) -> dict[str, Tensor]:

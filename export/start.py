@@ -22,7 +22,8 @@ from edgeret.encode.tokens import TokenTable, is_coded
 from edgeret.errors import BundleError
 from export import block, convert, narrow, network
 from export.codes import decoded
-from export.static import HIDDEN
+from export.network import Network
+from export.static import HIDDEN, Static
 from export.teacher import Teacher
 
 if TYPE_CHECKING:
@@ -62,6 +63,13 @@ def check(paths: Sequence[Path], plan: Plan) -> None:
 def weights(path: Path, plan: Plan) -> dict[str, Tensor]:
     """The weights in a checkpoint or in a bundle that `check` let pass, by the names of the student's state."""
     return of_bundle(Bundle.open(path), plan) if path.is_dir() else of_checkpoint(path)
+
+
+def load(student: Static | Network, state: Mapping[str, Tensor]) -> None:
+    """Give a student weights that `weights` read. Its inner layers become as narrow as theirs."""
+    if isinstance(student, Network):
+        narrow.cut(student, narrow.inner_of(state))
+    student.load_state_dict(state)
 
 
 def mean_of(states: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

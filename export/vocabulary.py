@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeret.encode.foreign import is_refusal
 from edgeret.errors import BundleError
-from export import folder
+from export import bytelevel, folder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -56,7 +56,6 @@ def unended(tokenizer_json: str) -> str:
         {kind: {"id": said, "type_id": number}}
         for kind, said, number in (("SpecialToken", first, 0), ("Sequence", "A", 0), ("Sequence", "B", 1))
     )
-    processor = table["post_processor"]
     # What byte-level ones do to the places of tokens stays.
     steps = [
         {
@@ -64,7 +63,7 @@ def unended(tokenizer_json: str) -> str:
             "use_regex": True,
             **{key: step[key] for key in ("add_prefix_space", "trim_offsets")},
         }
-        for step in processor.get("processors", [processor])
+        for step in bytelevel.processors(table["post_processor"])
         if "trim_offsets" in step
     ]
     steps.append(

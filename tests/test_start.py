@@ -26,7 +26,6 @@ from export import (
     block,
     codes,
     convert,
-    narrow,
     network,
     query_axes,
     ridge,
@@ -121,10 +120,7 @@ def test_a_start_from_a_bundle_has_its_vectors(name, layers, monkeypatch):
     teacher = empty(bundle, layers)
     plan = start.Plan(bundle, teacher, kind, parts, bundle.manifest.roles)
     student = student_of(bundle, teacher, parts).eval()
-    given = start.weights(bundle.path, plan)
-    if isinstance(student, network.Network):
-        narrow.cut(student, narrow.inner_of(given))
-    student.load_state_dict(given)
+    start.load(student, start.weights(bundle.path, plan))
     known = bundle.golden()
     cosines = verify.cosines(vectors(student, bundle, 0), known.own)
     print(name, cosines.mean(), cosines.min())
@@ -242,6 +238,9 @@ def test_a_narrow_student_is_started_from_a_wide_one_and_gone_on_with(
     assert "expected weights of one shape to take the mean of" in capsys.readouterr().err
     found, again = (Bundle.open(folder).golden() for folder in folders[:2])
     assert verify.cosines(again.own, found.own).mean() >= LEAST
+    # From its own checkpoint, which has its entries.
+    assert distill(folders[0], *STUDENTS["coded small"], *thin, "--start", known.path) == 0
+    np.testing.assert_array_equal(Bundle.open(folders[0]).golden().own, found.own)
     assert verify.cosines(found.own, known.golden().own).mean() > 0.9
 
 
